@@ -1,0 +1,42 @@
+# Every command does its own set-up: `make demo` on a fresh Debian with git, make and python3 is enough.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench fresh clean
+
+PY := .venv/bin/python
+UBP := .venv/bin/ubp-sql
+DATA ?=
+USERS ?=
+DAYS ?=
+SEED ?=
+CASE ?=
+PYTEST_ARGS ?=
+
+help:  ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## system packages and .venv; seconds when there is nothing to do
+	@bash scripts/setup.sh
+
+demo: setup  ## the whole way, events to predictions: make demo [DATA=log.csv.gz | USERS=n DAYS=n SEED=n]
+	@$(UBP) demo $(if $(DATA),--data '$(DATA)') $(if $(USERS),--users $(USERS)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
+
+test: setup  ## the tests, less the slow ones: make test [PYTEST_ARGS=...]
+	@$(PY) -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-all: setup  ## all tests, the slow ones too
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+check: setup  ## style, types and the project's own rules
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@if [ -f scripts/check_sql.py ]; then $(PY) scripts/check_sql.py; fi
+
+bench: setup  ## one benchmark, or the list of them: make bench [CASE=accuracy]
+	@$(PY) -m bench $(if $(CASE),--case '$(CASE)')
+
+fresh:  ## both commands in a bare Debian root (as root, with debootstrap)
+	@bash tests/fresh_machine.sh
+
+clean:  ## stop and remove the demo's cluster, .venv and all caches
+	@bash scripts/clean.sh

@@ -1,0 +1,120 @@
+"""Who may come in, and what the server's account can read: mostly a matter of root's clusters."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import ubp_sql
+from tests.embedded.conftest import Ask, MakeCluster
+from ubp_sql.embedded import Cluster
+from ubp_sql.embedded.account import Account, server_account
+from ubp_sql.embedded.pythonpath import server_environment, server_path
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose server runs under another account")
+
+
+class BlindAccount(Account):
+    """The server's account as it is when everything of the caller's lies in a closed directory."""
+
+    def can_enter(self, directory: Path) -> bool:
+        return False
+
+
+@pytest.fixture
+def blind() -> BlindAccount:
+    return BlindAccount(**dataclasses.asdict(server_account()))
+
+
+@root_only
+def test_root_drops_its_rights(make_cluster: MakeCluster, ask: Ask) -> None:
+    cluster = make_cluster()
+    status = cluster.start()
+    process = Path(f"/proc/{status.pid}/status").read_text()
+    uids = next(line for line in process.splitlines() if line.startswith("Uid:")).split()[1:]
+    assert "0" not in uids
+    assert Path(str(status.data_dir)).stat().st_uid == int(uids[0])
+    assert ask(cluster, "select 1") == 1, "root connects without a password"
+
+
+@root_only
+def test_other_accounts_cannot_connect(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *cluster.psql_argv("-c", "select 1")]
+    tried = subprocess.run(as_nobody, capture_output=True, text=True, check=False, cwd="/")
+    assert tried.returncode != 0
+    assert "Permission denied" in tried.stderr
+
+
+def test_private_parts_are_private(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    status = cluster.start()
+    for part in (Path(str(status.data_dir)), Path(str(status.socket_dir)), cluster.directory / "cache"):
+        assert part.stat().st_mode & 0o077 == 0, part
+
+
+@root_only
+def test_a_closed_parent_directory(tmp_path: Path, ask: Ask) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    cluster = Cluster(closed / ".ubp", fast=True)
+    try:
+        status = cluster.start()
+        assert not str(status.data_dir).startswith(str(closed))
+        assert ask(cluster, "select 1") == 1
+        assert closed.stat().st_mode & 0o777 == 0o700, "nobody's directories are opened up"
+        ask(cluster, "create table old as select 1 as n")
+        shutil.rmtree(closed / ".ubp")
+        assert cluster.status().state == "absent"
+        assert cluster.start().running
+        assert ask(cluster, "select to_regclass('old') is null") is True, "a removed directory means to begin anew"
+    finally:
+        cluster.remove()
+    assert not Path(str(status.data_dir)).parent.exists()
+
+
+def test_unreadable_package_and_libraries_are_copied(room: Path, blind: BlindAccount) -> None:
+    path = server_path(room, blind)
+    assert all(Path(entry).is_relative_to(room) for entry in path)
+    code = "import numba, ubp_sql.errors; print(numba.__file__, ubp_sql.__file__)"
+    account = server_account()
+    environment = server_environment(path, room)
+    tried = account.run(
+        [f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}", "-c", code], environment=environment
+    )
+    assert tried.returncode == 0, tried.stderr
+    assert all(file.startswith(str(room)) for file in tried.stdout.split())
+
+
+def test_a_changed_package_is_copied_again(room: Path, blind: BlindAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = room / "source" / "ubp_sql"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '1'\n")
+    (package / "__init__.py").chmod(0o600)
+    monkeypatch.setattr(ubp_sql, "__file__", str(package / "__init__.py"))
+    copied = Path(server_path(room, blind)[0])
+    assert copied.resolve().is_relative_to(room / "python")
+    first = (copied / "ubp_sql" / "__init__.py").stat()
+    assert first.st_mode & 0o004
+    assert server_path(room, blind)[0] == str(copied)
+    assert (copied / "ubp_sql" / "__init__.py").stat().st_ino == first.st_ino, "not copied without need"
+    (package / "__init__.py").write_text("__version__ = '2'\n")
+    assert server_path(room, blind)[0] == str(copied), "running servers keep their path"
+    assert "'2'" in (copied / "ubp_sql" / "__init__.py").read_text()
+    assert len(list((room / "python").iterdir())) == 2, "old copies go"
+
+
+def test_a_database_user_cannot_choose_the_code(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute("create role analyst login")
+    for setting in ("dynamic_library_path=/tmp", "local_preload_libraries=/tmp/evil"):
+        with pytest.raises(psycopg.Error):
+            psycopg.connect(cluster.dsn().replace("postgres", "analyst"), options=f"-c {setting}").close()

@@ -1,0 +1,59 @@
+"""Moments as SQL users write them, turned into microseconds; and the feature set that a call names."""
+
+from typing import Any, NamedTuple
+
+from ubp_sql.api.session import single
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
+from ubp_sql.features.definition import FeatureSetDefinition
+
+MOMENT = """
+select isfinite($1) as finite,
+       case when isfinite($1) then (extract(epoch from $1) * 1000000)::bigint end as us,
+       case when isfinite($1) then (extract(epoch from $1 at time zone $2) * 1000000)::bigint end as local_us"""
+SET_BY_NAME = """
+select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature_sets where name = $1"""
+SET_BY_ID = """
+select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature_sets where feature_set_id = $1"""
+
+
+class FeatureSet(NamedTuple):
+    """A row of ubp.feature_sets with its definition rebuilt."""
+
+    feature_set_id: int
+    name: str
+    time_zone: str
+    as_of: str | None
+    definition: FeatureSetDefinition
+
+
+def moment_us(plpy: Any, memory: dict[str, Any], value: str | None, zone: str, what: str = "as_of") -> tuple[int, int]:
+    """(UTC, local) microseconds since 1970 of a timestamptz. Raises BadInput (UB003) on NULL and infinity."""
+    if value is None:
+        raise BadInput(f"{what} is NULL", f"give a moment, for example timestamptz '2011-11-09 00:00+00'; {what} is never guessed")
+    row = single(plpy, memory, MOMENT, ["timestamptz", "text"], [value, zone])
+    if row is None or not row["finite"]:
+        raise BadInput(f"{what} is {value}", "give a finite moment")
+    return row["us"], row["local_us"]
+
+
+def feature_set(plpy: Any, memory: dict[str, Any], key: str | int) -> FeatureSet:
+    """The set of that name or number.
+
+    Raises NotReady (UB005) when there is none, FeatureSetMismatch (UB002) when this code would compute it differently.
+    """
+    if isinstance(key, str):
+        row = single(plpy, memory, SET_BY_NAME, ["text"], [key])
+    else:
+        row = single(plpy, memory, SET_BY_ID, ["integer"], [key])
+    if row is None:
+        raise NotReady(f"there is no feature set {key!r}", "ubp.define_feature_set makes one; load events first")
+    try:
+        definition = FeatureSetDefinition.from_json(row["definition"])
+    except BadInput:
+        definition = None
+    if definition is None or definition.hash != row["hash"]:
+        raise FeatureSetMismatch(
+            f"feature set {row['name']!r} was defined by a version that computed it differently",
+            "define it under a new name with ubp.define_feature_set and train again",
+        )
+    return FeatureSet(row["feature_set_id"], row["name"], row["time_zone"], row["as_of"], definition)

@@ -1,0 +1,86 @@
+"""Features of all users at one moment, stored as rows."""
+
+import time
+from typing import Any
+
+from ubp_sql.api.catalogue import define_found_kinds
+from ubp_sql.api.events import in_chunks, touch
+from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
+from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, single
+from ubp_sql.errors import NotReady
+
+LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' || $1, 0))"
+EXISTS = "select 1 as found from ubp.feature_sets where name = $1"
+# A text literal becomes real[] in C at about 60 ns a number; a Python list would go element by element.
+UPSERT = """
+insert into ubp.feature_rows as r (feature_set_id, user_id, features, as_of)
+select $1, u.user_id, u.features::real[], $4
+  from unnest($2::bigint[], $3::text[]) as u (user_id, features)
+on conflict (feature_set_id, user_id) do update set features = excluded.features, as_of = excluded.as_of"""
+FORGET = "delete from ubp.feature_rows where feature_set_id = $1 and as_of is distinct from $2"
+MOVE = """
+update ubp.feature_sets set as_of = $2, users = $3, refreshed_at = clock_timestamp() where feature_set_id = $1"""
+LOG = """
+insert into ubp.job_runs (job, state, started_at, finished_at, rows, detail)
+values ($1, 'done', clock_timestamp() - make_interval(secs => $2), clock_timestamp(), $3, $4)"""
+ROWS_A_STATEMENT = 5_000
+
+
+@entry
+def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name: str) -> list[Row]:
+    """Computes and stores every user's features at `as_of`; one row that says what was done."""
+    started = time.perf_counter()
+    check_version(plpy, memory)
+    moment_us(plpy, memory, as_of, "UTC")
+    # Two refreshes of one set would overwrite each other's moment: the second waits for the first.
+    run(plpy, memory, LOCK, ["text"], [name])
+    if name == "default" and single(plpy, memory, EXISTS, ["text"], [name]) is None:
+        define_found_kinds(plpy, memory, name)
+    found = feature_set(plpy, memory, name)
+    users, events = _store(plpy, memory, found, str(as_of))
+    if users == 0:
+        raise NotReady(f"no event of {', '.join(found.definition.kinds)} before {as_of}", "load events, or move as_of")
+    run(plpy, memory, FORGET, ["integer", "timestamptz"], [found.feature_set_id, as_of])
+    run(plpy, memory, MOVE, ["integer", "timestamptz", "bigint"], [found.feature_set_id, as_of, users])
+    seconds = time.perf_counter() - started
+    detail = f'{{"events": {events}, "features": {len(found.definition.features)}}}'
+    run(plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["refresh_features", seconds, users, detail])
+    return [
+        {
+            "feature_set_name": name,
+            "as_of_time": as_of,
+            "users": users,
+            "feature_count": len(found.definition.features),
+            "events": events,
+            "seconds": seconds,
+        }
+    ]
+
+
+def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> tuple[int, int]:
+    prepare_numba()
+    import numpy as np
+
+    from ubp_sql.features.compute import compute
+    from ubp_sql.features.rows import array_literals
+
+    as_of_us, local_us = moment_us(plpy, memory, as_of, found.time_zone)
+    users = count = 0
+    for events in in_chunks(plpy, memory, list(found.definition.kinds), as_of, as_of):
+        everyone = np.arange(len(events.user_id))
+        values = compute(
+            events,
+            found.definition,
+            everyone,
+            np.full(len(everyone), as_of_us),
+            np.full(len(everyone), local_us),
+            between_chunks=lambda: touch(plpy, memory),
+        )
+        for low in range(0, len(everyone), ROWS_A_STATEMENT):
+            part = slice(low, low + ROWS_A_STATEMENT)
+            types = ["integer", "bigint[]", "text[]", "timestamptz"]
+            literals = array_literals(values[part])
+            run(plpy, memory, UPSERT, types, [found.feature_set_id, events.user_id[part].tolist(), literals, as_of])
+        users += len(everyone)
+        count += len(events.t_us)
+    return users, count

@@ -1,0 +1,127 @@
+"""Models into the registry, versions into service and out of it."""
+
+import json
+from typing import Any
+
+from ubp_sql import __version__
+from ubp_sql.api.catalogue import make_predict
+from ubp_sql.api.moments import feature_set
+from ubp_sql.api.session import check_version, entry, run, single
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnknownTask
+from ubp_sql.models.blob import blob_hash, compile_forest
+from ubp_sql.models.lightgbm_text import parse
+
+TASK = "select task, feature_set_id, population_kind from ubp.task_definitions where task = $1 for update"
+NEW_MODEL = """
+insert into ubp.models (task, version, format, source, compiled, compiled_sha256, feature_set_id, feature_set_hash,
+                        objective, trees, settings, data_from, data_until, code_version)
+select $1, coalesce(max(m.version), 0) + 1, 'lightgbm', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+  from ubp.models m where m.task = $1
+returning model_id, version"""
+NEW_METRIC = """
+insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, protocol) values ($1, $2, $3, $4, $5, $6, $7)"""
+VERSION = """
+select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set_hash, s.hash as present_hash
+  from ubp.models m join ubp.feature_sets s using (feature_set_id)
+ where m.task = $1 and ($2 is null or m.version = $2) order by m.version desc limit 1"""
+RETIRE = "update ubp.deployments set retired_at = now() where task = $1 and retired_at is null returning version"
+DEPLOY = """
+insert into ubp.deployments
+  (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position)
+values ($1, $2, $3, $4, $5, $6, $7)"""
+BEFORE = """
+select d.version from ubp.deployments d
+ where d.task = $1 and d.version <> (select n.version from ubp.deployments n where n.task = $1 and n.retired_at is null)
+ order by d.deployment_id desc limit 1"""
+
+
+def _task(plpy: Any, memory: dict[str, Any], task: str) -> dict[str, Any]:
+    row = single(plpy, memory, TASK, ["text"], [task])
+    if row is None:
+        raise UnknownTask(f"unknown task {task!r}", "ubp.define_task defines it; select task from ubp.tasks lists them")
+    return row
+
+
+@entry
+def register_model(
+    plpy: Any,
+    memory: dict[str, Any],
+    task: str,
+    model: bytes,
+    settings: str,
+    data_from: str | None,
+    data_until: str | None,
+    metrics: str,
+) -> int:
+    """Parses, checks against the task's feature set, compiles and stores; returns the version."""
+    check_version(plpy, memory)
+    row = _task(plpy, memory, task)
+    if model is None:
+        raise BadInput("the model is NULL", "pass the bytes of a LightGBM text model")
+    found = feature_set(plpy, memory, row["feature_set_id"])
+    forest = parse(bytes(model))
+    names = tuple(feature.name for feature in found.definition.features)
+    if tuple(forest.feature_names) != names:
+        wrong = next((i for i, (a, b) in enumerate(zip(forest.feature_names, names, strict=False)) if a != b), None)
+        what = f"{len(forest.feature_names)} features, the set has {len(names)}"
+        if wrong is not None:
+            what = f"feature {wrong + 1} is {forest.feature_names[wrong]!r}, the set's is {names[wrong]!r}"
+        raise FeatureSetMismatch(
+            f"the model does not fit feature set {found.name!r}: {what}", "train it on ubp.training_matrix of this task"
+        )
+    compiled = compile_forest(forest)
+    types = ["text", "bytea", "bytea", "text", "integer", "text", "text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
+    lineage = [settings, data_from, data_until, __version__]
+    new = single(
+        plpy,
+        memory,
+        NEW_MODEL,
+        types,
+        [task, model, compiled, blob_hash(compiled), found.feature_set_id, found.definition.hash]
+        + [forest.objective, len(forest.trees), *lineage],
+    )
+    assert new is not None  # noqa: S101 - INSERT ... SELECT of an aggregate always gives a row
+    for m in json.loads(metrics):
+        values = [new["model_id"], m["cut"], m["metric"], m["value"], m["n"], m["positives"], m["protocol"]]
+        run(plpy, memory, NEW_METRIC, ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"], values)
+    return int(new["version"])
+
+
+@entry
+def deploy_model(plpy: Any, memory: dict[str, Any], task: str, version: int | None) -> int:
+    """Makes a version answer for its task; the first deployment makes predict_<task>."""
+    check_version(plpy, memory)
+    return _deploy(plpy, memory, _task(plpy, memory, task), version)
+
+
+@entry
+def rollback_model(plpy: Any, memory: dict[str, Any], task: str) -> int:
+    """Makes the version that answered before the present one answer again."""
+    check_version(plpy, memory)
+    row = _task(plpy, memory, task)
+    before = single(plpy, memory, BEFORE, ["text"], [task])
+    if before is None:
+        raise NoModelDeployed(f"task {task!r} has no earlier version to go back to", "ubp.deploy_model takes a version by number")
+    return _deploy(plpy, memory, row, before["version"])
+
+
+def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: int | None) -> int:
+    name = task["task"]
+    row = single(plpy, memory, VERSION, ["text", "integer"], [name, version])
+    if row is None:
+        which = "no model" if version is None else f"no version {version}"
+        raise NoModelDeployed(f"task {name!r} has {which}", "select * from ubp.model_versions lists what there is")
+    if row["feature_set_hash"] != row["present_hash"]:
+        raise FeatureSetMismatch(f"version {row['version']} was trained on another definition of its feature set", "train again")
+    found = feature_set(plpy, memory, row["feature_set_id"])
+    # A score is for the task's population: users whose lifetime count of its kind is at least 1.
+    lifetime = next(
+        f.position + 1
+        for f in found.definition.features
+        if f.family == "count" and f.kind == task["population_kind"] and f.window_days is None
+    )
+    run(plpy, memory, RETIRE, ["text"], [name])
+    key = [name, row["model_id"], row["version"], row["compiled_sha256"], row["feature_set_id"], row["feature_set_hash"]]
+    run(plpy, memory, DEPLOY, ["text", "bigint", "integer", "text", "integer", "text", "integer"], [*key, lifetime])
+    make_predict(plpy, name)
+    return int(row["version"])

@@ -1,0 +1,102 @@
+"""Between PostgreSQL and Python: errors with their SQLSTATE, prepared plans, version checks, the cache folder."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ubp_sql
+from ubp_sql.errors import StaleSession, UbpError, VersionSkew
+
+Row = dict[str, Any]
+
+
+def to_server(plpy: Any, error: UbpError) -> Exception:
+    """The error as PostgreSQL prints it: `ERROR:  ubp: message`, with SQLSTATE and hint.
+
+    plpy.error() would print the class name `plpy.Error`; a subclass of it named `ubp` in builtins prints `ubp`.
+    """
+    kind = type("ubp", (plpy.Error,), {"__module__": "builtins", "sqlstate": error.sqlstate})
+    result: Exception = kind(error.message)
+    if error.hint is not None:
+        result.hint = error.hint  # type: ignore[attr-defined]
+    return result
+
+
+def entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a function called from SQL: our errors leave it with their SQLSTATE, everything else as it is."""
+
+    def call(plpy: Any, memory: dict[str, Any], *arguments: Any) -> Any:
+        try:
+            return function(plpy, memory, *arguments)
+        except UbpError as error:
+            # `from None`: the SQL user needs the line and the hint, not our call stack.
+            raise to_server(plpy, error) from None
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    return call
+
+
+def run(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Any:
+    """Executes a constant query through a plan kept for the session; `memory` is the function's SD."""
+    plan = memory.get(query)
+    if plan is None:
+        plan = memory[query] = plpy.prepare(query, types)
+    return plan.execute(arguments)
+
+
+def single(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Row | None:
+    """The first row, or None."""
+    found = run(plpy, memory, query, types, arguments)
+    return found[0] if len(found) else None
+
+
+INSTALLED = "select package_version from ubp.installation"
+
+
+def check_version(plpy: Any, memory: dict[str, Any]) -> None:
+    """Refuses to run when database and loaded code differ."""
+    row = single(plpy, memory, INSTALLED, [], [])
+    require_version(row["package_version"] if row else None)
+
+
+def require_version(installed: str | None) -> None:
+    """`installed` is the version that applied the functions.
+
+    Raises StaleSession (UB009) when only this session is behind, VersionSkew (UB010) when package and database differ.
+    """
+    loaded = ubp_sql.__version__
+    if installed == loaded:
+        return
+    on_disk = _version_on_disk()
+    if installed is not None and on_disk == installed:
+        raise StaleSession(f"this session holds ubp_sql {loaded}, the database is at {installed}", "reconnect")
+    raise VersionSkew(
+        f"the server has ubp_sql {on_disk}, the database was installed by {installed}",
+        "run `ubp-sql doctor`: it says which of the two to upgrade",
+    )
+
+
+def _version_on_disk() -> str:
+    text = Path(ubp_sql.__file__).read_text(encoding="utf-8")
+    return text.partition('__version__ = "')[2].partition('"')[0]
+
+
+def prepare_numba() -> None:
+    """Points Numba's disk cache at a private folder of the server's OS user before Numba is first imported.
+
+    The cache holds pickles, so a folder that anybody else owns or may write is not used: the code is then compiled anew.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("UBP_SQL_CACHE_DIR") or str(Path.home() / ".cache" / "ubp_sql")
+    folder = Path(base) / f"numba-{ubp_sql.__version__}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError:
+        found = None
+    if found is None or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        os.environ["NUMBA_DISABLE_CACHING"] = "1"
+        return
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)

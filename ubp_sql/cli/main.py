@@ -1,0 +1,39 @@
+"""`ubp-sql`: the command line. Each command is a thin face of a function in the package."""
+
+import typer
+
+import ubp_sql
+from ubp_sql.cli import embedded, install, load, run_jobs
+from ubp_sql.cli.shared import out
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict user behaviour inside PostgreSQL.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def main(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        out.print(ubp_sql.__version__)
+        raise typer.Exit
+
+
+app.command("init")(install.init)
+app.command("doctor")(install.doctor)
+app.command("uninstall")(install.uninstall)
+app.add_typer(install.migrate, name="migrate")
+app.add_typer(embedded.app, name="embedded")
+app.command("load")(load.load)
+app.command("refresh")(run_jobs.refresh)
+app.command("train")(run_jobs.train)
+app.command("score")(run_jobs.score)
+app.add_typer(run_jobs.model, name="model")
+app.command("demo")(run_jobs.demo)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    app()

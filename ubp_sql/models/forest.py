@@ -1,0 +1,132 @@
+"""A forest of numeric decision trees over float32 features, as every importer leaves it and the compiler takes it.
+
+A node sends a row left where `x <= threshold`, or where x is NaN and `nan_left` is set; all thresholds are float32
+(see `round_down`), so that a float32 row needs no widening to be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ubp_sql.errors import InvalidModel
+from ubp_sql.models.limits import MAX_FEATURES, MAX_LEAVES, MAX_TREES
+
+
+class Link(IntEnum):
+    """What turns the sum of leaves into the score; the numbers are those of the compiled form."""
+
+    IDENTITY = 0
+    SIGMOID = 1  # 1 / (1 + exp(-parameter * sum))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One tree of n inner nodes and n + 1 leaves; node 0 is the root, a tree of one leaf has no nodes.
+
+    feature    (n,) int32     index into the row
+    threshold  (n,) float32   never NaN; +inf sends all but NaN left
+    left/right (n,) int32     child: a node where >= 0, else leaf number ~child
+    nan_left   (n,) uint8     1 where a NaN goes left
+    leaf_value (n+1,) float64 finite
+    """
+
+    feature: array[int]
+    threshold: array[float]
+    left: array[int]
+    right: array[int]
+    nan_left: bytes
+    leaf_value: array[float]
+
+    def visit(self, where: str) -> list[int]:
+        """The inner nodes, each before its children; raises InvalidModel unless every node and leaf is met once."""
+        n = len(self.feature)
+        order = [0] if n else []
+        node_met, leaf_met = bytearray(n), bytearray(n + 1)
+        for node in order:  # grows while it is read: nodes are appended as their parents are met
+            for child in (self.left[node], self.right[node]):
+                met, index = (node_met, child) if child >= 0 else (leaf_met, ~child)
+                if index >= len(met) or met[index] or child == 0:
+                    raise InvalidModel(f"{where}: child {child} of node {node} does not exist or has another parent")
+                met[index] = 1
+                if child >= 0:
+                    order.append(child)
+        if len(order) != n:
+            raise InvalidModel(f"{where}: {n - len(order)} of {n} nodes cannot be reached from the root")
+        return order
+
+    def validate(self, n_features: int, where: str) -> list[int]:
+        """Check sizes, indices, numbers and shape; returns `visit`'s order, raises InvalidModel (UB006)."""
+        n = len(self.feature)
+        if not len(self.threshold) == len(self.left) == len(self.right) == len(self.nan_left) == n:
+            raise InvalidModel(f"{where}: arrays of nodes differ in length")
+        if len(self.leaf_value) != n + 1:
+            raise InvalidModel(f"{where}: {len(self.leaf_value)} leaves for {n} nodes")
+        if n and not 0 <= min(self.feature) <= max(self.feature) < n_features:
+            raise InvalidModel(f"{where}: a feature index is outside 0..{n_features - 1}")
+        if any(t != t for t in self.threshold):
+            raise InvalidModel(f"{where}: a threshold is NaN")
+        if not all(map(math.isfinite, self.leaf_value)):
+            raise InvalidModel(f"{where}: a leaf value is not finite")
+        if not set(self.nan_left) <= {0, 1}:
+            raise InvalidModel(f"{where}: a NaN direction is neither 0 nor 1")
+        return self.visit(where)
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """Trees whose leaves are summed in order, divided by their number where `average`, then put through `link`.
+
+    feature_infos keeps the importer's note on each feature's range ('[min:max]', 'none'); objective is the
+    trainer's name for what the score means.
+    """
+
+    trees: tuple[Tree, ...]
+    feature_names: tuple[str, ...]
+    feature_infos: tuple[str, ...]
+    objective: str
+    link: Link
+    link_parameter: float = 1.0
+    average: bool = False
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+    def validate(self) -> list[list[int]]:
+        """Check the whole forest; returns each tree's `visit` order, raises InvalidModel (UB006)."""
+        if not 0 < self.n_features <= MAX_FEATURES:
+            raise InvalidModel(f"{self.n_features} features, allowed are 1 to {MAX_FEATURES}")
+        if not 0 < len(self.trees) <= MAX_TREES:
+            raise InvalidModel(f"{len(self.trees)} trees, allowed are 1 to {MAX_TREES}")
+        if sum(len(t.leaf_value) for t in self.trees) > MAX_LEAVES:
+            raise InvalidModel(f"more than {MAX_LEAVES} leaves")
+        if not (math.isfinite(self.link_parameter) and self.link_parameter > 0):
+            raise InvalidModel(f"the link's parameter is {self.link_parameter!r}, it must be finite and above 0")
+        return [t.validate(self.n_features, f"tree {k}") for k, t in enumerate(self.trees)]
+
+
+def round_down(values: list[float]) -> array[float]:
+    """The largest float32 not above each value, so that `x <= t` keeps its answer for every float32 x.
+
+    Above the largest finite float32 it is that one (x = +inf still goes right), below the lowest it is -inf;
+    +inf and -inf stay, NaN stays NaN.
+    """
+    rounded = array("f", values)  # to nearest, overflow to infinity
+    for k, t in enumerate(values):
+        if rounded[k] > t:
+            rounded[k] = next_below(rounded[k])
+    return rounded
+
+
+def next_below(x: float) -> float:
+    """The float32 just below the float32 x (not NaN, not -inf)."""
+    if x == 0.0:
+        return -(2.0**-149)
+    bits = array("f", [x])
+    word = array("i", bits.tobytes())  # sign and magnitude: one less is nearer to zero
+    word[0] += -1 if x > 0 else 1
+    bits = array("f", word.tobytes())
+    return bits[0]

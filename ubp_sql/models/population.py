@@ -1,0 +1,44 @@
+"""Scores of many packed feature rows at once, and their percentiles."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ubp_sql.models.batch import score_batch
+from ubp_sql.models.blob import Blob
+
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+ARRAY_HEADER = 20  # array_send: dimensions, flags, element type, length, lower bound
+ELEMENT = 8  # 4 bytes of length, 4 of the float, both big-endian
+
+
+def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32]:
+    """Ids (n,) and feature rows (n, features) from concatenated int8send and array_send values of equal length."""
+    ids = np.frombuffer(user_ids, ">i8").astype(np.int64)
+    record = np.dtype([("header", f"V{ARRAY_HEADER}"), ("cells", [("length", ">i4"), ("value", ">f4")], (features,))])
+    rows = np.frombuffer(packed, record)["cells"]["value"].astype(np.float32)
+    return ids, rows
+
+
+def score_rows(blob: Blob, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:
+    """(n,) scores; NaN where column `population` is below 1: too little history."""
+    scores = score_batch(blob, rows, between_chunks)
+    scores[~(rows[:, population] >= 1)] = np.nan
+    return scores
+
+
+def percentiles(scores: F64) -> F64:
+    """(n,) share of the scored rows with a lower score, 0-100; NaN stays NaN."""
+    ordered = np.sort(scores[~np.isnan(scores)])
+    result = np.searchsorted(ordered, scores, side="left") * (100.0 / max(1, len(ordered)))
+    result[np.isnan(scores)] = np.nan
+    return result
+
+
+def as_literal(values: I64 | F64) -> str:
+    """A PostgreSQL array literal, exact: repr names every float64."""
+    return "{" + ",".join(map(repr, values.tolist())) + "}"

@@ -1,0 +1,115 @@
+"""The map's little language: one SQL expression over a staging row, checked before any data is read.
+
+An expression runs with the rights of whoever loads; the checks here keep it an expression: no second statement,
+no sub-select, no comment that swallows what follows, nothing that closes the parenthesis it stands in.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from ubp_sql.errors import MapError
+
+_TOKEN = re.compile(
+    r"""(?P<escape_string>[eE]'(?:[^'\\]|\\.|'')*')
+      | (?P<string>'(?:[^']|'')*')
+      | (?P<identifier>"(?:[^"]|"")*")
+      | (?P<comment>--|/\*)
+      | (?P<word>[^\W\d][\w$]*)
+      | (?P<number>\d[\w.]*)
+      | (?P<space>\s+)
+      | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+# A sub-select needs one of these three; each can still name a column when it is written in double quotes.
+_QUERY_WORDS = {"select", "values", "table"}
+# Without quotes these are SQL's own values, so a column of that name would be passed over in silence.
+_SILENT_WORDS = {
+    "user", "current_user", "session_user", "system_user", "current_role", "current_catalog", "current_schema",
+    "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp",
+}  # fmt: skip
+_CLOSING = {")": "(", "]": "["}
+
+
+def ascii_lower(text: str) -> str:
+    """Lower A-Z only, as PostgreSQL folds unquoted names in a UTF-8 database."""
+    return re.sub(r"[A-Z]+", lambda m: m.group().lower(), text)
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    for match in _TOKEN.finditer(text):
+        yield match.lastgroup or "other", match.group()
+
+
+def words(text: str) -> set[str]:
+    """Every name that the expression might refer to, lower case: unquoted words and quoted names as they stand."""
+    found = set()
+    for kind, token in _tokens(text):
+        if kind == "word":
+            found.add(ascii_lower(token))
+        elif kind == "identifier":
+            found.add(token[1:-1].replace('""', '"'))
+    return found
+
+
+def check_text(text: str) -> str | None:
+    """Why `text` cannot be a single expression, or None where nothing speaks against it (names are checked later)."""
+    if not text.strip():
+        return "the expression is empty"
+    open_brackets: list[str] = []
+    after_escape_string = False
+    for kind, token in _tokens(text):
+        if kind == "comment":
+            return f"comments are not allowed ({token})"
+        if kind == "word" and ascii_lower(token) in _QUERY_WORDS:
+            return f'a query is not an expression ({token}); a column of this name is written "{token}"'
+        if kind == "string" and after_escape_string:
+            return "a string may not go on after E'...'; join the two with ||"
+        if kind != "space":
+            after_escape_string = kind == "escape_string"
+        if kind != "other":
+            continue
+        if token in ";$":
+            return f"{token} is not allowed outside a string"
+        if token in "'\"":
+            return f"a {token} is not closed"
+        if token in "([":
+            open_brackets.append(token)
+        elif token in _CLOSING and (not open_brackets or open_brackets.pop() != _CLOSING[token]):
+            return f"{token} closes nothing"
+        elif token == "\0":
+            return "a NUL character is not allowed"
+    return f"{open_brackets[-1]} is not closed" if open_brackets else None
+
+
+def refuse_silent_words(text: str, columns: Iterable[str], where: str) -> None:
+    """Refuse an unquoted word that SQL reads as a value of its own although the file has such a column (MapError)."""
+    known = set(columns)
+    for kind, token in _tokens(text):
+        name = ascii_lower(token)
+        if kind == "word" and name in _SILENT_WORDS and name in known:
+            raise MapError(
+                f"{where}: {token} inside an expression is SQL's own {name}, not the column",
+                f'write the column as "{name}", in double quotes',
+            )
+
+
+def column_names(header: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Names of the staging columns for a header: A-Z lowered, anything but letters, digits and _ made _, made unique.
+
+    taken   names that must not be used
+    """
+    used = set(taken)
+    names = []
+    for place, text in enumerate(header, 1):
+        name = re.sub(r"\W+", "_", ascii_lower(text.strip())) or f"column_{place}"
+        if name[0].isdigit():
+            name = f"_{name}"
+        # An identifier has at most 63 bytes; 55 leave room for the number that makes it unique.
+        name = name.encode()[:55].decode(errors="ignore")
+        unique, number = name, 1
+        while unique in used:
+            number += 1
+            unique = f"{name}_{number}"
+        used.add(unique)
+        names.append(unique)
+    return names

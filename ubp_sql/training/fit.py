@@ -1,0 +1,38 @@
+"""LightGBM, the trainer: rows in, a text model out. Never imported inside a server process."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from ubp_sql.errors import TrainingError
+from ubp_sql.training.settings import LIGHTGBM, ROUNDS
+
+
+def fit(
+    features: NDArray[np.float32], labels: NDArray[np.uint8], names: Sequence[str], threads: int = 0
+) -> lightgbm.Booster:
+    """A booster on rows (n, f) and labels (n,).
+
+    Raises TrainingError (UB014) when only one of the two labels occurs.
+    """
+    positives = int(labels.sum())
+    if positives in (0, len(labels)):
+        which = "nobody" if positives == 0 else "everybody"
+        raise TrainingError(
+            f"{which} of the {len(labels)} training rows has the label", "choose another label kind, horizon or period"
+        )
+    settings: dict[str, Any] = {**LIGHTGBM, "num_threads": threads}
+    data = lightgbm.Dataset(features, labels, feature_name=list(names), free_raw_data=True)
+    return lightgbm.train(settings, data, num_boost_round=ROUNDS)
+
+
+def main_features(
+    booster: lightgbm.Booster, row: NDArray[np.float32], names: Sequence[str], top: int
+) -> list[tuple[str, float, float]]:
+    """The `top` features that moved this row's score most: (name, value, contribution to the log odds)."""
+    contributions = np.asarray(booster.predict(row.reshape(1, -1), pred_contrib=True))[0, :-1]
+    chosen = np.argsort(-np.abs(contributions), kind="stable")[:top]
+    return [(names[i], float(row[i]), float(contributions[i])) for i in chosen]

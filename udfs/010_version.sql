@@ -1,0 +1,31 @@
+-- What is installed, and who a key text means.
+
+-- ubp.version: the version that answers.
+-- Errors: UB009 this session holds older code · UB010 package and database differ
+create or replace function ubp.version()
+returns text
+language plpython3u stable parallel unsafe cost 100 security definer
+set search_path = pg_catalog, pg_temp
+as $python$
+from ubp_sql import api
+return api.version(plpy, SD)
+$python$;
+comment on function ubp.version() is 'Version of ubp_sql on the server; an error when the database was installed by another one.';
+revoke all on function ubp.version() from public;
+alter function ubp.version() owner to ubp_reader;
+grant execute on function ubp.version() to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.resolve_user: user_id of a key text, NULL when nobody has it.
+create or replace function ubp.resolve_user(user_key text)
+returns bigint
+language sql stable parallel unsafe security definer cost 10
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(
+    (select u.user_id from ubp.users u where u.user_key = resolve_user.user_key and u.tenant = 0),
+    case when resolve_user.user_key ~ '^(0|[1-9][0-9]{0,14})$' then resolve_user.user_key::bigint end);
+end;
+comment on function ubp.resolve_user(text) is 'user_id of a key text: the one a load recorded, else the number itself; NULL when neither.';
+revoke all on function ubp.resolve_user(text) from public;
+alter function ubp.resolve_user(text) owner to ubp_reader;
+grant execute on function ubp.resolve_user(text) to ubp_analyst, ubp_auditor, ubp_loader;

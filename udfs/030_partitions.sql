@@ -1,0 +1,46 @@
+-- Monthly partitions of ubp.events.
+
+-- ubp.ensure_event_partitions: makes the missing monthly partitions (UTC months) that cover [from_time, until_time].
+-- Rows of such a month that already lie in the default partition move into the new one. Returns how many it made.
+-- Locks: access exclusive on ubp.events_default while a partition is made.
+create or replace function ubp.ensure_event_partitions(from_time timestamptz, until_time timestamptz)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $plpgsql$
+declare
+  first_day timestamptz := date_trunc('month', from_time);
+  next_day timestamptz;
+  name text;
+  made integer := 0;
+begin
+  if from_time is null or until_time is null or not isfinite(from_time) or not isfinite(until_time)
+     or until_time - from_time > interval '200 years' then
+    raise exception 'months from % to % cannot be made', from_time, until_time
+      using errcode = 'UB003', hint = 'give two finite times, at most 200 years apart';
+  end if;
+  while first_day <= until_time loop
+    next_day := first_day + interval '1 month';
+    name := format('events_%s', to_char(first_day, 'YYYY_MM'));
+    if to_regclass(format('ubp.%I', name)) is null then
+      perform pg_advisory_xact_lock(hashtextextended('ubp.events partitions', 0));
+      if to_regclass(format('ubp.%I', name)) is null then
+        execute format('create table ubp.%I (like ubp.events including defaults including constraints)', name);
+        execute format(
+          'with moved as (delete from only ubp.events_default where event_time >= %L and event_time < %L returning *)
+           insert into ubp.%I select * from moved', first_day, next_day, name);
+        execute format(
+          'alter table ubp.events attach partition ubp.%I for values from (%L) to (%L)', name, first_day, next_day);
+        made := made + 1;
+      end if;
+    end if;
+    first_day := next_day;
+  end loop;
+  return made;
+end
+$plpgsql$;
+comment on function ubp.ensure_event_partitions(timestamptz, timestamptz) is 'Makes the missing monthly partitions of ubp.events between two times.';
+revoke all on function ubp.ensure_event_partitions(timestamptz, timestamptz) from public;
+alter function ubp.ensure_event_partitions(timestamptz, timestamptz) owner to ubp_owner;
+grant execute on function ubp.ensure_event_partitions(timestamptz, timestamptz) to ubp_loader, ubp_admin;

@@ -1,0 +1,44 @@
+-- Features of one user, for people.
+
+-- ubp.features: no row for a user without features.
+-- Errors: UB005 no feature set
+create or replace function ubp.features(user_id bigint)
+returns table (feature text, value double precision, unit text, meaning text)
+language plpython3u stable strict parallel unsafe cost 1000 rows 130 security definer
+set search_path = pg_catalog, pg_temp
+as $python$
+from ubp_sql import api
+return api.features(plpy, SD, user_id)
+$python$;
+comment on function ubp.features(bigint) is 'The stored features of one user (set default) with unit and meaning.';
+revoke all on function ubp.features(bigint) from public;
+alter function ubp.features(bigint) owner to ubp_reader;
+grant execute on function ubp.features(bigint) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.features at a moment.
+-- Errors: UB003 as_of NULL or infinite · UB005 no feature set
+create or replace function ubp.features(user_id bigint, as_of timestamptz)
+returns table (feature text, value double precision, unit text, meaning text)
+language plpython3u stable parallel unsafe cost 100000 rows 130 security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD'
+as $python$
+from ubp_sql import api
+return api.features_at(plpy, SD, user_id, as_of)
+$python$;
+comment on function ubp.features(bigint, timestamptz) is 'The features of one user (set default) at a moment, from the raw events.';
+revoke all on function ubp.features(bigint, timestamptz) from public;
+alter function ubp.features(bigint, timestamptz) owner to ubp_reader;
+grant execute on function ubp.features(bigint, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.features by key text.
+create or replace function ubp.features(user_key text)
+returns table (feature text, value double precision, unit text, meaning text)
+language sql stable parallel unsafe rows 130
+begin atomic
+  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_user(user_key)) f;
+end;
+comment on function ubp.features(text) is 'As features(user_id), by the key text of the source.';
+revoke all on function ubp.features(text) from public;
+alter function ubp.features(text) owner to ubp_owner;
+grant execute on function ubp.features(text) to ubp_analyst, ubp_auditor, ubp_loader;
