@@ -14,7 +14,7 @@ from ubp_sql.embedded import Cluster
 def cluster() -> Iterator[Cluster]:
     """A running cluster without durability; gone at the end of the session, also when tests fail.
 
-    Not below tmp_path: pytest makes that 0700, and a server that root starts would have to copy the package.
+    Not below tmp_path: pytest makes that 0700, and the files of a server that root starts would lie elsewhere.
     """
     directory = Path(tempfile.mkdtemp(prefix="ubp-test-"))
     directory.chmod(0o711)

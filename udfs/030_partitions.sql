@@ -32,6 +32,7 @@ begin
            insert into ubp.%I select * from moved', first_day, next_day, name);
         execute format(
           'alter table ubp.events attach partition ubp.%I for values from (%L) to (%L)', name, first_day, next_day);
+        execute format('comment on table ubp.%I is %L', name, 'Events of ' || to_char(first_day, 'YYYY-MM') || ' (UTC)');
         made := made + 1;
       end if;
     end if;

@@ -31,16 +31,18 @@ revoke all on function ubp.predict(text, bigint, timestamptz) from public;
 alter function ubp.predict(text, bigint, timestamptz) owner to ubp_reader;
 grant execute on function ubp.predict(text, bigint, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;
 
--- ubp.predict by key text.
+-- ubp.predict by key text. Errors: as ubp.predict
 create or replace function ubp.predict(task text, user_key text)
 returns double precision
-language sql stable parallel unsafe
-begin atomic
-  select ubp.predict(task, ubp.resolve_user(user_key));
-end;
+language plpython3u stable strict parallel unsafe cost 1000 security definer
+set search_path = pg_catalog, pg_temp
+as $python$
+from ubp_sql import api
+return api.predict_key(plpy, SD, task, user_key)
+$python$;
 comment on function ubp.predict(text, text) is 'As predict(task, user_id), by the key text of the source.';
 revoke all on function ubp.predict(text, text) from public;
-alter function ubp.predict(text, text) owner to ubp_owner;
+alter function ubp.predict(text, text) owner to ubp_reader;
 grant execute on function ubp.predict(text, text) to ubp_analyst, ubp_auditor, ubp_loader;
 
 -- ubp.predict_detail: one row.

@@ -28,7 +28,7 @@ GRANTS = {
     },
     "ubp_auditor": {
         "select": "installation, sources, loads, event_keys, rejected_events, users, items, events, feature_sets, "
-        "feature_definitions, feature_rows, task_definitions, models, deployments, model_metrics, user_scores, job_runs",
+        "feature_definitions, feature_rows, task_definitions, models, deployments, model_metrics, user_scores, job_runs, alembic_version",
     },
 }
 
@@ -111,7 +111,13 @@ def upgrade() -> None:
             "features",
             postgresql.ARRAY(sa.REAL()),
             nullable=False,
-            comment="values in the order of feature_definitions.position",
+            comment="values in the order of feature_definitions.position; NaN = NULL",
+        ),
+        sa.Column(
+            "packed",
+            postgresql.BYTEA(),
+            nullable=False,
+            comment="the same values as little-endian float32, which the scorer reads as they are",
         ),
         sa.Column("as_of", sa.TIMESTAMP(timezone=True), nullable=False, comment="moment of the values"),
         sa.Column(
@@ -129,7 +135,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("feature_set_id", "user_id", name=op.f("feature_rows_pkey")),
         schema="ubp",
-        comment="One row a user and feature set: the packed features at the set's as_of (NaN = NULL).",
+        comment="One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
     )
     op.create_table(
         "feature_sets",
@@ -566,8 +572,9 @@ def upgrade() -> None:
     op.execute("create table ubp.events_default partition of ubp.events default")
     op.execute("comment on table ubp.events_default is 'Events of months without a partition of their own'")
     op.execute("insert into ubp.sources (source_id, name, kind) values (0, 'direct', 'direct')")
-    # Blobs are read whole and do not compress: stored outside the row, uncompressed, they cost no CPU.
+    # Compression would cost CPU at every read: a model is read whole, a feature row once a score.
     op.execute("alter table ubp.models alter column compiled set storage external")
+    op.execute("alter table ubp.feature_rows alter column packed set storage external")
     _grant()
 
 

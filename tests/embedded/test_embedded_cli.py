@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.embedded.conftest import MakeCluster
 from ubp_sql.cli.embedded import NOT_RUNNING, app
+from ubp_sql.errors import ClusterError
 
 RUN = [sys.executable, "-c", "from ubp_sql.cli.embedded import app; app()"]
 
@@ -39,6 +40,17 @@ def test_psql_takes_its_own_arguments(make_cluster: MakeCluster) -> None:
     argv = [*RUN, "psql", "--dir", str(cluster.directory), *query]
     answer = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout.strip()) == (0, "ubp"), answer.stderr
+
+
+def test_an_error_is_one_line_with_its_code_and_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("three years")
+    result = CliRunner().invoke(app, ["start", "--dir", str(tmp_path)])
+    assert result.exit_code == ClusterError.exit_code
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2
+    assert "UB013" in lines[0]
+    assert lines[1].startswith("hint: ")
 
 
 def test_a_brackets_name_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from functools import cache
 from random import Random
+from typing import Literal
 
 import lightgbm
 import numpy as np
@@ -11,7 +12,6 @@ from ubp_sql.models.blob import Blob, compile_forest, open_blob
 from ubp_sql.models.lightgbm_text import parse
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 TINY = 1.0000000180025095e-35  # LightGBM's kZeroThreshold: float32(1e-35)
 LARGEST = float(np.finfo(np.float32).max)
@@ -20,7 +20,7 @@ AWKWARD = [
     *(0.1, -0.1, 1 / 3, 16777217.0, LARGEST, -LARGEST, 3.5e38, -3.5e38, 1e300, -1e300, 5e-324, 1.0, -1.0),
 ]
 
-# name: parameters of training; `rows` and `trees` are ours
+# name: parameters of training
 TRAINED: dict[str, dict[str, object]] = {
     "binary": {"objective": "binary"},
     "binary_sigmoid": {"objective": "binary", "sigmoid": 0.7},
@@ -65,9 +65,15 @@ def trained(name: str) -> bytes:
     return train(x, noisy > 0 if binary else noisy, {"num_leaves": 9, "min_data_in_leaf": 5, **TRAINED[name]})
 
 
-def train(x: F32, y: NDArray[np.generic], parameters: dict[str, object], trees: int = 12) -> bytes:
+def train(
+    x: F32,
+    y: NDArray[np.generic],
+    parameters: dict[str, object],
+    trees: int = 12,
+    categories: list[int] | Literal["auto"] = "auto",
+) -> bytes:
     fixed = {"verbosity": -1, "num_threads": 1, "seed": 3, "deterministic": True}
-    booster = lightgbm.train({**fixed, **parameters}, lightgbm.Dataset(x, y), trees)
+    booster = lightgbm.train({**fixed, **parameters}, lightgbm.Dataset(x, y, categorical_feature=categories), trees)
     return str(booster.model_to_string()).encode()
 
 
@@ -104,7 +110,9 @@ def random_tree(random: Random, features: int, leaves: int, chain: bool = False)
         slot[leaf], slot[node + 1] = (left, node), (right, node)
         open_leaves.append(node + 1)
     thresholds = [
-        random.choice([random.choice([*AWKWARD, "inf", "-inf"]), random.gauss(0, 1), float(np.float32(random.gauss(0, 1)))])
+        random.choice(
+            [random.choice([*AWKWARD, "inf", "-inf"]), random.gauss(0, 1), float(np.float32(random.gauss(0, 1)))]
+        )
         for _ in left
     ]
     return {
@@ -136,5 +144,5 @@ def blob_of(text: bytes) -> Blob:
 def lightgbm_scores(text: bytes, x: F32, raw: bool = False) -> list[float]:
     """The oracle, for well-formed text only: LightGBM crashes on other."""
     booster = lightgbm.Booster(model_str=text.decode())
-    scores: F64 = np.asarray(booster.predict(x, raw_score=raw, num_threads=1))
-    return scores.tolist()
+    scores: list[float] = np.asarray(booster.predict(x, raw_score=raw, num_threads=1)).tolist()
+    return scores

@@ -11,7 +11,8 @@ def read(text: str) -> tuple[dict[str, str], list[dict[str, list[str]]]]:
     head, *blocks = text.split("\nend of trees")[0].split("\nTree=")
     header = dict(line.partition("=")[::2] for line in head.split("\n"))
     return header, [
-        {key: value.split() for key, _, value in (line.partition("=") for line in block.split("\n"))} for block in blocks
+        {key: value.split() for key, _, value in (line.partition("=") for line in block.split("\n"))}
+        for block in blocks
     ]
 
 

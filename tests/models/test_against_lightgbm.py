@@ -1,4 +1,4 @@
-"""Our scores are LightGBM's, to the bit: trained models of every kind we take, and forests that training seldom makes."""
+"""Our scores are LightGBM's, to the bit: trained models of every kind we take, and forests that are seldom trained."""
 
 import math
 import struct
@@ -7,9 +7,13 @@ from random import Random
 
 import numpy as np
 import pytest
-import reference_forest
-from forest_makers import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.models import reference_forest
+from tests.models.forest_makers import (
     AWKWARD,
+    F32,
     TRAINED,
     blob_of,
     lightgbm_scores,
@@ -19,12 +23,10 @@ from forest_makers import (
     training_matrix,
     written,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ubp_sql.errors import BadInput
 from ubp_sql.models import batch, walker
 from ubp_sql.models.batch import raw_batch, score_batch
+from ubp_sql.models.lightgbm_text import parse
 from ubp_sql.models.walker import Walker
 
 
@@ -32,7 +34,7 @@ def bits(values: Iterable[float]) -> list[bytes]:
     return [struct.pack("<d", v) for v in values]
 
 
-def check_all(text: bytes, x: np.ndarray) -> None:  # type: ignore[type-arg]
+def check_all(text: bytes, x: F32) -> None:
     """LightGBM, reference, compiled walker and batch kernel agree on every row, on the sum and on the score."""
     blob, rows = blob_of(text), [tuple(row) for row in x.tolist()]
     walk = Walker(blob)
@@ -77,10 +79,13 @@ def test_one_split_on_every_awkward_value(threshold: float, decision: int) -> No
     check_all(text, rows_for(text, 400, 5))
 
 
-@pytest.mark.parametrize("sigmoid", ["0.123457", "12.3457", "1e-05", "1.5e-05", "3.3e+02", "2", "0.7", "100.123"])
+@pytest.mark.parametrize("sigmoid", ["2", "0.7", "1e-05", "1.23457e-05", "3.3e+02", "15.8007", "9.33528", "1.55055"])
 def test_sigmoid_is_read_as_lightgbm_reads_it(sigmoid: str) -> None:
-    random = Random(sigmoid)
-    text = written([random_tree(random, 2, 8) for _ in range(5)], 2, f"binary sigmoid:{sigmoid}")
+    random = Random(sigmoid)  # the last three differ from float() in the last bit
+    made = [random_tree(random, 2, 8) for _ in range(5)]
+    for tree in made:
+        tree["leaf_value"] = [float(str(v)) / float(sigmoid) for v in tree["leaf_value"]]
+    text = written(made, 2, f"binary sigmoid:{sigmoid}")
     check_all(text, rows_for(text, 300, 6))
 
 
@@ -98,7 +103,9 @@ def test_scores_beyond_the_range_of_exp() -> None:
     assert Walker(blob_of(text)).score((-1.0,)) == 0.0
 
 
-@pytest.mark.parametrize("leaves", [walker.MAX_COMPILED_DEPTH, walker.MAX_COMPILED_DEPTH + 1, 3 * walker.MAX_COMPILED_DEPTH])
+@pytest.mark.parametrize(
+    "leaves", [walker.MAX_COMPILED_DEPTH, walker.MAX_COMPILED_DEPTH + 1, 3 * walker.MAX_COMPILED_DEPTH]
+)
 def test_deep_trees(leaves: int) -> None:
     text = written([random_tree(Random(1), 4, leaves + 1, chain=True)], 4, "regression")
     check_all(text, rows_for(text, 200, 3))
@@ -107,13 +114,20 @@ def test_deep_trees(leaves: int) -> None:
 def test_compiled_and_listed_walkers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     text = trained("binary")
     blob, rows = blob_of(text), [tuple(row) for row in rows_for(text, 300, 9).tolist()]
-    whole = Walker(blob)
-    monkeypatch.setattr(walker, "PART_NODES", 1)
-    one_tree_a_part = Walker(blob)
-    monkeypatch.setattr(walker, "MAX_COMPILED_NODES", 0)
-    listed = Walker(blob)
-    assert [len(w._parts) for w in (whole, one_tree_a_part, listed)] == [1, blob.n_trees, 1]
-    assert bits(map(whole.score, rows)) == bits(map(one_tree_a_part.score, rows)) == bits(map(listed.score, rows))
+    walkers = {1: Walker(blob)}
+    monkeypatch.setattr(walker, "PART_LEAVES", max(len(tree.leaf_value) for tree in parse(text).trees))
+    walkers[blob.n_trees] = Walker(blob)  # one tree a function
+    expected = bits(map(walkers[1].score, rows))
+    for name, most in (("PART_LEAVES", 1), ("MAX_COMPILED_LEAVES", 5), ("MAX_COMPILED_DEPTH", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(walker, name, most)
+            listed = Walker(blob)
+        assert listed._parts[0].__code__.co_filename == walker.__file__
+        assert bits(map(listed.score, rows)) == expected
+    for parts, compiled in walkers.items():
+        assert len(compiled._parts) == parts
+        assert compiled._parts[0].__code__.co_filename == "<forest>"
+        assert bits(map(compiled.score, rows)) == expected
 
 
 def test_walker_takes_any_sequence_of_the_right_length() -> None:

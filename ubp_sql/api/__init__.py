@@ -3,7 +3,16 @@
 Scoring one stored user loads neither NumPy nor Numba: the modules that need them are imported inside the calls.
 """
 
-from ubp_sql.api.predict import predict, predict_at, predict_detail, predict_detail_at, predict_many, score, score_blob
+from ubp_sql.api.predict import (
+    predict,
+    predict_at,
+    predict_detail,
+    predict_detail_at,
+    predict_key,
+    predict_many,
+    score,
+    score_blob,
+)
 
 __all__ = [
     "define_feature_set",
@@ -15,6 +24,7 @@ __all__ = [
     "predict_at",
     "predict_detail",
     "predict_detail_at",
+    "predict_key",
     "predict_many",
     "rebuild_generated",
     "refresh_features",

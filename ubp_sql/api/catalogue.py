@@ -152,7 +152,7 @@ def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
 FORMS = (
     ("user_id bigint", "bigint", "user_id"),
     ("user_id bigint, as_of timestamptz", "bigint, timestamptz", "user_id, as_of"),
-    ("user_key text", "text", "ubp.resolve_user(user_key)"),
+    ("user_key text", "text", "user_key"),
     ("user_key text, as_of timestamptz", "text, timestamptz", "ubp.resolve_user(user_key), as_of"),
 )
 

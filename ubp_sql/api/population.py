@@ -4,20 +4,18 @@ import time
 from typing import Any
 
 from ubp_sql.api.events import touch
-from ubp_sql.api.predict import TOO_LITTLE, loaded_model, no_deployment
+from ubp_sql.api.predict import TOO_LITTLE, deployment, no_deployment
 from ubp_sql.api.refresh import LOG
 from ubp_sql.api.session import Row, entry, prepare_numba, run, single
 from ubp_sql.errors import NotReady
 
 DEPLOYED = """
-select d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id, s.as_of, i.package_version,
-       s.hash = d.feature_set_hash as same_set
-  from ubp.deployments d join ubp.feature_sets s using (feature_set_id) cross join ubp.installation i
+select d.deployment_id, d.feature_set_id, d.version, s.as_of
+  from ubp.deployments d join ubp.feature_sets s using (feature_set_id)
  where d.task = $1 and d.retired_at is null"""
-# Every row of a set has the same number of features, so array_send gives records of one length.
 CHUNK = """
-select string_agg(int8send(r.user_id), '') as users, string_agg(array_send(r.features), '') as packed
-  from (select user_id, features from ubp.feature_rows
+select string_agg(int8send(r.user_id), '') as users, string_agg(r.packed, '') as packed
+  from (select user_id, packed from ubp.feature_rows
          where feature_set_id = $1 and user_id > $2 order by user_id limit $3) r"""
 CHUNK_USERS = 20_000
 LOWEST = -(2**63)
@@ -38,11 +36,11 @@ delete from ubp.user_scores s where s.task = $1
 def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     """Scores every stored feature row; one row that says how many."""
     started = time.perf_counter()
-    deployed = single(plpy, memory, DEPLOYED, ["text"], [task])
-    if deployed is None:
+    row = single(plpy, memory, DEPLOYED, ["text"], [task])
+    if row is None:
         raise no_deployment(plpy, memory, task)
-    loaded = loaded_model(plpy, memory, deployed)
-    if deployed["as_of"] is None:
+    deployed = deployment(plpy, memory, row["deployment_id"])
+    if row["as_of"] is None:
         raise NotReady("the features were never computed", "select * from ubp.refresh_features()")
     prepare_numba()
     import numpy as np
@@ -53,13 +51,12 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     last = LOWEST
     while True:
         types = ["integer", "bigint", "integer"]
-        chunk = single(plpy, memory, CHUNK, types, [deployed["feature_set_id"], last, CHUNK_USERS])
+        chunk = single(plpy, memory, CHUNK, types, [deployed.feature_set_id, last, CHUNK_USERS])
         if chunk is None or chunk["users"] is None:
             break
-        ids, rows = decode_rows(chunk["users"], chunk["packed"], loaded.features)
+        ids, rows = decode_rows(chunk["users"], chunk["packed"], deployed.loaded.features)
         users.append(ids)
-        population = deployed["population_position"] - 1
-        scores.append(score_rows(loaded.blob, rows, population, lambda: touch(plpy, memory)))
+        scores.append(score_rows(deployed.loaded.blob, rows, deployed.population, lambda: touch(plpy, memory)))
         last = int(ids[-1])
     everyone = np.concatenate(users) if users else np.empty(0, np.int64)
     score = np.concatenate(scores) if scores else np.empty(0)
@@ -68,11 +65,11 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         part = slice(low, low + CHUNK_USERS)
         columns = [as_literal(everyone[part]), as_literal(score[part]), as_literal(rank[part])]
         types = ["text", "text", "text", "text", "text", "integer", "timestamptz"]
-        run(plpy, memory, UPSERT, types, [task, *columns, TOO_LITTLE, deployed["version"], deployed["as_of"]])
-    run(plpy, memory, FORGET, ["text", "integer"], [task, deployed["feature_set_id"]])
+        run(plpy, memory, UPSERT, types, [task, *columns, TOO_LITTLE, deployed.version, row["as_of"]])
+    run(plpy, memory, FORGET, ["text", "integer"], [task, deployed.feature_set_id])
     missing = int(np.isnan(score).sum())
     seconds = time.perf_counter() - started
-    detail = f'{{"version": {deployed["version"]}, "without_score": {missing}}}'
+    detail = f'{{"version": {deployed.version}, "without_score": {missing}}}'
     run(plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["score_users", seconds, len(everyone), detail])
     return [{"users": len(everyone), "scored": len(everyone) - missing, "without_score": missing, "seconds": seconds}]
 

@@ -1,71 +1,118 @@
 """Scores: of one stored user, of many, of a user at a past moment, of a row of numbers."""
 
 import math
-import struct
+import sys
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from ubp_sql.api.session import Row, entry, require_version, run, single, to_server
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, NotReady, UbpError, UnknownTask
+from ubp_sql.api.session import Row, check_version, entry, run, single, to_server
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpError, UnknownTask
 from ubp_sql.models.blob import open_blob
+from ubp_sql.models.native import Native, load
 from ubp_sql.models.walker import Walker
 
 # One query finds the deployed version and the user's row, so both belong to the statement's snapshot.
 LOOKUP = """
-select d.compiled_sha256, d.model_id, d.population_position, d.version, s.as_of, i.package_version,
-       s.hash = d.feature_set_hash as same_set, pg_catalog.array_send(r.features) as packed
+select d.deployment_id, r.packed
   from ubp.deployments d
-  join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
- cross join ubp.installation i
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
  where d.task = $1 and d.retired_at is null"""
+# What a deployment is never changes, so a session asks once for each that it meets.
+DEPLOYMENT = """
+select d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
+       s.hash = d.feature_set_hash as same_set
+  from ubp.deployments d join ubp.feature_sets s using (feature_set_id) where d.deployment_id = $1"""
 KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
 COMPILED = "select compiled from ubp.models where model_id = $1"
 
 NO_ROW = "no features: the user is unknown or had no event before the feature set's as_of"
 TOO_LITTLE = "too little history: no event of the task's population kind yet"
 
-# Walkers by hash of the compiled model: what is rolled back or replaced is simply never asked for again.
-_walkers: OrderedDict[object, "Loaded"] = OrderedDict()
-MOST_WALKERS = 8
+# Models by the hash of their compiled form: what is rolled back or replaced is simply never asked for again.
+_models: OrderedDict[object, "Loaded"] = OrderedDict()
+MOST_MODELS = 8
 
 
 class Loaded:
-    """A walker with the decoder of its packed feature rows."""
+    """A model ready to score packed rows: float32, little-endian, one after the other."""
 
     def __init__(self, compiled: bytes) -> None:
+        # The native scorer checks no bounds: only bytes that open_blob has accepted reach it.
         self.blob = open_blob(compiled)
-        self.score = Walker(self.blob).score
+        self.compiled = compiled
         self.features = self.blob.n_features
-        # array_send: 20 bytes of header, then for each element 4 bytes of length and the float, big-endian.
-        self.packed_size = 20 + 8 * self.features
-        self.unpack = struct.Struct(">20x" + "4xf" * self.features).unpack
+        self.size = 4 * self.features
+        self.native = native()
+        self.score_packed = self._native if self.native is not None else self._plain
+        self.walker = Walker(self.blob) if self.native is None else None
+
+    def _native(self, packed: bytes, population: int = -1) -> float | None:
+        """Score of a row of `size` bytes; None when its column `population` is below 1."""
+        value: float = self.native(self.compiled, packed, population)  # type: ignore[misc]
+        return None if value != value else value
+
+    def _plain(self, packed: bytes, population: int = -1) -> float | None:
+        """The same in Python, where the native library could not be built."""
+        values = array("f", packed)
+        if sys.byteorder == "big":
+            values.byteswap()
+        if population >= 0 and not values[population] >= 1.0:
+            return None
+        return self.walker.score(values)  # type: ignore[union-attr]
+
+
+@cache
+def native() -> Native | None:
+    """The native scorer, looked for once a process."""
+    return load()
+
+
+class Deployed:
+    """What a session keeps of a deployment: its model and whom it is for."""
+
+    def __init__(self, row: Row, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.version: int = row["version"]
+        self.feature_set_id: int = row["feature_set_id"]
+        self.population: int = row["population_position"] - 1
 
 
 def _remember(key: object, compiled: bytes) -> Loaded:
-    loaded = _walkers[key] = Loaded(compiled)
-    while len(_walkers) > MOST_WALKERS:
-        _walkers.popitem(last=False)
+    loaded = _models[key] = Loaded(compiled)
+    while len(_models) > MOST_MODELS:
+        _models.popitem(last=False)
     return loaded
 
 
-def loaded_model(plpy: Any, memory: dict[str, Any], found: Row) -> Loaded:
-    """The deployed model's walker; read from the table when this process has not seen these bytes."""
-    require_version(found["package_version"])
-    if not found["same_set"]:
+def _load(plpy: Any, memory: dict[str, Any], sha256: str, model_id: int) -> Loaded:
+    loaded = _models.get(sha256)
+    if loaded is None:
+        row = single(plpy, memory, COMPILED, ["bigint"], [model_id])
+        if row is None:
+            raise NoModelDeployed("the deployed model is gone", "deploy another version")
+        loaded = _remember(sha256, row["compiled"])
+    return loaded
+
+
+def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
+    """The deployment of that number, kept in the function's SD.
+
+    The versions of code and database are compared here, once a session: an upgrade replaces the functions, which
+    empties their SD.
+    """
+    check_version(plpy, memory)
+    row = single(plpy, memory, DEPLOYMENT, ["bigint"], [number])
+    if row is None or not row["same_set"]:
         raise FeatureSetMismatch(
             "the feature set differs from the one the model was trained on",
             "train again, or `ubp-sql model rollback` to a version of this set",
         )
-    key = found["compiled_sha256"]
-    loaded = _walkers.get(key)
-    if loaded is None:
-        row = single(plpy, memory, COMPILED, ["bigint"], [found["model_id"]])
-        if row is None:
-            raise NoModelDeployed("the deployed model is gone", "deploy another version")
-        loaded = _remember(key, row["compiled"])
-    return loaded
+    made = Deployed(row, _load(plpy, memory, row["compiled_sha256"], row["model_id"]))
+    memory[number] = made
+    return made
 
 
 def no_deployment(plpy: Any, memory: dict[str, Any], task: str) -> UbpError:
@@ -75,41 +122,72 @@ def no_deployment(plpy: Any, memory: dict[str, Any], task: str) -> UbpError:
     return NoModelDeployed(f"task {task!r} has no deployed model", f"`ubp-sql train {task}` trains and deploys one")
 
 
-def _unpack(loaded: Loaded, packed: bytes) -> tuple[float, ...]:
-    if len(packed) != loaded.packed_size:
-        raise FeatureSetMismatch(
-            "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
-        )
-    return loaded.unpack(packed)
-
-
 def predict(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> float | None:
     """Score of one user from the stored row; None when there is no row or too little history."""
-    # Written flat: this is the hot path, each further call costs about 0.1 µs.
-    plan = memory.get("lookup")
-    if plan is None:
-        plan = memory["lookup"] = plpy.prepare(LOOKUP, ["text", "bigint"])
+    # Written flat: this is the hot path, and every call and lookup here shows in the latency.
     try:
-        found = plan.execute([task, user_id])
-        if not len(found):
+        plan = memory.get("lookup")
+        if plan is None:
+            plan = memory["lookup"] = plpy.prepare(LOOKUP, ["text", "bigint"])
+        found = plan.execute((task, user_id))
+        if not found:
             raise no_deployment(plpy, memory, task)
         row = found[0]
-        loaded = loaded_model(plpy, memory, row)
+        number = row["deployment_id"]
+        deployed = memory.get(number) or deployment(plpy, memory, number)
         packed = row["packed"]
-        if packed is None:
-            return None
-        values = _unpack(loaded, packed)
-        if not values[row["population_position"] - 1] >= 1.0:
-            return None
-        return loaded.score(values)
+        return None if packed is None else score_row(deployed, packed)
     except UbpError as error:
         raise to_server(plpy, error) from None
 
 
-DETAIL = LOOKUP.replace("select d.", "select d.model_id as model, u.percentile, d.", 1).replace(
-    " where d.task",
-    "  left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.version = d.version and u.as_of = s.as_of\n where d.task",
+# The number itself where no load recorded the key: users of plain INSERTs have no row in ubp.users.
+BY_KEY = LOOKUP.replace(
+    "$2",
+    """coalesce(
+      (select u.user_id from ubp.users u where u.user_key = $2 and u.tenant = 0),
+      case when $2 ~ '^(0|[1-9][0-9]{0,14})$' then $2::bigint end)""",
 )
+
+
+@entry
+def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> float | None:
+    """`predict` by the key text of the source."""
+    row = single(plpy, memory, BY_KEY, ["text", "text"], [task, user_key])
+    if row is None:
+        raise no_deployment(plpy, memory, task)
+    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    return None if row["packed"] is None else score_row(deployed, row["packed"])
+
+
+def score_row(deployed: Deployed, packed: bytes) -> float | None:
+    """Score of a stored row; None for too little history.
+
+    Raises FeatureSetMismatch (UB002) on a row of another length than the model's.
+    """
+    loaded = deployed.loaded
+    if len(packed) != loaded.size:
+        raise FeatureSetMismatch(
+            "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
+        )
+    return loaded.score_packed(packed, deployed.population)
+
+
+def judge(deployed: Deployed, packed: bytes | None) -> tuple[float | None, str | None]:
+    """(score, None) or (None, why there is none)."""
+    if packed is None:
+        return None, NO_ROW
+    value = score_row(deployed, packed)
+    return value, TOO_LITTLE if value is None else None
+
+
+DETAIL = """
+select d.deployment_id, r.packed, s.as_of, u.percentile
+  from ubp.deployments d
+  join ubp.feature_sets s using (feature_set_id)
+  left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
+  left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.version = d.version and u.as_of = s.as_of
+ where d.task = $1 and d.retired_at is null"""
 
 
 @entry
@@ -118,127 +196,120 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    loaded = loaded_model(plpy, memory, row)
-    score_value, reason = _judge(loaded, row)
-    return _detail(task, row, score_value, reason, row["percentile"])
+    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    return _detail(task, deployed, judge(deployed, row["packed"]), row["as_of"], row["percentile"])
 
 
 @entry
 def predict_detail_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None) -> list[Row]:
     """As `predict_detail`, from the raw events at a moment of the past; no percentile is stored for it."""
-    row, loaded, values = _live(plpy, memory, task, user_id, as_of)
-    score_value, reason = _judge_values(loaded, row, values)
-    return _detail(task, {**row, "as_of": as_of}, score_value, reason, None)
+    deployed, packed = _live(plpy, memory, task, user_id, as_of)
+    return _detail(task, deployed, judge(deployed, packed), as_of, None)
 
 
 def _detail(
-    task: str, row: Row, score_value: float | None, reason: str | None, percentile: float | None
+    task: str, deployed: Deployed, verdict: tuple[float | None, str | None], as_of: str | None, percentile: float | None
 ) -> list[Row]:
     detail = {
-        "score": score_value,
-        "reason": reason,
+        "score": verdict[0],
+        "reason": verdict[1],
         "model": task,
-        "version": row["version"],
-        "as_of": row["as_of"],
-        "percentile": percentile if score_value is not None else None,
+        "version": deployed.version,
+        "as_of": as_of,
+        "percentile": percentile if verdict[0] is not None else None,
     }
     return [detail]
 
 
-def _judge(loaded: Loaded, row: Row) -> tuple[float | None, str | None]:
-    packed = row["packed"]
-    return _judge_values(loaded, row, None if packed is None else _unpack(loaded, packed))
-
-
-def _judge_values(loaded: Loaded, row: Row, values: tuple[float, ...] | None) -> tuple[float | None, str | None]:
-    if values is None:
-        return None, NO_ROW
-    if not values[row["population_position"] - 1] >= 1.0:
-        return None, TOO_LITTLE
-    return loaded.score(values), None
-
-
-MANY = LOOKUP.replace("r.user_id = $2", "r.user_id = q.user_id").replace("select d.", "select q.user_id, d.", 1).replace(
-    " cross join", " cross join pg_catalog.unnest($2) with ordinality as q (user_id, place)\n cross join"
-) + "\n order by q.place"
+MANY = """
+select d.deployment_id, q.user_id, r.packed
+  from ubp.deployments d
+ cross join unnest($2) with ordinality as q (user_id, place)
+  left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = q.user_id
+ where d.task = $1 and d.retired_at is null order by q.place"""
 
 
 @entry
 def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[int | None]) -> Any:
     """(user_id, score, reason) in the order asked; a NULL id gives a reason, never an error."""
     found = run(plpy, memory, MANY, ["text", "bigint[]"], [task, user_ids])
-    if not len(found):
-        if single(plpy, memory, LOOKUP, ["text", "bigint"], [task, 0]) is None:
-            raise no_deployment(plpy, memory, task)
-        return []
+    if not found and single(plpy, memory, LOOKUP, ["text", "bigint"], [task, 0]) is None:
+        raise no_deployment(plpy, memory, task)
     result = []
     for row in found:
         if row["user_id"] is None:
             result.append((None, None, "the user id is NULL"))
         else:
-            result.append((row["user_id"], *_judge(loaded_model(plpy, memory, row), row)))
+            number = row["deployment_id"]
+            deployed = memory.get(number) or deployment(plpy, memory, number)
+            result.append((row["user_id"], *judge(deployed, row["packed"])))
     return result
 
 
 @entry
 def predict_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None) -> float | None:
     """Score of one user at a moment: features computed from the raw events by the same kernel."""
-    row, loaded, values = _live(plpy, memory, task, user_id, as_of)
-    return _judge_values(loaded, row, values)[0]
+    return judge(*_live(plpy, memory, task, user_id, as_of))[0]
 
 
 def _live(
     plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None
-) -> tuple[Row, Loaded, tuple[float, ...] | None]:
+) -> tuple[Deployed, bytes | None]:
     from ubp_sql.api.live import live_row
 
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    loaded = loaded_model(plpy, memory, row)
-    feature_set = single(plpy, memory, SET_OF_TASK, ["text"], [task])
-    if feature_set is None:
-        raise NotReady(f"task {task!r} has no feature set", "define it with ubp.define_task")
-    return row, loaded, live_row(plpy, memory, feature_set["feature_set_id"], user_id, as_of)
+    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    values = live_row(plpy, memory, deployed.feature_set_id, user_id, as_of)
+    return deployed, None if values is None else pack(values)
 
-
-SET_OF_TASK = "select feature_set_id from ubp.deployments where task = $1 and retired_at is null"
 
 VERSION_OF = """
-select m.model_id, m.compiled_sha256, i.package_version, true as same_set
-  from ubp.models m cross join ubp.installation i
- where m.task = $1 and m.version = coalesce($2, (select d.version from ubp.deployments d where d.task = $1 and d.retired_at is null))"""
+select m.model_id, m.compiled_sha256
+  from ubp.models m
+ where m.task = $1
+   and m.version = coalesce($2, (select d.version from ubp.deployments d where d.task = $1 and d.retired_at is null))"""
 
 
 @entry
-def score(plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None) -> float:
+def score(plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None) -> float | None:
     """Score of a row of numbers by a model's deployed (or a named) version; each number is rounded to float32."""
+    if not memory:
+        check_version(plpy, memory)
     found = single(plpy, memory, VERSION_OF, ["text", "integer"], [model, version])
     if found is None:
         if version is None:
             raise no_deployment(plpy, memory, model)
         raise NoModelDeployed(f"model {model!r} has no version {version}", "select * from ubp.model_versions lists them")
-    loaded = loaded_model(plpy, memory, found)
-    return loaded.score(_as_float32(features, loaded))
+    loaded = _load(plpy, memory, found["compiled_sha256"], found["model_id"])
+    return loaded.score_packed(_checked(features, loaded))
 
 
 @entry
-def score_blob(plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]) -> float:
+def score_blob(plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]) -> float | None:
     """Score of a row of numbers by a compiled model handed in; touches no table (parallel safe)."""
-    loaded = _walkers.get(compiled)
+    loaded = _models.get(compiled)
     if loaded is None:
         loaded = _remember(compiled, compiled)
-    return loaded.score(_as_float32(features, loaded))
+    return loaded.score_packed(_checked(features, loaded))
 
 
-def _as_float32(features: list[float | None], loaded: Loaded) -> tuple[float, ...]:
-    if len(features) != loaded.features:
+def _checked(features: list[float | None] | None, loaded: Loaded) -> bytes:
+    if features is None or len(features) != loaded.features:
         raise BadInput(
-            f"the model takes {loaded.features} features, {len(features)} were given",
+            f"the model takes {loaded.features} features, {len(features or [])} were given",
             "the order is that of ubp.feature_catalogue.position",
         )
     try:
-        # An array of C floats rounds each to float32; what lies beyond its range becomes infinite.
-        return tuple(array("f", [math.nan if value is None else value for value in features]))
+        return pack([math.nan if value is None else value for value in features])
     except TypeError:
         raise BadInput("features must be a flat array of numbers", "score('purchase', array[1.0, 2.0, ...])") from None
+
+
+def pack(values: Sequence[float]) -> bytes:
+    """Little-endian float32; a C float rounds each value, and what lies beyond its range becomes infinite."""
+    packed = array("f", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()

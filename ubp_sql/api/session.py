@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,16 @@ def _version_on_disk() -> str:
 def prepare_numba() -> None:
     """Points Numba's disk cache at a private folder of the server's OS user before Numba is first imported.
 
-    The cache holds pickles, so a folder that anybody else owns or may write is not used: the code is then compiled anew.
+    The cache holds pickles, so a folder that anybody else owns or may write is not used: the code is then compiled
+    anew. Numba looks at the time stamp of one file only, so the folder's name holds a hash of all kernels.
     """
-    if "NUMBA_CACHE_DIR" in os.environ:
+    if "NUMBA_CACHE_DIR" in os.environ or "NUMBA_DISABLE_CACHING" in os.environ:
         return
+    digest = sha256()
+    for source in sorted((Path(ubp_sql.__file__).parent / "kernels").glob("*.py")):
+        digest.update(source.read_bytes())
     base = os.environ.get("UBP_SQL_CACHE_DIR") or str(Path.home() / ".cache" / "ubp_sql")
-    folder = Path(base) / f"numba-{ubp_sql.__version__}"
+    folder = Path(base) / f"numba-{digest.hexdigest()[:16]}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

@@ -3,7 +3,7 @@
 import typer
 
 import ubp_sql
-from ubp_sql.cli import embedded, install, load, run_jobs
+from ubp_sql.cli import demo, embedded, install, load, run_jobs
 from ubp_sql.cli.shared import out
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app.command("refresh")(run_jobs.refresh)
 app.command("train")(run_jobs.train)
 app.command("score")(run_jobs.score)
 app.add_typer(run_jobs.model, name="model")
-app.command("demo")(run_jobs.demo)
+app.command("demo")(demo.demo)
 
 
 def run() -> None:

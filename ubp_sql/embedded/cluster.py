@@ -179,7 +179,7 @@ class Cluster:
         for name, content in (("ubp.conf", text), ("pg_hba.conf", PG_HBA)):
             (home / name).write_text(content)
             (home / name).chmod(0o644)
-        clear_leftovers(home / "data")
+        clear_leftovers(home / "data", Path(record.socket_dir))
         log = home / "log" / "server.log"
         if log.exists() and log.stat().st_size > LONGEST_LOG:
             log.replace(log.with_suffix(".log.1"))
@@ -204,7 +204,7 @@ def _initialise(home: Path, account: Account, binaries: Binaries, *, fast: bool)
     """A new data directory; one that a killed initdb left half-made is redone."""
     data = home / "data"
     if data.exists():
-        clear_leftovers(data)
+        clear_leftovers(data, home / "run")
         place.remove_tree(data)
     free = shutil.disk_usage(home).free
     if free < NEEDED_SPACE:

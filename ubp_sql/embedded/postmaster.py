@@ -44,14 +44,14 @@ def stop_postmaster(data: Path, patience: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(server.pid, way)
         while time.monotonic() < deadline:
-            if find_postmaster(data) is None:
+            if not _works_in(server.pid, data):  # its pid file goes a moment before the process does
                 return
             time.sleep(0.05)
     raise ClusterError(f"the server in {data} does not stop", hint=f"kill it: process {server.pid}")
 
 
-def clear_leftovers(data: Path, patience: float = 10) -> None:
-    """Ends the sessions that outlived a killed server, then removes its stale pid file.
+def clear_leftovers(data: Path, socket_dir: Path, patience: float = 10) -> None:
+    """Ends the sessions that outlived a killed server, then removes its stale pid file and socket.
 
     PostgreSQL itself refuses to start when the stale number now belongs to any process of the same account, or when
     a session that computes for long has not yet noticed its server's death. Call only without a live postmaster.
@@ -68,7 +68,8 @@ def clear_leftovers(data: Path, patience: float = 10) -> None:
         if time.monotonic() > deadline - patience + 1:
             sent = signal.SIGKILL
         time.sleep(0.1)
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    for file in (data / "postmaster.pid", *socket_dir.glob(".s.PGSQL.*")):
+        file.unlink(missing_ok=True)
 
 
 def _processes_in(data: Path) -> list[int]:

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import ubp_sql
 from ubp_sql.embedded.account import NEUTRAL_ENVIRONMENT, Account
-from ubp_sql.errors import ClusterError
+from ubp_sql.errors import ClusterError, InstallError
+from ubp_sql.install import native
 
 PACKAGE = "ubp_sql"
-PROBES = ("numpy", "numba", "llvmlite")
+LIBRARIES = ("numpy", "numba", "llvmlite")
+"""What code inside a server process may import beside the package (the layering test keeps it so)."""
 
 
 def server_path(home: Path, account: Account) -> list[str]:
@@ -30,19 +32,16 @@ def server_path(home: Path, account: Account) -> list[str]:
     Sessions that are opened after a refresh import the new files; the path itself does not change.
     """
     package = Path(ubp_sql.__file__).resolve().parent
-    with contextlib.suppress(
-        OSError
-    ):  # sessions of an account that may not write here would compile at each connection
-        compileall.compile_dir(package, quiet=2, maxlevels=20)
-    if ":" not in str(package) and account.can_enter(package) and account.can_read_tree(package):
+    _complete(package)
+    if _usable(package, account, [package]):
         path = [package.parent]
     else:
         path = [_mirror(home / "python", _digest(package), _package_files(package))]
-    for site, probes in _sites().items():
-        if ":" not in str(site) and account.can_enter(site) and all(account.can_read_tree(probe) for probe in probes):
+    for site, libraries in _sites().items():
+        if _usable(site, account, libraries):
             path.append(site)
         else:
-            needed = _requirements()
+            needed = _needed()
             path.append(_mirror(home / "site", _libraries_key(site, needed), _library_files(site, needed), link=True))
     if any(":" in str(directory) for directory in path):
         raise ClusterError(
@@ -61,10 +60,24 @@ def server_environment(path: list[str], cache: Path) -> dict[str, str]:
     }
 
 
+def _complete(package: Path) -> None:
+    """Bytecode and the native scorer, which the server's account cannot add itself: without them each connection
+    compiles anew, and scores are computed in plain Python. Left out where the package is not the caller's to write.
+    """
+    with contextlib.suppress(OSError):
+        compileall.compile_dir(package, quiet=2, maxlevels=20)
+    with contextlib.suppress(InstallError):
+        native.build()
+
+
+def _usable(directory: Path, account: Account, trees: list[Path]) -> bool:
+    return ":" not in str(directory) and account.can_enter(directory) and all(map(account.can_read_tree, trees))
+
+
 def _sites() -> dict[Path, list[Path]]:
     """The directories that hold the compiled libraries, usually one, with the libraries in each."""
     sites: dict[Path, list[Path]] = {}
-    for name in PROBES:
+    for name in LIBRARIES:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             raise ClusterError(f"the library {name} is not installed beside ubp_sql", hint=f"pip install {name}")
@@ -99,14 +112,14 @@ def _library_files(site: Path, needed: list[importlib.metadata.Distribution]) ->
     for distribution in needed:
         for file in distribution.files or ():
             source = site / file
-            if ".." not in file.parts and source.is_file():
+            if not {"..", "tests"} & set(file.parts) and source.is_file():  # half of the files are the libraries' tests
                 yield source, str(file)
 
 
-def _requirements() -> list[importlib.metadata.Distribution]:
-    """The closure of ubp_sql's requirements without extras; of the compiled libraries alone if not installed."""
+def _needed() -> list[importlib.metadata.Distribution]:
+    """The libraries that server code imports, with what these require (not their extras)."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    waiting = [PACKAGE, *PROBES]
+    waiting = list(LIBRARIES)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
         if name in found:
@@ -119,7 +132,6 @@ def _requirements() -> list[importlib.metadata.Distribution]:
             match = re.match(r"[A-Za-z0-9._-]+", requirement)
             if match and "extra ==" not in requirement:
                 waiting.append(match[0])
-    found.pop("ubp-sql", None)
     return list(found.values())
 
 

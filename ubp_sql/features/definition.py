@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ubp_sql.errors import BadInput
 from ubp_sql.features.families import FeatureDefinition, features_of
-from ubp_sql.features.names import MAX_NAME, slug
+from ubp_sql.features.names import slug
 from ubp_sql.kernels.dispatch import MAX_WINDOWS
 
 SEMANTICS_VERSION = 1
@@ -52,10 +52,6 @@ class FeatureSetDefinition:
                 f"more than the {MAX_COLUMNS - KEY_COLUMNS} columns that a table of PostgreSQL has room for",
                 "Name fewer kinds or fewer windows.",
             )
-        names = [feature.name for feature in features]
-        if len(set(names)) < len(names) or max(map(len, names)) > MAX_NAME:
-            twice = next(name for name in names if names.count(name) > 1 or len(name) > MAX_NAME)
-            raise BadInput(f"two features would be called {twice}", "Rename one of the event kinds in the load map.")
         set_field(self, "features", features)
         set_field(self, "hash", hashlib.sha256(self._canonical().encode()).hexdigest())
 

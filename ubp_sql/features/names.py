@@ -5,10 +5,8 @@ import unicodedata
 
 from ubp_sql.errors import BadInput
 
-MAX_NAME = 63
-"""PostgreSQL cuts longer identifiers."""
 MAX_SLUG = 23
-"""The longest name, share_<kind>_in_<kind>_36500d, then has MAX_NAME letters."""
+"""The longest name, share_<kind>_in_<kind>_36500d, then has the 63 letters that PostgreSQL keeps of an identifier."""
 RESERVED = frozenset({"all", "any", "event", "events", "kind", "none", "null", "user"})
 """Words that feature names need for more than one kind, or for none."""
 

@@ -8,8 +8,9 @@ from ubp_sql.errors import BadInput, InstallError
 from ubp_sql.install import render, steps
 from ubp_sql.install.remove import removal
 from ubp_sql.install.run import execute, write_scripts
-from ubp_sql.install.state import Connection, State, inspect, one
+from ubp_sql.install.state import Connection, State, catalogue_path, inspect, one
 from ubp_sql.install.steps import Step
+from ubp_sql.schema.roles import OWNER
 
 PRESENT_PATH = """
 select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
@@ -18,7 +19,8 @@ select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unne
 
 
 def _search_path(conn: Connection, state: State) -> list[Step]:
-    present = one(conn, PRESENT_PATH) or ""
+    with catalogue_path(conn):
+        present = one(conn, PRESENT_PATH) or ""
     if any(part.strip() in ("ubp", '"ubp"') for part in present.split(",")):
         return []
     return [steps.search_path(state, present)]
@@ -32,6 +34,14 @@ def init(conn: Connection, *, with_search_path: bool = True) -> list[Step]:
     """Applies what is missing and applies the functions again; returns the steps that ran."""
     state = inspect(conn)
     todo = steps.reapply(state) + (_search_path(conn, state) if with_search_path else [])
+    execute(conn, todo, state.superuser)
+    return todo
+
+
+def ensure_search_path(conn: Connection) -> list[Step]:
+    """Adds ubp to the database's search_path where it is missing; returns the step that ran."""
+    state = inspect(conn)
+    todo = _search_path(conn, state)
     execute(conn, todo, state.superuser)
     return todo
 
@@ -82,8 +92,13 @@ def uninstall(conn: Connection, *, run: bool) -> tuple[list[Step], list[str]]:
     state = inspect(conn)
     if state.schema_owner is None:
         raise BadInput("nothing is installed in this database", "`ubp-sql init` installs")
+    if state.schema_owner != OWNER:
+        raise InstallError(
+            f"schema ubp belongs to {state.schema_owner}: it is not an installation of ubp_sql", "nothing was removed"
+        )
     if not state.superuser:
-        raise InstallError(f"role {conn.info.user} is no superuser", "roles, language and schema need one to be dropped")
+        hint = "roles, language and schema need one to be dropped"
+        raise InstallError(f"role {conn.info.user} is no superuser", hint)
     todo, kept = removal(conn, state)
     if run:
         execute(conn, todo, state.superuser)

@@ -2,33 +2,39 @@
 
 from psycopg import sql
 
-from ubp_sql.install.state import ROLE_MARK, Connection, State, one, rows
+from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, one, rows
 from ubp_sql.install.steps import DROP_ROUTINES, SUPERUSER, Step
-from ubp_sql.schema.roles import OWNER, ROLES
+from ubp_sql.schema.roles import OWNER, READER, ROLES
 
+OURS = [OWNER, READER]
 TABLES = """
-select c.oid::regclass::text as name from pg_class c
+select format('ubp.%%I', c.relname) as name from pg_class c
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
-   and c.relowner = 'ubp_owner'::regrole order by c.oid desc"""
+   and pg_get_userbyid(c.relowner) = any (%s) order by c.oid desc"""
 MARKED = """
 select r.rolname as name, exists (
          select from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
             and d.dbid not in (0, (select oid from pg_database where datname = current_database()))) as elsewhere
   from pg_roles r
  where r.rolname = any (%s) and shobj_description(r.oid, 'pg_authid') like %s order by r.rolname"""
-# What a role of ours still holds in this database outside schema ubp: grants that somebody gave it by hand.
+# What a role of ours still holds in this database but in objects of ours: grants that somebody gave it by hand.
 HELD = """
-select distinct r.rolname as role, pg_describe_object(d.classid, d.objid, d.objsubid) as object
+select r.rolname as role, min(pg_describe_object(d.classid, d.objid, d.objsubid)) as object
   from pg_shdepend d join pg_roles r on r.oid = d.refobjid
  where d.refclassid = 'pg_authid'::regclass and r.rolname = any (%s)
-   and d.dbid = (select oid from pg_database where datname = current_database())
-   and not (d.classid = 'pg_namespace'::regclass and d.objid = 'ubp'::regnamespace)
-   and not (d.classid = 'pg_class'::regclass and d.objid in (select oid from pg_class where relnamespace = 'ubp'::regnamespace))
-   and not (d.classid = 'pg_proc'::regclass and d.objid in (select oid from pg_proc where pronamespace = 'ubp'::regnamespace))
-   and not (d.classid = 'pg_type'::regclass and d.objid in (select oid from pg_type where typnamespace = 'ubp'::regnamespace))"""
+   and d.dbid in (0, (select oid from pg_database where datname = current_database()))
+   and not (d.classid = 'pg_namespace'::regclass and d.objid = 'ubp'::regnamespace and d.dbid <> 0)
+   and not exists (select from pg_class c where d.classid = 'pg_class'::regclass and c.oid = d.objid
+                      and c.relnamespace = 'ubp'::regnamespace and pg_get_userbyid(c.relowner) = any (%s))
+   and not exists (select from pg_proc p where d.classid = 'pg_proc'::regclass and p.oid = d.objid
+                      and p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s))
+   and not exists (select from pg_type t where d.classid = 'pg_type'::regclass and t.oid = d.objid
+                      and t.typnamespace = 'ubp'::regnamespace and pg_get_userbyid(t.typowner) = any (%s))
+ group by r.rolname"""
 PLPYTHON_USERS = """
 select count(*) from pg_proc p join pg_language l on l.oid = p.prolang
- where l.lanname = 'plpython3u' and p.pronamespace <> 'ubp'::regnamespace"""
+ where l.lanname = 'plpython3u'
+   and not (p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s))"""
 SETTING = """
 select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
  where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
@@ -37,24 +43,30 @@ select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unne
 
 def removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
     """Steps, and lines that say what stays and why."""
+    with catalogue_path(conn):
+        return _removal(conn, state)
+
+
+def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
     steps, kept = [Step("functions and views", SUPERUSER, DROP_ROUTINES)], []
-    tables = [row["name"] for row in rows(conn, TABLES)]
+    tables = [row["name"] for row in rows(conn, TABLES, OURS)]
     if tables:
         steps.append(
             Step("tables, with their rows", SUPERUSER, f"drop table {', '.join(tables)};", "access exclusive on each")
         )
     if state.foreign:
-        kept.append(f"schema ubp, because others own {', '.join(state.foreign)} in it")
-        public = sql.Identifier(conn.info.user).as_string(None)
-        steps.append(Step("schema ubp to its new owner", SUPERUSER, f"alter schema ubp owner to {public};"))
+        kept.append(f"schema ubp, because it holds what others made: {', '.join(state.foreign)}")
+        heir = sql.Identifier(conn.info.user).as_string(None)
+        owner = f"alter schema ubp owner to {heir};\ncomment on schema ubp is null;"
+        steps.append(Step("schema ubp to its new owner", SUPERUSER, owner))
         steps.append(Step("rights of our roles on it", SUPERUSER, f"revoke all on schema ubp from {', '.join(ROLES)};"))
     else:
         steps.append(Step("schema ubp", SUPERUSER, "drop schema ubp;"))
     steps += _search_path(conn, state)
     if state.made.get("extension"):
-        others = one(conn, PLPYTHON_USERS)
+        others = one(conn, PLPYTHON_USERS, OURS)
         if others:
-            kept.append(f"language plpython3u, because {others} functions outside ubp are written in it")
+            kept.append(f"language plpython3u, because functions of others are written in it: {others}")
         else:
             steps.append(Step("language plpython3u", SUPERUSER, "drop extension plpython3u;"))
     _roles(conn, steps, kept)
@@ -73,14 +85,12 @@ def _search_path(conn: Connection, state: State) -> list[Step]:
 
 
 def _roles(conn: Connection, steps: list[Step], kept: list[str]) -> None:
-    held = {row["role"]: row["object"] for row in rows(conn, HELD, list(ROLES))}
+    held = {row["role"]: row["object"] for row in rows(conn, HELD, list(ROLES), OURS, OURS, OURS)}
     for row in rows(conn, MARKED, list(ROLES), ROLE_MARK + "%"):
         role = row["name"]
         if row["elsewhere"]:
             kept.append(f"role {role}, because another database of this server uses it")
         elif role in held:
             kept.append(f"role {role}, because it holds rights on {held[role]}")
-        elif role == OWNER and any(line.startswith("schema ubp") for line in kept):
-            kept.append(f"role {role}, because it still has objects in schema ubp")
         else:
             steps.append(Step(f"role {role}", SUPERUSER, f"drop role {role};"))

@@ -7,7 +7,7 @@ import psycopg
 
 from ubp_sql.errors import InstallError
 from ubp_sql.install.state import Connection
-from ubp_sql.install.steps import BY_OWNER, LOCK_TIMEOUT, SUPERUSER, Step
+from ubp_sql.install.steps import BY_OWNER, SETTINGS, SUPERUSER, Step
 from ubp_sql.schema.roles import OWNER
 
 HEADER = "-- Written by ubp-sql {version}. Review, then run: psql -v ON_ERROR_STOP=1 -f {file}\n"
@@ -29,27 +29,27 @@ def execute(conn: Connection, steps: list[Step], superuser: bool) -> None:
             "`ubp-sql migrate sql --out DIR` writes the scripts for the DBA",
         )
     with conn.transaction():
-        conn.execute(LOCK_TIMEOUT)
+        conn.execute(SETTINGS)
         for step in steps:
             _run(conn, step)
 
 
 def _run(conn: Connection, step: Step) -> None:
     try:
-        conn.execute(f"set local role {OWNER}" if step.by == BY_OWNER else "reset role")  # type: ignore[arg-type]
-        conn.execute(step.sql)  # type: ignore[arg-type]
+        conn.execute(f"set local role {OWNER}" if step.by == BY_OWNER else "reset role")
+        conn.execute(step.sql)
         conn.execute("reset role")
     except psycopg.Error as error:
         message = error.diag.message_primary or str(error)
-        raise InstallError(f"{step.title}: {message}", error.diag.message_hint or _way_out(error)) from error
+        raise InstallError(f"{step.title}: {message}", _way_out(error)) from error
 
 
 def _way_out(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "somebody holds the lock: try again when the long transaction is over"
     if isinstance(error, psycopg.errors.DependentObjectsStillExist):
-        return f"drop or move what depends on it first: {error.diag.message_detail or ''}"
-    return "nothing was changed; `ubp-sql doctor` looks for the cause"
+        return f"drop or move what depends on it first: {' '.join((error.diag.message_detail or '').split())}"
+    return error.diag.message_hint or "nothing was changed; `ubp-sql doctor` looks for the cause"
 
 
 def scripts(steps: list[Step], version: str) -> dict[str, str]:
@@ -62,7 +62,7 @@ def scripts(steps: list[Step], version: str) -> dict[str, str]:
     result = {}
     for number, (by, members) in enumerate(groups, 1):
         name = f"{number}_{by}.sql"
-        body = [HEADER.format(version=version, file=name), "begin;", LOCK_TIMEOUT]
+        body = [HEADER.format(version=version, file=name), "begin;", SETTINGS]
         if by == BY_OWNER:
             body.append(f"set local role {OWNER};")
         for step in members:

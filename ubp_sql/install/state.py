@@ -1,5 +1,8 @@
 """What a database holds of ubp_sql at this moment, read from its catalogues."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,9 @@ from ubp_sql.schema.roles import OWNER, READER, ROLES
 
 Connection = psycopg.Connection[Any]
 ROLE_MARK = "ubp_sql: "
+SCHEMA_COMMENT = "ubp_sql: behaviour features and predictions"
+# In the schema's comment after a downgrade to base: what init made outside the schema, as JSON.
+MADE = "; made: "
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,21 @@ class State:
 def one(conn: Connection, query: str, *arguments: object) -> Any:
     """First column of the first row, or None."""
     with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(query, arguments or None).fetchone()  # type: ignore[arg-type]
+        return cursor.execute(query, arguments or None).fetchone()
 
 
 def rows(conn: Connection, query: str, *arguments: object) -> list[dict[str, Any]]:
     """All rows as dictionaries."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments or None).fetchall()  # type: ignore[arg-type]
+        return cursor.execute(query, arguments or None).fetchall()
+
+
+@contextmanager
+def catalogue_path(conn: Connection) -> Iterator[None]:
+    """Inside, names are those of pg_catalog: a superuser must not run what lies in a schema of the search_path."""
+    with conn.transaction():
+        conn.execute("set local search_path = pg_catalog, pg_temp")
+        yield
 
 
 def connect(dsn: str, application: str = "ubp-sql") -> Connection:
@@ -53,30 +67,40 @@ def connect(dsn: str, application: str = "ubp-sql") -> Connection:
     except psycopg.OperationalError as error:
         line = " ".join(str(error).split())
         raise InstallError(
-            f"cannot connect: {line}", "give --dsn or the PG* variables; `ubp-sql embedded start` makes a private server"
+            f"cannot connect: {line}",
+            "give --dsn or the PG* variables; `ubp-sql embedded start` makes a private server",
         ) from None
 
 
 # Objects inside schema ubp that neither of our roles owns: never replaced, never dropped, named instead.
 FOREIGN = """
-select kind || ' ' || name as object from (
-  select 'function' as kind, p.oid::regprocedure::text as name, p.proowner as owner
-    from pg_catalog.pg_proc p where p.pronamespace = 'ubp'::regnamespace
-  union all
-  select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass::text, c.relowner
-    from pg_catalog.pg_class c where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
-) o where pg_catalog.pg_get_userbyid(owner) <> all (%s) order by 1
-"""
+select pg_describe_object(d.classid, d.objid, d.objsubid) as object
+  from pg_depend d
+  left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
+  left join pg_proc p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
+  left join pg_type t on d.classid = 'pg_type'::regclass and t.oid = d.objid
+ where d.refclassid = 'pg_namespace'::regclass and d.refobjid = 'ubp'::regnamespace
+   and coalesce(pg_get_userbyid(coalesce(c.relowner, p.proowner, t.typowner)), '') <> all (%s)
+ order by 1"""
+PRESENT_ROLES = "select rolname from pg_roles where rolname = any (%s)"
 
 
 def inspect(conn: Connection) -> State:
     """Reads the catalogues; changes nothing and needs no right beyond connecting."""
+    with catalogue_path(conn):
+        return _inspect(conn)
+
+
+def _inspect(conn: Connection) -> State:
     schema_owner = one(conn, "select nspowner::regrole::text from pg_namespace where nspname = 'ubp'")
     revision = package_version = None
     made: dict[str, Any] = {}
     foreign: tuple[str, ...] = ()
     if schema_owner is not None:
         foreign = tuple(row["object"] for row in rows(conn, FOREIGN, [OWNER, READER]))
+        comment = one(conn, "select obj_description('ubp'::regnamespace, 'pg_namespace')") or ""
+        if MADE in comment:
+            made = json.loads(comment.partition(MADE)[2])
         try:
             if one(conn, "select to_regclass('ubp.alembic_version')"):
                 revision = one(conn, "select version_num from ubp.alembic_version")
@@ -84,14 +108,13 @@ def inspect(conn: Connection) -> State:
                 for row in rows(conn, "select package_version, made from ubp.installation"):
                     package_version, made = row["package_version"], row["made"]
         except psycopg.errors.InsufficientPrivilege:
-            raise InstallError(
-                f"role {conn.info.user} may not read the installation", "connect as a superuser or a member of ubp_admin"
-            ) from None
+            hint = "connect as a superuser or a member of ubp_auditor"
+            raise InstallError(f"role {conn.info.user} may not read the installation", hint) from None
     return State(
         database=conn.info.dbname,
         server_version=conn.info.server_version,
         superuser=one(conn, "select rolsuper from pg_roles where rolname = current_user"),
-        roles=tuple(row["rolname"] for row in rows(conn, "select rolname from pg_roles where rolname = any (%s)", list(ROLES))),
+        roles=tuple(row["rolname"] for row in rows(conn, PRESENT_ROLES, list(ROLES))),
         language=one(conn, "select count(*) from pg_language where lanname = 'plpython3u'") == 1,
         language_available=one(conn, "select count(*) from pg_available_extensions where name = 'plpython3u'") == 1,
         schema_owner=schema_owner,

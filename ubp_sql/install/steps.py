@@ -9,13 +9,14 @@ import ubp_sql
 from ubp_sql.errors import BadInput, InstallError, VersionSkew
 from ubp_sql.install import render
 from ubp_sql.install.resources import function_files
-from ubp_sql.install.state import ROLE_MARK, State, refuse_newer_database
+from ubp_sql.install.state import MADE, ROLE_MARK, SCHEMA_COMMENT, State, refuse_newer_database
 from ubp_sql.schema.roles import MEMBERSHIPS, OWNER, ROLES
 
 SUPERUSER, BY_OWNER = "superuser", "owner"
 DEFAULT_SEARCH_PATH = '"$user", public'
-# A migration that cannot get its lock must not queue in front of everybody's queries.
-LOCK_TIMEOUT = "set local lock_timeout = '10s';"
+# A migration that cannot get its lock must not queue in front of everybody's queries; and no name in our SQL may be
+# taken by an object that somebody made in a schema of the database's search_path.
+SETTINGS = "set local lock_timeout = '10s';\nset local search_path = pg_catalog, pg_temp;"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def bootstrap(state: State) -> Iterator[Step]:
         for role in missing:
             lines.append(f"create role {role} nologin;")
             lines.append(f"comment on role {role} is {_text(ROLE_MARK + ROLES[role])};")
-        lines += [f"grant {group} to {member};" for group, member in MEMBERSHIPS if member in missing or group in missing]
+        new = [(group, member) for group, member in MEMBERSHIPS if member in missing or group in missing]
+        lines += [f"grant {group} to {member};" for group, member in new]
         yield Step("roles (cluster-wide)", SUPERUSER, "\n".join(lines))
     if not state.language:
         yield Step("language plpython3u", SUPERUSER, "create extension plpython3u;")
@@ -52,7 +54,7 @@ def bootstrap(state: State) -> Iterator[Step]:
         yield Step(
             "schema ubp",
             SUPERUSER,
-            f"create schema ubp authorization {OWNER};\ncomment on schema ubp is 'ubp_sql: behaviour features and predictions';",
+            f"create schema ubp authorization {OWNER};\ncomment on schema ubp is {_text(SCHEMA_COMMENT)};",
         )
 
 
@@ -75,7 +77,8 @@ def functions(state: State) -> Iterator[Step]:
         "insert into ubp.installation (package_version, made)\n"
         f"values ({_text(ubp_sql.__version__)}, {_text(_json(made))}::jsonb)\n"
         "on conflict (singleton) do update set package_version = excluded.package_version,"
-        " made = excluded.made, applied_at = now();",
+        " made = excluded.made, applied_at = now();\n"
+        f"comment on schema ubp is {_text(SCHEMA_COMMENT)};",
     )
     yield Step("generated views and functions", SUPERUSER, "select ubp.rebuild_generated();", "the views it replaces")
 
@@ -96,7 +99,7 @@ def plan(state: State, target: str | None = None) -> list[Step]:
     if target is not None and state.revision is not None and not render.known(target):
         raise BadInput(f"unknown revision {target}", "`ubp-sql migrate status` lists the known ones")
     steps = [*bootstrap(state), *migrations(state, target)]
-    if steps or state.package_version != ubp_sql.__version__ or state.foreign:
+    if steps or state.package_version != ubp_sql.__version__:
         return [*steps, *functions(state)]
     return []
 
@@ -113,31 +116,31 @@ def downgrade(state: State, target: str | None) -> list[Step]:
     refuse_newer_database(state, ubp_sql.__version__)
     steps = [Step("drop functions and views", SUPERUSER, DROP_ROUTINES, "none that a reader waits for")]
     for migration in render.downgrades(state.revision, target):
-        steps.append(Step(f"undo {migration.revision}: {migration.title}", BY_OWNER, migration.sql, "access exclusive on what it drops"))
+        title = f"undo {migration.revision}: {migration.title}"
+        steps.append(Step(title, BY_OWNER, migration.sql, "access exclusive on what it drops"))
     if target is None:
-        steps.append(Step("Alembic's own table", BY_OWNER, "drop table ubp.alembic_version;"))
+        # What init made outside the schema stays until uninstall, which must know of it without ubp.installation.
+        keep = f"comment on schema ubp is {_text(SCHEMA_COMMENT + MADE + _json(state.made))};"
+        steps.append(Step("Alembic's own table", BY_OWNER, f"drop table ubp.alembic_version;\n{keep}"))
     return steps
 
 
 # Ours are those that our two roles own: nobody can log in as them.
+# One statement each, so that the order among views, and among SQL-standard bodies, does not matter.
 DROP_ROUTINES = """do $do$
 declare
-  item record;
+  names text;
 begin
-  for item in
-    select 'view' as kind, c.oid::regclass::text as name from pg_catalog.pg_class c
-     where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and c.relowner = 'ubp_owner'::regrole
-  loop
-    execute pg_catalog.format('drop view %s', item.name);
-  end loop;
-  -- SQL-standard bodies depend on what they call, so the generated predict_<task> go before the rest.
-  for item in
-    select p.oid::regprocedure::text as name from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid = p.prolang
-     where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole)
-     order by l.lanname <> 'sql'
-  loop
-    execute pg_catalog.format('drop function %s', item.name);
-  end loop;
+  select pg_catalog.string_agg(c.oid::regclass::text, ', ') into names from pg_catalog.pg_class c
+   where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and c.relowner = 'ubp_owner'::regrole;
+  if names is not null then
+    execute 'drop view ' || names;
+  end if;
+  select pg_catalog.string_agg(p.oid::regprocedure::text, ', ') into names from pg_catalog.pg_proc p
+   where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole);
+  if names is not null then
+    execute 'drop routine ' || names;
+  end if;
 end
 $do$;"""
 
@@ -145,10 +148,11 @@ $do$;"""
 def check(state: State) -> None:
     """Refuses what must not be built upon: an old server, a schema of somebody else, a newer database."""
     if state.server_version < 140000:
-        raise InstallError(f"PostgreSQL {state.server_version // 10000} is too old", "ubp_sql needs PostgreSQL 14 or newer")
+        old = state.server_version // 10000
+        raise InstallError(f"PostgreSQL {old} is too old", "ubp_sql needs PostgreSQL 14 or newer")
     if not state.language and not state.language_available:
-        major = state.server_version // 10000
-        raise InstallError("this server has no PL/Python", f"on its machine: apt-get install postgresql-plpython3-{major}")
+        package = f"postgresql-plpython3-{state.server_version // 10000}"
+        raise InstallError("this server has no PL/Python", f"on its machine: apt-get install {package}")
     if state.schema_owner not in (None, OWNER):
         raise InstallError(
             f"schema ubp exists and belongs to {state.schema_owner}", "rename or drop it, or use another database"
@@ -160,9 +164,8 @@ def check(state: State) -> None:
         )
     refuse_newer_database(state, ubp_sql.__version__)
     if state.revision is not None and not render.known(state.revision):
-        raise VersionSkew(
-            f"the database is at revision {state.revision}, which this package does not know", "install the newer ubp_sql"
-        )
+        unknown = f"the database is at revision {state.revision}, which this package does not know"
+        raise VersionSkew(unknown, "install the newer ubp_sql")
 
 
 def _json(value: object) -> str:

@@ -32,13 +32,16 @@ _TREE_NEEDED = (
     *("num_leaves", "num_cat", "split_feature", "threshold"),
     *("decision_type", "left_child", "right_child", "leaf_value"),
 )
-_TREE_NODE_EXTRA = ("split_gain", "internal_value", "internal_weight", "internal_count")
-_TREE_LEAF_EXTRA = ("leaf_weight", "leaf_count")
-_TREE_KNOWN = {*_TREE_NEEDED, *_TREE_NODE_EXTRA, *_TREE_LEAF_EXTRA, "is_linear", "shrinkage"}
+_NODE_EXTRA = ("split_gain", "internal_value", "internal_weight", "internal_count")
+_LEAF_EXTRA = ("leaf_weight", "leaf_count")
+_TREE_KNOWN = {*_TREE_NEEDED, *_NODE_EXTRA, *_LEAF_EXTRA, "is_linear", "shrinkage"}
+_ENDLESS = frozenset((b"inf", b"-inf"))  # as a threshold: a split of NaN from all the rest
+_UNKNOWN = frozenset((b"nan", b"-nan"))
 # Objectives whose score is the plain sum; their numeric settings (alpha, c) are not in the file and do not matter.
 _IDENTITY = {"regression", "regression_l1", "huber", "fair", "quantile", "mape"}
 _SIGMOID = re.compile(r"sigmoid:(\d{1,15})(?:\.(\d{1,15}))?(?:e([+-])(\d{1,2}))?", re.ASCII)
-_INFO = re.compile(r"none|\[[-+.0-9a-z]{1,40}:[-+.0-9a-z]{1,40}\]|-?[0-9]{1,11}(?::-?[0-9]{1,11})*", re.ASCII)
+_RANGE = re.compile(r"\[[-+.0-9a-z]{1,40}:[-+.0-9a-z]{1,40}\]", re.ASCII)
+_PARAMETER = re.compile(r"\[\w+: .*\]", re.ASCII)
 _ZERO = array("f", [1e-35])[0]  # LightGBM's kZeroThreshold
 
 
@@ -90,10 +93,10 @@ def _header(header: dict[str, bytes]) -> tuple[tuple[str, ...], tuple[str, ...],
         if (found := header.get(key, b"").count(b" ") + 1) != n_features:
             raise InvalidModel(f"header: {key}: expected {n_features} entries, found {found}")
     names = tuple(_text(header["feature_names"], "header: feature_names").split(" "))
-    if len(set(names)) != n_features or not all(names) or not all(map(str.isprintable, names)):
+    if len(set(names)) != n_features or not all(names) or not all(map(str.isprintable, names)) or names[0][0] == "=":
         raise InvalidModel("header: feature_names: a name occurs twice, is empty or has control characters")
     infos = tuple(_text(header["feature_infos"], "header: feature_infos").split(" "))
-    if not all(map(_INFO.fullmatch, infos)):
+    if not all(i == "none" or _RANGE.fullmatch(i) or (i and not i.strip("-0123456789:")) for i in infos):
         raise InvalidModel("header: feature_infos: an entry is neither 'none' nor a range nor a list of categories")
     if constraints := header.get("monotone_constraints"):
         _ints(constraints, n_features, "header", "monotone_constraints", -1, 1)
@@ -106,7 +109,7 @@ def _objective(header: dict[str, bytes]) -> tuple[str, Link, float]:
     """Name, link and the link's parameter of the header's objective line."""
     if "objective" not in header:
         raise UnsupportedModel("header: no objective: the model was trained with a custom one, its link is unknown")
-    objective = _text(header["objective"], "header: objective")
+    objective = _text(header["objective"][:100], "header: objective")  # the longest known has 45 characters
     name, *options = objective.split(" ")
     if name in _IDENTITY and not options:
         return name, Link.IDENTITY, 1.0
@@ -151,11 +154,10 @@ def _tree(block: bytes, k: int, n_features: int, leaves_left: int) -> Tree:
     if leaves > leaves_left:
         raise InvalidModel(f"{where}: num_leaves: the model has more than {MAX_LEAVES} leaves")
     n = leaves - 1
-    for key in _TREE_NODE_EXTRA + _TREE_LEAF_EXTRA:  # not needed for a score, but a file that breaks here is damaged
-        expected = n if key in _TREE_NODE_EXTRA else leaves
-        if fields.get(key) and fields[key].count(b" ") + 1 != expected:
-            raise InvalidModel(f"{where}: {key}: expected {expected} values, found {fields[key].count(b' ') + 1}")
-    threshold = _floats(fields["threshold"], n, where, "threshold")
+    for key, count in (*((key, n) for key in _NODE_EXTRA), *((key, leaves) for key in _LEAF_EXTRA), ("shrinkage", 1)):
+        if fields.get(key):  # not needed for a score, but a file that breaks here is damaged, and LightGBM aborts
+            _floats(fields[key], count, where, key, _ENDLESS | _UNKNOWN)
+    threshold = _floats(fields["threshold"], n, where, "threshold", _ENDLESS)
     decision = _ints(fields["decision_type"], n, where, "decision_type", 0, 15)
     if any(d & 1 or d >> 2 == 3 for d in decision):
         raise InvalidModel(f"{where}: decision_type: a categorical split or missing type that the tree cannot have")
@@ -193,7 +195,7 @@ def _check_tail(tail: bytes, names: tuple[str, ...]) -> None:
     for line in lines[importances + 1 : parameters]:
         if line.rpartition("=")[0] not in known:
             raise InvalidModel(f"tail: feature_importances: {line[:40]!a} names no feature")
-    if importances != 1 or any(not line.startswith("[") for line in lines[parameters + 1 : end]):
+    if importances != 1 or not all(map(_PARAMETER.fullmatch, lines[parameters + 1 : end])):
         raise InvalidModel("tail: a line that belongs to no section")
     for line in lines[end + 1 :]:
         if not line.startswith("pandas_categorical:") or len(lines) > end + 2:
@@ -250,18 +252,16 @@ def _ints(text: bytes, n: int | None, where: str, key: str, low: int, high: int)
     return values
 
 
-def _floats(text: bytes, n: int, where: str, key: str) -> list[float]:
-    """n numbers; 'inf' only in thresholds, where LightGBM writes it for a split of NaN from all the rest."""
-    endless = 0
-    if key == "threshold" and b"inf" in text and text.count(b" ") < n:
-        tokens = text.split(b" ")
-        endless = tokens.count(b"inf") + tokens.count(b"-inf")
-        text = b" ".join(token.replace(b"inf", b"1e999") if token in (b"inf", b"-inf") else token for token in tokens)
+def _floats(text: bytes, n: int, where: str, key: str, words: frozenset[bytes] = frozenset()) -> list[float]:
+    """n numbers, finite but for those written as one of `words`."""
+    tokens = _tokens(text, n, where, key, b"0123456789+-.eEinfa ", 40)
     try:
-        values = list(map(float, _tokens(text, n, where, key, b"0123456789+-.eE ", 40)))
+        values = list(map(float, tokens))
     except ValueError:
         raise InvalidModel(f"{where}: {key}: a value is not a number") from None
-    if n - sum(map(math.isfinite, values)) != endless:
+    if not all(map(math.isfinite, values)) and any(
+        token not in words for token, v in zip(tokens, values, strict=True) if not math.isfinite(v)
+    ):
         raise InvalidModel(f"{where}: {key}: a value is not finite")
     return values
 

@@ -22,9 +22,11 @@ _FORMATS: tuple[tuple[str, str | None, tuple[bytes, ...]], ...] = (
             b"cos\n",
             b"cposix\n",
             b"clightgbm",
-            b"(lp",
-            b"(dp",
+            b"(l",
+            b"(d",
             b"(i",
+            b"}q",
+            b"]q",
         ),
     ),
     (

@@ -12,16 +12,11 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-ARRAY_HEADER = 20  # array_send: dimensions, flags, element type, length, lower bound
-ELEMENT = 8  # 4 bytes of length, 4 of the float, both big-endian
-
 
 def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32]:
-    """Ids (n,) and feature rows (n, features) from concatenated int8send and array_send values of equal length."""
+    """Ids (n,) and feature rows (n, features) from concatenated int8send values and packed rows."""
     ids = np.frombuffer(user_ids, ">i8").astype(np.int64)
-    record = np.dtype([("header", f"V{ARRAY_HEADER}"), ("cells", [("length", ">i4"), ("value", ">f4")], (features,))])
-    rows = np.frombuffer(packed, record)["cells"]["value"].astype(np.float32)
-    return ids, rows
+    return ids, np.frombuffer(packed, "<f4").astype(np.float32).reshape(len(ids), features)
 
 
 def score_rows(blob: Blob, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     Part = Callable[[Sequence[float], float], float]
 
-# 6.5 us of compiling a node: 12,000 nodes are 80 ms in the first call. Python's tokenizer takes 200 nested brackets
-# in one expression; one is spent on each level of a tree.
-MAX_COMPILED_NODES = 12_000
+# 6.5 us of compiling a leaf: 8,000 leaves are some 50 ms in the first call. Python's tokenizer takes 200 nested
+# brackets in one expression; one is spent on each level of a tree.
+MAX_COMPILED_LEAVES = 8_000
 MAX_COMPILED_DEPTH = 90
-PART_NODES = 1_000  # in one function: the compiler's memory peaks at 5 MB instead of 28; 3 % slower
+PART_LEAVES = 1_000  # in one function: the compiler's memory peaks at 5 MB instead of 28; 3 % slower
 
 
 class Walker:
@@ -41,8 +41,7 @@ class Walker:
         self._width = blob.n_features
         self._average = blob.n_trees if blob.average else 0
         self._sigmoid = -blob.link_parameter if blob.link == SIGMOID else 0.0
-        small = len(blob.left) <= MAX_COMPILED_NODES and _depth(blob) <= MAX_COMPILED_DEPTH
-        self._parts = _compiled(blob) if small else [_listed(blob)]
+        self._parts = _compiled(blob) if _can_compile(blob) else [_listed(blob)]
 
     def raw(self, features: Sequence[float]) -> float:
         """The sum of leaves in tree order, in float64; LightGBM's raw_score. Raises BadInput (UB003) on length."""
@@ -66,14 +65,17 @@ class Walker:
         return total
 
 
-def _depth(blob: Blob) -> int:
-    """The largest number of nodes on a way from a root to a leaf."""
+def _can_compile(blob: Blob) -> bool:
+    """Whether the forest, each of its trees and their depth are within the bounds above."""
+    if len(blob.leaf_value) > MAX_COMPILED_LEAVES:
+        return False
     depth = [1] * len(blob.left)
     for i, children in enumerate(zip(blob.left, blob.right, strict=True)):
         for child in children:
             if child >= 0:
                 depth[child] = depth[i] + 1
-    return max(depth, default=0)
+    largest = max(blob.leaf_first[k + 1] - blob.leaf_first[k] for k in range(blob.n_trees))
+    return max(depth, default=0) <= MAX_COMPILED_DEPTH and largest <= PART_LEAVES
 
 
 def _listed(blob: Blob) -> Part:
@@ -93,10 +95,10 @@ def _listed(blob: Blob) -> Part:
 
 
 def _compiled(blob: Blob) -> list[Part]:
-    """Functions over consecutive trees, PART_NODES nodes or one tree each."""
+    """Functions over consecutive trees, at most PART_LEAVES leaves each."""
     parts, start = [], 0
     for k in range(1, blob.n_trees + 1):
-        if k == blob.n_trees or blob.node_first[k + 1] - blob.node_first[start] > PART_NODES:
+        if k == blob.n_trees or blob.leaf_first[k + 1] - blob.leaf_first[start] > PART_LEAVES:
             parts.append(_part(blob, start, k))
             start = k
     return parts

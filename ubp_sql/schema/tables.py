@@ -218,10 +218,11 @@ feature_definitions = _table(
 
 feature_rows = _table(
     "feature_rows",
-    "One row a user and feature set: the packed features at the set's as_of (NaN = NULL).",
+    "One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
     _column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
     _column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
-    _column("features", ARRAY(REAL()), "values in the order of feature_definitions.position", nullable=False),
+    _column("features", ARRAY(REAL()), "values in the order of feature_definitions.position; NaN = NULL", nullable=False),
+    _column("packed", BYTEA(), "the same values as little-endian float32, which the scorer reads as they are", nullable=False),
     _column("as_of", TIME, "moment of the values", nullable=False),
     _column("valid_until", TIME, "when an event of the user next crosses a window's edge; NULL = not known"),
     _tenant(),

@@ -9,6 +9,7 @@ from ubp_sql.errors import MapError
 from ubp_sql.sources.expressions import ascii_lower, refuse_silent_words, words
 from ubp_sql.sources.load_map import Constant, LoadMap
 
+
 @dataclass(frozen=True)
 class Field:
     """One part of an event: column of ubp_typed, field of the map, expression cast to the column's type."""
@@ -37,7 +38,7 @@ class Compiled:
         self.used = [name for name in columns if whole_row or name in used]
 
     def _expression(self, text: str, field: str) -> sql.Composable:
-        """The expression in parentheses; a text that is a column's name, as the file or as SQL writes it, is that column."""
+        """The expression in parentheses; a column's name, as the file or as SQL has it, is that column."""
         name = self._by_header.get(text) or (ascii_lower(text) if ascii_lower(text) in self.columns else None)
         if name is not None:
             self._texts.append(name)

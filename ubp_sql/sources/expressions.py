@@ -11,6 +11,7 @@ from ubp_sql.errors import MapError
 
 _TOKEN = re.compile(
     r"""(?P<escape_string>[eE]'(?:[^'\\]|\\.|'')*')
+      | (?P<broken>[eE]')
       | (?P<string>'(?:[^']|'')*')
       | (?P<identifier>"(?:[^"]|"")*")
       | (?P<comment>--|/\*)
@@ -43,11 +44,11 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
 def words(text: str) -> set[str]:
     """Every name that the expression might refer to, lower case: unquoted words and quoted names as they stand."""
     found = set()
-    for kind, token in _tokens(text):
+    for kind, piece in _tokens(text):
         if kind == "word":
-            found.add(ascii_lower(token))
+            found.add(ascii_lower(piece))
         elif kind == "identifier":
-            found.add(token[1:-1].replace('""', '"'))
+            found.add(piece[1:-1].replace('""', '"'))
     return found
 
 
@@ -57,26 +58,28 @@ def check_text(text: str) -> str | None:
         return "the expression is empty"
     open_brackets: list[str] = []
     after_escape_string = False
-    for kind, token in _tokens(text):
+    for kind, piece in _tokens(text):
+        if kind == "broken":
+            return "a ' is not closed"
         if kind == "comment":
-            return f"comments are not allowed ({token})"
-        if kind == "word" and ascii_lower(token) in _QUERY_WORDS:
-            return f'a query is not an expression ({token}); a column of this name is written "{token}"'
+            return f"comments are not allowed ({piece})"
+        if kind == "word" and ascii_lower(piece) in _QUERY_WORDS:
+            return f'a query is not an expression ({piece}); a column of this name is written "{piece}"'
         if kind == "string" and after_escape_string:
             return "a string may not go on after E'...'; join the two with ||"
         if kind != "space":
             after_escape_string = kind == "escape_string"
         if kind != "other":
             continue
-        if token in ";$":
-            return f"{token} is not allowed outside a string"
-        if token in "'\"":
-            return f"a {token} is not closed"
-        if token in "([":
-            open_brackets.append(token)
-        elif token in _CLOSING and (not open_brackets or open_brackets.pop() != _CLOSING[token]):
-            return f"{token} closes nothing"
-        elif token == "\0":
+        if piece in ";$":
+            return f"{piece} is not allowed outside a string"
+        if piece in "'\"":
+            return f"a {piece} is not closed"
+        if piece in "([":
+            open_brackets.append(piece)
+        elif piece in _CLOSING and (not open_brackets or open_brackets.pop() != _CLOSING[piece]):
+            return f"{piece} closes nothing"
+        elif piece == "\0":
             return "a NUL character is not allowed"
     return f"{open_brackets[-1]} is not closed" if open_brackets else None
 
@@ -84,11 +87,11 @@ def check_text(text: str) -> str | None:
 def refuse_silent_words(text: str, columns: Iterable[str], where: str) -> None:
     """Refuse an unquoted word that SQL reads as a value of its own although the file has such a column (MapError)."""
     known = set(columns)
-    for kind, token in _tokens(text):
-        name = ascii_lower(token)
+    for kind, piece in _tokens(text):
+        name = ascii_lower(piece)
         if kind == "word" and name in _SILENT_WORDS and name in known:
             raise MapError(
-                f"{where}: {token} inside an expression is SQL's own {name}, not the column",
+                f"{where}: {piece} inside an expression is SQL's own {name}, not the column",
                 f'write the column as "{name}", in double quotes',
             )
 

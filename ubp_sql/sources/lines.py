@@ -1,7 +1,6 @@
 """A file as blocks of physical lines: decompressed, decoded, counted, with what is wrong noted per line."""
 
 import codecs
-import gzip
 import hashlib
 import io
 import zlib
@@ -78,19 +77,19 @@ class LineFile:
                     f"{self.path}: truncated at line {self.count + 1}; nothing was loaded",
                     "the gzip file is incomplete: fetch it again",
                 ) from error
-            except (gzip.BadGzipFile, zlib.error) as error:
+            except zlib.error as error:
+                reason = str(error).rpartition(": ")[2]
                 raise SourceError(
-                    f"{self.path}: damaged after line {self.count}: {error}; nothing was loaded",
+                    f"{self.path}: damaged after line {self.count} ({reason}); nothing was loaded",
                     "fetch the gzip file again",
                 ) from error
             except OSError as error:
                 raise SourceError(f"{self.path} cannot be read: {error}", "nothing was loaded") from error
         if expected_sha256 and digest.hexdigest() != expected_sha256:
-            raise SourceError(f"{self.path} changed while it was read; nothing was loaded", "load it when it is at rest")
+            raise SourceError(f"{self.path} changed while it was read; nothing was loaded", "load it again")
 
     def _decoded(self, raw: "_Counted") -> Iterator[Block]:
-        stream: io.RawIOBase | gzip.GzipFile = gzip.GzipFile(fileobj=raw, mode="rb") if self.compressed else raw  # type: ignore[arg-type]
-        chunks: Iterator[bytes] = iter(lambda: stream.read(BLOCK) or b"", b"")
+        chunks = _gunzipped(raw) if self.compressed else iter(lambda: raw.read(BLOCK), b"")
         encoding = self.encoding
         try:
             line_wise = "\n".encode(encoding) == b"\n"
@@ -135,7 +134,7 @@ class LineFile:
     def _checked_start(self, chunk: bytes, encoding: str) -> bytes:
         """Refuse what is not text, and take off a byte order mark."""
         if encoding == "utf-8" and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise SourceError(f"{self.path} looks like UTF-16, not {self.encoding}", "set `encoding: utf-16` in the map")
+            raise SourceError(f"{self.path} looks like UTF-16, not {self.encoding}", "set encoding: utf-16 in the map")
         head = chunk[:65536]
         control = sum(head.count(bytes([c])) for c in range(32) if c not in b"\t\n\v\f\r\x1b")
         if control > 8 and control > len(head) // 20:
@@ -164,13 +163,36 @@ class LineFile:
         return Block(lines, flagged)
 
 
-class _Counted(io.RawIOBase):
+def _gunzipped(raw: "_Counted") -> Iterator[bytes]:
+    """Decompressed pieces of at most BLOCK bytes, of one gzip member or several; EOFError where the last is cut short.
+
+    The gzip module loses what it had decompressed of a block when the end is missing, and with it the line number.
+    """
+    member = zlib.decompressobj(wbits=31)
+    for data in iter(lambda: raw.read(BLOCK >> 4), b""):
+        rest, produced = data, 0
+        while rest or produced == BLOCK:
+            if member.eof:
+                rest = rest.lstrip(b"\0")  # padding between members
+                if not rest:
+                    break
+                member = zlib.decompressobj(wbits=31)
+            piece = member.decompress(rest, BLOCK)
+            produced = len(piece)
+            if piece:
+                yield piece
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+    if not member.eof:
+        raise EOFError
+
+
+class _Counted:
     """The stored bytes, with position and hash kept on the way."""
 
     def __init__(self, stream: BinaryIO, file: LineFile, digest: "hashlib._Hash | None") -> None:
         self._stream, self._file, self._digest = stream, file, digest
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int) -> bytes:
         data = self._stream.read(size)
         self._file.position += len(data)
         if self._digest is not None:

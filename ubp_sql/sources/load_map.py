@@ -144,6 +144,10 @@ class LoadMap(BaseModel):
         place = f"{self._file} line {line}, " if self._file and line else ""
         return f"map {place}field {field}"
 
+    def ingested_now(self) -> "LoadMap":
+        """The same map for late data: ingested_at is the moment of the load."""
+        return self.model_copy(update={"ingested": "now", "ingested_at": None})
+
     @classmethod
     def from_file(cls, path: str | Path) -> "LoadMap":
         """Read and check a map; a bare name such as `online_retail` is one of the maps that ship with the package.

@@ -1,14 +1,13 @@
 """One batch at a time: rows into the staging table by binary COPY, then one statement that types or rejects them."""
 
-import contextlib
-from pathlib import Path
+import re
 
 import psycopg
 from psycopg import sql
 
 from ubp_sql.sources.compiled import Compiled
 from ubp_sql.sources.rows import Row
-from ubp_sql.sources.statements import CREATE_TYPED, ROW_ERRORS, create_try, evaluate
+from ubp_sql.sources.statements import CREATE_TYPED, ROW_ERRORS, Target, create_try, evaluate, records_path
 
 Cursor = psycopg.Cursor[tuple[object, ...]]
 
@@ -17,7 +16,8 @@ _CREATE_LINES = "create temporary table ubp_lines (ubp_line bigint, ubp_raw text
 # A line's array becomes rows; `doc` keeps the rest of the line once a row, not the array, which would make a long
 # session quadratic. A line without the array is one row with a reason.
 _EXPLODE = """insert into pg_temp.ubp_staging (ubp_line, ubp_ord, ubp_reason, doc, record)
-select l.ubp_line, r.place, case when not is_array then {no_array} end, d.doc #- {path}, r.record
+select l.ubp_line, r.place, case when not is_array then {no_array} end,
+  case when is_array then d.doc #- {path} else d.doc end, case when is_array then r.record end
 from (select ubp_line, ubp_raw::jsonb as doc from pg_temp.ubp_lines where ubp_reason is null offset 0) l
 cross join lateral (select l.doc, coalesce(jsonb_typeof(l.doc #> {path}) = 'array', false) as is_array) d
 cross join lateral jsonb_array_elements(case when is_array then d.doc #> {path} else '[null]' end)
@@ -42,12 +42,12 @@ where bad.reason is not null and bad.ubp_line = s.ubp_line and bad.ubp_ord = s.u
 class Staging:
     """The temporary tables of one load and the way through them."""
 
-    def __init__(self, cursor: Cursor, compiled: Compiled) -> None:
+    def __init__(self, cursor: Cursor, compiled: Compiled, target: Target) -> None:
         """Make the tables and check the map's expressions on them (MapError)."""
         self._cursor, self._compiled = cursor, compiled
         self._jsonl = compiled.map.format == "jsonl"
         self._functions: list[str] = []
-        self._evaluate: sql.Composed | None = None
+        self._evaluate = evaluate(compiled, target)
         self.read = 0
         self.rejected: dict[str, int] = {}
         sql_type = "jsonb" if self._jsonl else "text"
@@ -62,16 +62,6 @@ class Staging:
         if self._jsonl:
             cursor.execute(_CREATE_LINES)
         compiled.check(cursor)
-
-    def prepare(self, load_id: int, source_id: int, file: Path, integer_users: bool, again: bool) -> None:
-        """Say which load the rows belong to. `again`: the load has a record, its rejected rows may be listed already."""
-        raw: sql.Composable = sql.SQL("ubp_raw")
-        if self._compiled.map.records is not None:  # the line with this record alone, for the few that are rejected
-            raw = sql.SQL(
-                "coalesce(ubp_raw, case when record is null or ubp_reason is not null then doc::text"
-                " else jsonb_set(doc, {}, jsonb_build_array(record))::text end)"
-            ).format(self._path())
-        self._evaluate = evaluate(self._compiled, raw, integer_users, load_id, source_id, str(file), again)
 
     def add(self, batch: list[Row]) -> None:
         """Type one batch of rows, or record why not."""
@@ -89,16 +79,13 @@ class Staging:
         self._type_rows()
         self._cursor.execute("truncate pg_temp.ubp_staging")
 
-    def _path(self) -> sql.Literal:
-        return sql.Literal("{" + (self._compiled.map.records or "").replace(".", ",") + "}")
-
     def _explode(self) -> int:
         """Lines to rows; the number of rows, of which a line that is not JSON is one."""
         records = self._compiled.map.records
-        statement: sql.Composable = sql.SQL(_WHOLE_LINES)
+        statement: sql.SQL | sql.Composed = sql.SQL(_WHOLE_LINES)
         if records is not None:
             no_array = sql.Literal(f"no array at {records}")
-            statement = sql.SQL(_EXPLODE).format(path=self._path(), no_array=no_array)
+            statement = sql.SQL(_EXPLODE).format(path=records_path(self._compiled.map), no_array=no_array)
         try:
             with self._cursor.connection.transaction():
                 self._cursor.execute(statement)
@@ -117,7 +104,6 @@ class Staging:
 
     def _type_rows(self) -> None:
         """Evaluate the batch as a set; where that raises, find the rows at fault one by one and evaluate the rest."""
-        assert self._evaluate is not None  # noqa: S101  (prepare was called)
         try:
             with self._cursor.connection.transaction():
                 self._cursor.execute(self._evaluate)
@@ -129,14 +115,16 @@ class Staging:
             self._cursor.execute(self._evaluate)
             counts = self._cursor.fetchall()
         for reason, rows in counts:
-            self.rejected[str(reason)] = self.rejected.get(str(reason), 0) + int(str(rows))
+            # Errors quote the value: "abc" and "abd" are one reason here, so that the summary stays a summary.
+            short = re.sub(r'"[^"]*"', '"..."', str(reason))
+            self.rejected[short] = self.rejected.get(short, 0) + int(str(rows))
 
     @staticmethod
     def _only_row_errors(error: psycopg.Error) -> None:
         if (error.sqlstate or "")[:2] not in ROW_ERRORS:
             raise error
 
-    def _create(self, name: str, statement: sql.Composable) -> None:
+    def _create(self, name: str, statement: sql.SQL | sql.Composed) -> None:
         if name not in self._functions:
             self._cursor.execute(statement)
             self._functions.append(name)

@@ -6,6 +6,8 @@ Its temporary tables:
   ubp_typed    every usable row of the file, typed
 """
 
+from dataclasses import dataclass
+
 import psycopg
 from psycopg import sql
 
@@ -23,15 +25,15 @@ CREATE_TYPED = """create temporary table ubp_typed (ubp_line bigint not null, ub
 # One statement a batch: evaluate, put aside what cannot be used, keep the rest. `{recorded}` keeps a second run of a
 # file with keys from listing its rejected rows twice.
 _EVALUATE = """with evaluated as materialized (
-    select ubp_line, ubp_ord, ubp_reason, {raw} as ubp_raw, {fields}
+    select ubp_line, ubp_ord, {carried}, {fields}
     from pg_temp.ubp_staging where ubp_reason is null),
   judged as materialized (select *, {reason} as problem from evaluated),
   unusable as (
-    select ubp_line, problem, ubp_raw from judged where problem is not null
+    select ubp_line, problem, {raw} as raw from judged where problem is not null
     union all select ubp_line, ubp_reason, {raw} from pg_temp.ubp_staging where ubp_reason is not null),
   rejected as (
     insert into ubp.rejected_events (load_id, source_id, file, line, reason, raw)
-    select {load_id}, {source_id}, {file}, ubp_line, problem, ubp_raw from unusable u {recorded}),
+    select {load_id}, {source_id}, {file}, ubp_line, problem, raw from unusable u {recorded}),
   kept as (
     insert into pg_temp.ubp_typed ({names}, ubp_line, ubp_ord)
     select {names}, ubp_line, ubp_ord from judged where problem is null)
@@ -39,6 +41,10 @@ select problem, count(*) from unusable group by problem"""
 
 _RECORDED = """where not exists (select from ubp.rejected_events r
     where r.load_id = {load_id} and r.line = u.ubp_line and r.reason = u.problem)"""
+
+# Raw text of an exploded row: the line with this record alone. Built for rejected rows only.
+_EXPLODED_RAW = """coalesce(ubp_raw, case when record is null then doc::text
+    else jsonb_set(doc, {path}, jsonb_build_array(record))::text end)"""
 
 # Called only for a batch that raised: names the field at fault. Reads only, so a failing row costs no transaction id.
 _TRY = """#variable_conflict use_column
@@ -57,8 +63,15 @@ end"""
 
 
 # 17850 and 17850.0, below the ids that ubp.users assigns; the regular expression is asked only of what looks possible.
-INTEGER_KEY = r"""btrim({key}) ~ '^(0|[1-9][0-9]{{0,15}})(\.0+)?$' and split_part(btrim({key}), '.', 1)::numeric < 4e15"""
+INTEGER_KEY = (
+    r"""btrim({key}) ~ '^(0|[1-9][0-9]{{0,15}})(\.0+)?$' and split_part(btrim({key}), '.', 1)::numeric < 4e15"""
+)
 IS_INTEGER = INTEGER_KEY.format(key="user_key")
+
+
+def records_path(load_map: LoadMap) -> sql.Literal:
+    """The map's `records` as a jsonb path."""
+    return sql.Literal("{" + (load_map.records or "").replace(".", ",") + "}")
 
 
 def create_try(compiled: Compiled, connection: psycopg.Connection[tuple[object, ...]]) -> sql.Composed:
@@ -76,22 +89,33 @@ def create_try(compiled: Compiled, connection: psycopg.Connection[tuple[object, 
     ).format(sql.Literal(body.as_string(connection)))
 
 
-def evaluate(
-    compiled: Compiled, raw: sql.Composable, integer_users: bool, load_id: int, source_id: int, file: str, again: bool
-) -> sql.Composed:
+@dataclass(frozen=True)
+class Target:
+    """Which load rows belong to. `again`: the load has a record already, its rejected rows may be listed."""
+
+    load_id: int
+    source_id: int
+    file: str
+    integer_users: bool
+    again: bool
+
+
+def evaluate(compiled: Compiled, target: Target) -> sql.Composed:
     """Statement that turns one staged batch into typed and rejected rows; it returns (reason, rows)."""
-    identity = sql.Literal(load_id)
+    identity = sql.Literal(target.load_id)
+    exploded = compiled.map.records is not None
     return sql.SQL(_EVALUATE).format(
-        raw=raw,
+        raw=sql.SQL(_EXPLODED_RAW).format(path=records_path(compiled.map)) if exploded else sql.SQL("ubp_raw"),
+        carried=sql.SQL("ubp_raw, doc, record" if exploded else "ubp_raw"),
         fields=sql.SQL(", ").join(
             sql.SQL("{} as {}").format(f.expression, sql.Identifier(f.column)) for f in compiled.fields
         ),
         names=sql.SQL(", ").join(sql.Identifier(f.column) for f in compiled.fields),
-        reason=_reason(compiled.map, integer_users),
+        reason=_reason(compiled.map, target.integer_users),
         load_id=identity,
-        source_id=sql.Literal(source_id),
-        file=sql.Literal(file),
-        recorded=sql.SQL(_RECORDED).format(load_id=identity) if again else sql.SQL(""),
+        source_id=sql.Literal(target.source_id),
+        file=sql.Literal(target.file),
+        recorded=sql.SQL(_RECORDED).format(load_id=identity) if target.again else sql.SQL(""),
     )
 
 

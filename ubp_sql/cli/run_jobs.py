@@ -1,0 +1,136 @@
+"""`refresh`, `train`, `score` and `model`: what an ETL job and an analyst run day by day."""
+
+from typing import Annotated, Any
+
+import typer
+from psycopg.rows import dict_row
+from rich.table import Table
+
+from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
+from ubp_sql.errors import BadInput, NotReady
+
+model = typer.Typer(no_args_is_help=True, help="Registered models: list | deploy | rollback | export.")
+Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
+
+
+def _rows(conn: Any, query: str, *arguments: object) -> list[dict[str, Any]]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        result: list[dict[str, Any]] = cursor.execute(query, arguments or None).fetchall()
+        return result
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+        return
+    table = Table()
+    for column in rows[0] if rows else ():
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str("" if v is None else v) for v in row.values()))
+    out.print(table)
+
+
+@guarded
+def refresh(
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Moment of the features; default: now.")] = None,
+    feature_set: Annotated[str, typer.Option("--feature-set", help="Which set.")] = "default",
+    dsn: Dsn = "",
+    json: AsJson = False,
+) -> None:
+    """Compute and store every user's features at one moment."""
+    query = "select * from ubp.refresh_features(coalesce(%s::timestamptz, now()), %s)"
+    with connection(dsn) as conn, err.status("computing features"):
+        rows = _rows(conn, query, as_of, feature_set)
+    _print_rows(rows, json)
+
+
+@guarded
+def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
+    """Score every user with stored features into ubp.user_scores."""
+    with connection(dsn) as conn, err.status("scoring"):
+        rows = _rows(conn, "select * from ubp.score_users(%s)", task)
+    _print_rows(rows, json)
+
+
+@guarded
+def train(
+    task: Task,
+    label_kind: Annotated[str | None, typer.Option("--label-kind", help="Event kind to predict; default: the task's name.")] = None,
+    population_kind: Annotated[str | None, typer.Option("--population-kind", help="Users with such an event; default: the label kind.")] = None,
+    horizon_days: Annotated[int, typer.Option("--horizon-days", help="How far ahead.")] = 30,
+    feature_set: Annotated[str, typer.Option("--feature-set", help="Features to learn from.")] = "default",
+    test_cut: Annotated[list[str] | None, typer.Option("--test-cut", help="Moment(s) to test on; default: the last whose outcome is known.")] = None,
+    no_deploy: Annotated[bool, typer.Option("--no-deploy", help="Register only.")] = False,
+    threads: Annotated[int, typer.Option("--threads", help="LightGBM's threads; 0: all cores.")] = 0,
+    dsn: Dsn = "",
+    json: AsJson = False,
+) -> None:
+    """Train, test on moments the model has not seen, register and deploy. Defines the task on first use."""
+    from ubp_sql.training.cuts import parse_cut
+    from ubp_sql.training.train import train as run
+
+    if horizon_days <= 0:
+        raise BadInput(f"--horizon-days is {horizon_days}", "a positive number of days")
+    cuts = [parse_cut(text) for text in test_cut] if test_cut else None
+    with connection(dsn) as conn:
+        known = _rows(conn, "select task from ubp.tasks where task = %s", task)
+        if not known or label_kind:
+            if not _rows(conn, "select 1 as found from ubp.feature_sets where name = %s", feature_set):
+                if feature_set != "default":
+                    raise NotReady(f"there is no feature set {feature_set!r}", "ubp.define_feature_set makes one")
+                _rows(conn, "select ubp.define_feature_set(%s)", feature_set)
+            arguments = [task, label_kind or task, population_kind, f"{horizon_days} days", feature_set]
+            _rows(conn, "select ubp.define_task(%s, %s, %s, %s::interval, %s)", *arguments)
+
+        def say(line: str) -> None:
+            if not json:
+                err.print(f"· {line}", markup=False)
+
+        result = run(conn, task, test_cuts=cuts, deploy=not no_deploy, threads=threads, say=say)
+    rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics} for t in result.tested]
+    if json:
+        found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}
+        print_json({**found, "tests": rows, "seconds": result.seconds})
+        return
+    _print_rows(rows, False)
+    state = "deployed" if result.deployed else "registered, not deployed"
+    out.print(f"{task} version {result.version} is {state}: select ubp.predict_{task}(user_id)", markup=False)
+
+
+@model.command("list")
+@guarded
+def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
+    """Every registered version, its test AUC, and which one answers."""
+    query = "select task, version, deployed, auc, tested, trees, feature_set, created_at from ubp.model_versions order by 1, 2"
+    with connection(dsn) as conn:
+        _print_rows(_rows(conn, query), json)
+
+
+@model.command()
+@guarded
+def deploy(task: Task, version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None, dsn: Dsn = "") -> None:
+    """Make a version answer for its task."""
+    with connection(dsn) as conn:
+        done = _rows(conn, "select ubp.deploy_model(%s, %s) as version", task, version)
+    out.print(f"{task} is answered by version {done[0]['version']}")
+
+
+@model.command()
+@guarded
+def rollback(task: Task, dsn: Dsn = "") -> None:
+    """Make the version before answer again."""
+    with connection(dsn) as conn:
+        done = _rows(conn, "select ubp.rollback_model(%s) as version", task)
+    out.print(f"{task} is answered by version {done[0]['version']} again")
+
+
+@model.command()
+@guarded
+def export(task: Task, version: int, to: Annotated[typer.FileBinaryWrite, typer.Option("--out", help="File to write.")], dsn: Dsn = "") -> None:
+    """Write a version as the LightGBM text it was trained as."""
+    with connection(dsn) as conn, conn.cursor(row_factory=dict_row, binary=True) as cursor:
+        row = cursor.execute("select source from ubp.models where task = %s and version = %s", [task, version]).fetchone()
+    if row is None:
+        raise BadInput(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
+    to.write(row["source"])

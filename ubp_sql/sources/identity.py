@@ -1,0 +1,146 @@
+"""Who is who and what was loaded before: the source's row, its user and item ids, event keys, loaded files."""
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from ubp_sql.errors import MapError, UbpError
+from ubp_sql.sources.load_map import LoadMap
+from ubp_sql.sources.statements import INTEGER_KEY
+
+Cursor = psycopg.Cursor[tuple[object, ...]]
+
+# Distinct keys as the file writes them (raw), as they are kept (key), and the id that ubp.users or ubp.items has.
+_DISTINCT = """create temporary table {ids} as
+select raw, btrim(raw) as key, ({is_integer}) as is_integer, null::bigint as id
+from (select distinct {column} as raw from pg_temp.ubp_typed) d where btrim(raw) <> ''"""
+_CANONICAL = "update pg_temp.{ids} set key = split_part(key, '.', 1) where is_integer"
+_NUMBERS = """insert into ubp.{table} ({id_column}, {key_column})
+select distinct key::bigint, key from pg_temp.{ids} where is_integer order by 1 on conflict do nothing"""
+# Sorted, so that two loads that name the same new keys wait for each other instead of in a circle.
+_ASSIGNED = """insert into ubp.{table} ({key_column})
+select key from (select distinct key from pg_temp.{ids} where not is_integer) n
+where not exists (select from ubp.{table} t where t.tenant = 0 and t.{key_column} = n.key)
+order by key collate "C" on conflict (tenant, {key_column}) do nothing"""
+_RESOLVE = """update pg_temp.{ids} i set id = t.{id_column}
+from ubp.{table} t where t.tenant = 0 and t.{key_column} = i.key"""
+
+# The first row of each key, if the key is new.
+_FRESH = """with firsts as (
+    select distinct on (event_key) event_key, ubp_line, ubp_ord from pg_temp.ubp_typed
+    order by event_key, ubp_line, ubp_ord),
+  added as (
+    insert into ubp.event_keys (source_id, event_key) select %s, event_key from firsts
+    on conflict do nothing returning event_key)
+insert into pg_temp.ubp_fresh select f.ubp_line, f.ubp_ord from firsts f join added using (event_key)"""
+_DROP_KNOWN = """delete from pg_temp.ubp_typed t where not exists (
+    select from pg_temp.ubp_fresh f where f.ubp_line = t.ubp_line and f.ubp_ord = t.ubp_ord)"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of ubp.sources; the key modes are None until a load has seen a key."""
+
+    source_id: int
+    user_keys: str | None
+    item_keys: str | None
+
+
+def lock_source(cursor: Cursor, name: str, wait: bool) -> bool:
+    """Let one load at a time into a source, until the transaction ends. False where another has it (`wait` False)."""
+    call = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+    key = "ubp.load:" + name
+    cursor.execute(sql.SQL("select {}(hashtextextended(%s, 0))").format(sql.Identifier(call)), (key,))
+    row = cursor.fetchone()
+    return wait or row == (True,)
+
+
+def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
+    """The source's row, made at its first load. Raises MapError where the map contradicts what earlier loads fixed."""
+    cursor.execute(
+        "select source_id, time_zone, user_keys, item_keys from ubp.sources where name = %s", (load_map.source,)
+    )
+    found = cursor.fetchone()
+    kept = Jsonb(load_map.model_dump(mode="json", exclude_defaults=True))
+    if found is None:
+        cursor.execute(
+            "insert into ubp.sources (name, kind, time_zone, map) values (%s, 'file', %s, %s) returning source_id",
+            (load_map.source, load_map.time_zone, kept),
+        )
+        row = cursor.fetchone()
+        return Source(int(str(row[0])) if row else 0, None, None)
+    source_id, zone, user_keys, item_keys = found
+    if zone != load_map.time_zone:
+        raise MapError(
+            f"{load_map.where('time_zone')}: source {load_map.source} was loaded in {zone}, not {load_map.time_zone}",
+            "hours and weekdays of one source are told in one zone: use the same, or another source name",
+        )
+    for field, stored in (("user_keys", user_keys), ("item_keys", item_keys)):
+        wanted = getattr(load_map, field)
+        if stored is not None and wanted not in ("auto", stored):
+            raise MapError(
+                f"{load_map.where(field)}: the first load of {load_map.source} made its keys {stored}, not {wanted}",
+                "leave the field out, or use another source name",
+            )
+    cursor.execute("update ubp.sources set map = %s where source_id = %s", (kept, source_id))
+    return Source(int(str(source_id)), _text(user_keys), _text(item_keys))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def assign_ids(cursor: Cursor, table: str, source: Source, wanted: str) -> str:
+    """Fill the temporary table ubp_<table>_ids (raw, id) for the keys in ubp_typed; the name of that table.
+
+    table    'users' or 'items'
+    wanted   the map's user_keys or item_keys: auto, integer, text
+
+    An integer key is its own id; every other key gets one from the table. What the source's first keys were is kept
+    in ubp.sources. An item key that is no integer in a source of integer ones is assigned an id as well: it cannot
+    collide, and the row need not be refused.
+    """
+    one = table.removesuffix("s")
+    ids = f"ubp_{table}_ids"
+    names = {
+        "ids": sql.Identifier(ids),
+        "table": sql.Identifier(table),
+        "column": sql.Identifier(f"{one}_key"),
+        "key_column": sql.Identifier(f"{one}_key"),
+        "id_column": sql.Identifier(f"{one}_id"),
+        "is_integer": sql.SQL(INTEGER_KEY.format(key="raw")),
+    }
+    cursor.execute(sql.SQL(_DISTINCT).format(**names))
+    stored = source.user_keys if table == "users" else source.item_keys
+    mode = stored or (wanted if wanted != "auto" else None)
+    if mode is None:
+        cursor.execute(sql.SQL("select bool_and(is_integer) from pg_temp.{ids}").format(**names))
+        row = cursor.fetchone()
+        mode = {True: "integer", False: "text"}.get(row[0]) if row else None  # type: ignore[call-overload]
+    if mode == "text":
+        cursor.execute(sql.SQL("update pg_temp.{ids} set is_integer = false where is_integer").format(**names))
+    for template in (_CANONICAL, _NUMBERS, _ASSIGNED, _RESOLVE):
+        cursor.execute(sql.SQL(template).format(**names))
+    cursor.execute(sql.SQL("select key from pg_temp.{ids} where id is null limit 1").format(**names))
+    if missing := cursor.fetchone():
+        raise UbpError(
+            f"the id {missing[0]} of ubp.{table} belongs to another key", f"look at ubp.{table}; nothing was loaded"
+        )
+    if stored is None and mode is not None:
+        statement = sql.SQL("update ubp.sources set {} = %s where source_id = %s")
+        cursor.execute(statement.format(sql.Identifier(f"{one}_keys")), (mode, source.source_id))
+    cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
+    return ids
+
+
+def drop_known_keys(cursor: Cursor, source_id: int) -> int:
+    """Record the keys of ubp_typed, delete the rows whose key was there or stands earlier in the file; how many."""
+    cursor.execute("create temporary table ubp_fresh (ubp_line bigint, ubp_ord int)")
+    cursor.execute(_FRESH, (source_id,))
+    cursor.execute("analyze pg_temp.ubp_fresh")
+    cursor.execute(_DROP_KNOWN)
+    known = cursor.rowcount
+    cursor.execute("drop table pg_temp.ubp_fresh")
+    return known
