@@ -63,7 +63,7 @@ host_variables() { # NAME=value of proxies, pip and certificates; nothing else o
 inside() { # runs a command in the root as its root user
     local variables
     mapfile -t variables < <(host_variables)
-    env -i "${variables[@]}" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 \
+    env -i "${variables[@]}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 \
         chroot "$root" "$@"
 }
 

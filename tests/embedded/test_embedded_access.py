@@ -79,6 +79,25 @@ def test_a_closed_parent_directory(tmp_path: Path, ask: Ask) -> None:
     assert not Path(str(status.data_dir)).parent.exists()
 
 
+@root_only
+def test_a_copied_directory_is_a_cluster_of_its_own(tmp_path: Path) -> None:
+    original = Cluster(tmp_path / "one", fast=True)
+    copy = Cluster(tmp_path / "two", fast=True)
+    try:
+        dsn = original.start().dsn
+        shutil.copytree(original.directory, copy.directory)
+        assert copy.status().state == "absent"
+        assert copy.start().dsn != dsn
+        copy.remove()
+        assert original.status().running
+        original.stop()
+        original.directory.rename(copy.directory)
+        assert copy.start().dsn == dsn, "a moved one is still the same"
+    finally:
+        copy.remove()
+        original.remove()
+
+
 def test_unreadable_package_and_libraries_are_copied(room: Path, blind: BlindAccount) -> None:
     path = server_path(room, blind)
     assert all(Path(entry).is_relative_to(room) for entry in path)

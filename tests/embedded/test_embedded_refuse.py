@@ -70,6 +70,14 @@ def test_data_of_another_major_version(make_cluster: MakeCluster) -> None:
     refused(cluster, "made by PostgreSQL 9")
 
 
+def test_data_that_are_gone(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    status = cluster.start()
+    cluster.stop()
+    shutil.rmtree(str(status.data_dir))
+    refused(cluster, "are gone")
+
+
 def test_no_server_installed(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OVERRIDE, str(room / "nowhere"))
     assert "apt-get install postgresql postgresql-plpython3" in str(refused(Cluster(room / "c"), "no PostgreSQL").hint)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import typer
 from psycopg import sql
+from typer.testing import CliRunner, Result
 
 from tests.fix_database import Database, create, drop
+from ubp_sql.cli import install
 from ubp_sql.embedded import Cluster
 from ubp_sql.embedded.binaries import find_binaries
 
 Login = Callable[..., str]
+Cli = Callable[..., Result]
 Psql = Callable[..., "subprocess.CompletedProcess[str]"]
 _numbers = itertools.count(1)
 
@@ -70,5 +74,20 @@ def psql() -> Psql:
         program = find_binaries(str(major)).program("psql")
         argv = [program, "-X", "-v", "ON_ERROR_STOP=1", "-d", f"{database.dsn} user={user}", "-f", str(file)]
         return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def cli() -> Callable[..., Result]:
+    """Runs a command of the DBA's part of the command line: cli("migrate", "plan", "--dsn", dsn)."""
+    app = typer.Typer()
+    app.command("init")(install.init)
+    app.command("doctor")(install.doctor)
+    app.command("uninstall")(install.uninstall)
+    app.add_typer(install.migrate, name="migrate")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
 
     return run

@@ -48,16 +48,15 @@ def test_to_base_and_up_again(db: Database) -> None:
     assert catalogue.bodies(db.dsn) == bodies, "what init made outside the schema is still known"
 
 
-@pytest.mark.parametrize("revision", [migration.revision for migration in render.upgrades(None)][:-1])
-def test_each_step_down_and_up(db: Database, revision: str) -> None:
-    """From the second release on: every downgrade runs on its own."""
-    objects = catalogue.objects(db.dsn)
+def test_each_step_down_and_up(db: Database) -> None:
+    """From the second migration on: every downgrade runs on its own, with rows in the tables."""
     fill(db)
-    with db.connect() as conn:
-        commands.downgrade(conn, revision, run=True)
-        assert commands.status(conn)["revision"] == revision
-        commands.apply(conn)
-    assert catalogue.objects(db.dsn).split("function")[0] == objects.split("function")[0]
+    for revision in reversed([migration.revision for migration in render.upgrades(None)][:-1]):
+        with db.connect() as conn:
+            commands.downgrade(conn, revision, run=True)
+            assert commands.status(conn)["revision"] == revision
+            commands.apply(conn)
+            assert commands.status(conn)["revision"] == render.head()
 
 
 def test_uninstall_after_downgrade_to_base(lone_db: Database) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue after an installation, line by line. Regenerate: UBP_GOLDEN=write pytest tests/install/test_golden.py"""
+"""The catalogue after an installation, line by line, beside tests/golden/. UBP_GOLDEN=write writes those files anew."""
 
 import os
 from collections.abc import Callable
@@ -101,8 +101,8 @@ def test_every_object_explains_itself(db: Database) -> None:
 
 def _flags(db: Database) -> list[dict[str, object]]:
     return db.rows(
-        "select p.oid::regprocedure::text as name, l.lanname as language, p.prosecdef as definer, p.proparallel as parallel,"
-        " p.proowner::regrole::text as owner, p.prosqlbody is not null as bound,"
+        "select p.oid::regprocedure::text as name, l.lanname as language, p.prosecdef as definer,"
+        " p.proparallel as parallel, p.proowner::regrole::text as owner, p.prosqlbody is not null as bound,"
         " coalesce(array_to_string(p.proconfig, ' '), '') as config,"
         " has_function_privilege('pg_monitor', p.oid, 'execute') as anybody"
         " from pg_proc p join pg_language l on l.oid = p.prolang where p.pronamespace = 'ubp'::regnamespace"

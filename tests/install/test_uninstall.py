@@ -29,7 +29,9 @@ def test_what_was_there_before_stays(lone_db: Database) -> None:
     before = catalogue.everything(lone_db.dsn)
     with lone_db.connect() as conn:
         commands.init(conn)
-        assert "ubp_loader" not in "".join(step.sql for step in commands.uninstall(conn, run=False)[0] if "drop role" in step.sql)
+        assert "ubp_loader" not in "".join(
+            step.sql for step in commands.uninstall(conn, run=False)[0] if "drop role" in step.sql
+        )
         commands.uninstall(conn, run=True)
     assert catalogue.everything(lone_db.dsn) == before
 
@@ -50,7 +52,13 @@ def test_objects_of_others_in_the_schema_stay(lone_db: Database) -> None:
             lone_db.execute(statement)
         _, kept = commands.uninstall(conn, run=True)
         text = "\n".join(kept)
-        for part in ("table ubp.mine", "function ubp.mine()", "type ubp.mood", "operator ubp.=~", "language plpython3u"):
+        for part in (
+            "table ubp.mine",
+            "function ubp.mine()",
+            "type ubp.mood",
+            "operator ubp.=~",
+            "language plpython3u",
+        ):
             assert part in text, kept
         assert lone_db.one("select x from ubp.mine") == lone_db.one("select ubp.mine()") == 42
         assert lone_db.one("select nspowner::regrole::text from pg_namespace where nspname = 'ubp'") == "postgres"

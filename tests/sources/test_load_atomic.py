@@ -110,9 +110,7 @@ def test_a_trigger_that_drops_rows_is_noticed(db: Database, tmp_path: Path) -> N
 
 
 def test_a_trigger_that_raises(db: Database, tmp_path: Path) -> None:
-    db.execute(
-        "create function public.no() returns trigger language plpgsql as $$ begin raise 'not today'; end $$"
-    )
+    db.execute("create function public.no() returns trigger language plpgsql as $$ begin raise 'not today'; end $$")
     db.execute("create trigger no before insert on ubp.events for each row execute function public.no()")
     with pytest.raises(UbpError, match="not today"):
         load_csv(db, tmp_path, CONTENT)

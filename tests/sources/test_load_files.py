@@ -67,7 +67,9 @@ def test_quoting_can_be_off(db: Database, tmp_path: Path) -> None:
 
 def test_blocks_and_batches_meet_anywhere(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few bytes: records, multi-byte characters and bad lines on every boundary."""
-    rows = [f'{n},2024-01-01,"kä{n}\n{n}"\n'.encode() if n % 3 else f",x{n},\xe9\n".encode("latin-1") for n in range(200)]
+    rows = [
+        f'{n},2024-01-01,"kä{n}\n{n}"\n'.encode() if n % 3 else f",x{n},\xe9\n".encode("latin-1") for n in range(200)
+    ]
     path = write(tmp_path, b"who,at,what\r\n" + b"".join(rows))
     monkeypatch.setattr(lines_module, "BLOCK", 16)
     monkeypatch.setattr("ubp_sql.sources.rows.BATCH_ROWS", 5)

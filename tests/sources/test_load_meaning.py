@@ -19,7 +19,9 @@ def test_times_are_in_the_maps_zone_unless_the_text_has_an_offset(
     content = "who,at,what\n" + "".join(f"1,{text},view\n" for text in texts)
     path, load_map = write(tmp_path, content), make_map(tmp_path, time_zone="Europe/London")
     with db.connect() as conn:
-        conn.execute("select set_config('TimeZone', %s, false), set_config('DateStyle', 'SQL, DMY', false)", (session_zone,))
+        conn.execute(
+            "select set_config('TimeZone', %s, false), set_config('DateStyle', 'SQL, DMY', false)", (session_zone,)
+        )
         load_file(conn, path, load_map)
         assert conn.execute("show TimeZone").fetchone() == (session_zone,)
         assert conn.execute("show DateStyle").fetchone() == ("SQL, DMY",)
@@ -56,7 +58,7 @@ def test_integer_keys_are_the_ids(db: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize("odd", ["007", "4000000000000000", "1.5", "-3", "1e3", "a", "99999999999999999999"])
 def test_one_key_that_is_no_integer_makes_the_source_one_of_text(db: Database, tmp_path: Path, odd: str) -> None:
     load_csv(db, tmp_path, f"who,at,what\n17850,2024-01-01,v\n{odd},2024-01-01,v\n")
-    ids = dict(db_row.values() for db_row in db.rows("select user_key, user_id from ubp.users"))
+    ids = {row["user_key"]: row["user_id"] for row in db.rows("select user_key, user_id from ubp.users")}
     assert set(ids) == {"17850", odd}
     assert all(number >= 4_000_000_000_000_000 for number in ids.values())
     assert [user for user, _ in events(db)] == [ids["17850"], ids[odd]]
@@ -126,7 +128,9 @@ def test_without_a_known_time(db: Database, tmp_path: Path) -> None:
 def test_each_month_with_rows_gets_its_partition_and_no_other(db: Database, tmp_path: Path) -> None:
     content = "who,at,what\n1,1950-06-15,v\n1,2024-01-31 23:59:59.999999,v\n1,2024-02-01,v\n"
     load_csv(db, tmp_path, content)
-    assert [row["p"] for row in db.rows("select tableoid::regclass::text as p from ubp.events order by event_time")] == [
+    assert [
+        row["p"] for row in db.rows("select tableoid::regclass::text as p from ubp.events order by event_time")
+    ] == [
         "ubp.events_1950_06",
         "ubp.events_2024_01",
         "ubp.events_2024_02",

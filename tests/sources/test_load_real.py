@@ -7,6 +7,7 @@ import pytest
 from tests.fix_database import DATA, Database
 from tests.sources.loading import load
 from ubp_sql.sources.load_map import LoadMap
+from ubp_sql.sources.simulator import simulate
 
 
 def test_online_retail(db: Database, online_retail: Path) -> None:
@@ -55,3 +56,14 @@ def test_otto_sample(db: Database) -> None:
     assert (first["user_id"], first["item_id"], first["kind"]) == (0, 1_517_085, "view")
     assert first["event_time"].timestamp() == 1659304800.025
     assert load(db, path, LoadMap.from_file("otto")).already == 862
+
+
+def test_simulated_shop(db: Database, tmp_path: Path) -> None:
+    made = simulate(tmp_path / "shop", users=60, days=90, seed=3)
+    result = load(db, made.events, LoadMap.from_file("simulated_shop"))
+    assert (result.read, result.loaded, result.rejected) == (made.event_count, made.event_count, 0)
+    assert db.one("select user_keys from ubp.sources where name = 'simulated_shop'")
+    assert (
+        db.one("select count(*) from ubp.events where kind = 'purchase' and value > 0 and attributes ? 'order_id'") > 0
+    )
+    assert db.one("select bool_and(attributes ? 'search_text') from ubp.events where kind = 'search'")

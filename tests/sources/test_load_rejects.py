@@ -149,7 +149,9 @@ def test_json_lines(db: Database, tmp_path: Path) -> None:
 
 def test_json_lines_without_records(db: Database, tmp_path: Path) -> None:
     lines = '{"u": "a", "t": 1704067200, "k": "view"}\n[' + "[" * 20_000 + "\n{}\n{'a': 1}\n"
-    load_map = make_map(tmp_path, format="jsonl", user="doc->>'u'", event_time="to_timestamp((doc->>'t')::bigint)", kind="doc->>'k'")
+    load_map = make_map(
+        tmp_path, format="jsonl", user="doc->>'u'", event_time="to_timestamp((doc->>'t')::bigint)", kind="doc->>'k'"
+    )
     result = load(db, write(tmp_path, lines, "e.jsonl"), load_map)
     assert result.loaded == 1
     assert [(line, reason.partition(":")[0]) for line, reason, _ in rejected(db)] == [
@@ -161,7 +163,9 @@ def test_json_lines_without_records(db: Database, tmp_path: Path) -> None:
 
 def test_user_keys_stay_integers(db: Database, tmp_path: Path) -> None:
     load_csv(db, tmp_path, HEADER + GOOD)
-    result = load_csv(db, tmp_path, HEADER + "abc,2024-01-01,view,A,1\n007,2024-01-01,view,A,1\n 8.0 ,2024-01-01,view,A,1\n")
+    result = load_csv(
+        db, tmp_path, HEADER + "abc,2024-01-01,view,A,1\n007,2024-01-01,view,A,1\n 8.0 ,2024-01-01,view,A,1\n"
+    )
     assert result.rejected_by_reason == {"user key is not an integer, as every user key of this source is": 2}
     assert [user for user, _ in events(db)] == [1, 8]
 
@@ -170,5 +174,7 @@ def test_a_file_of_bad_rows_alone_ends_soon(db: Database, tmp_path: Path) -> Non
     rows = "".join(f"1,not a date {n},view,A,1\n" for n in range(30_000))
     result = load_csv(db, tmp_path, HEADER + rows)
     assert (result.loaded, result.rejected) == (0, 30_000)
-    assert list(result.rejected_by_reason) == ['event_time: invalid input syntax for type timestamp with time zone: "..."']
+    assert list(result.rejected_by_reason) == [
+        'event_time: invalid input syntax for type timestamp with time zone: "..."'
+    ]
     assert result.seconds < 30

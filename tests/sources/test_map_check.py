@@ -73,7 +73,9 @@ def test_a_column_called_like_an_sql_word(db: Database, tmp_path: Path) -> None:
 
 def test_columns_are_found_by_any_spelling(db: Database, tmp_path: Path) -> None:
     content = "Customer ID,At Time,What?,ubp_line,ctid\n1,2024-01-01,view,5,6\n"
-    load_csv(db, tmp_path, content, user="Customer ID", event_time="AT_TIME", kind="What?", value="ctid", quantity="ubp_line")
+    load_csv(
+        db, tmp_path, content, user="Customer ID", event_time="AT_TIME", kind="What?", value="ctid", quantity="ubp_line"
+    )
     assert events(db, "user_id, kind, value, quantity") == [(1, "view", 6.0, 5.0)]
 
 

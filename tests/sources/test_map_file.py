@@ -110,8 +110,8 @@ def test_expressions(text: str) -> None:
     "text",
     [
         "", " ", "a; drop table x", "a) from x; --", "(a", "a)", "[a)", "'open", '"open', "a -- b", "a /* b", "$1",
-        "$$a$$", "(select 1)", "(SELECT 1)", "(values (1))", "(table pg_authid)", "exists (select)", "a = any(select b)",
-        "E'a'\n'\\'", "E'\\'", "a\0b",
+        "$$a$$", "(select 1)", "(SELECT 1)", "(values (1))", "(table pg_authid)", "exists (select)",
+        "a = any(select b)",        "E'a'\n'\\'", "E'\\'", "a\0b",
     ],
 )  # fmt: skip
 def test_what_is_no_expression(text: str) -> None:
@@ -121,7 +121,7 @@ def test_what_is_no_expression(text: str) -> None:
 class _SubSelects(visitors.Visitor):
     found = False
 
-    def visit_SubLink(self, *_: object) -> None:  # noqa: N802  (pglast's name)
+    def visit_SubLink(self, *_: object) -> None:
         self.found = True
 
 

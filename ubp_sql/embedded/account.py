@@ -67,8 +67,8 @@ class Account:
         return found.returncode == 0 and not found.stdout
 
 
-def server_account() -> Account:
-    """The caller's own account, or the first unprivileged one that exists when the caller is root."""
+def server_account(recorded: str | None = None) -> Account:
+    """The caller's own account; for root the `recorded` one of an existing cluster, or the first unprivileged one."""
     if os.geteuid() != 0:
         try:
             entry = pwd.getpwuid(os.geteuid())
@@ -78,13 +78,13 @@ def server_account() -> Account:
                 hint="add the user to /etc/passwd, or run as root",
             ) from None
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    for name in UNPRIVILEGED:
+    for name in (recorded,) if recorded else UNPRIVILEGED:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise ClusterError(
-        "root cannot run PostgreSQL and this machine has no unprivileged account for it",
-        hint="useradd --system postgres",
+        f"root cannot run PostgreSQL, and this machine has no account named {recorded or ' or '.join(UNPRIVILEGED)}",
+        hint=f"useradd --system {recorded or UNPRIVILEGED[0]}",
     )

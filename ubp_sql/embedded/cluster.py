@@ -131,8 +131,9 @@ class Cluster:
         return f"ubp-sql embedded start --dir {self.directory}"
 
     def _start(self, timeout: float) -> None:
-        account = server_account()
-        record = place.read_record(self.directory) or self._new_record(account)
+        record = place.read_record(self.directory)
+        account = server_account(record.account if record else None)
+        record = record or self._new_record(account)
         if record.account != account.name:
             raise ClusterError(
                 f"the files in {self._home(record)} are {record.account}'s, this server would run as {account.name}",
@@ -140,6 +141,8 @@ class Cluster:
             )
         home = self._home(record)
         data = home / "data"
+        if record.initialised and not (data / "PG_VERSION").exists():
+            raise ClusterError(f"the cluster's data in {data} are gone", hint=f"remove {self.directory} to begin anew")
         binaries = find_binaries(record.major)
         for name in ("log", "cache"):
             place.private_directory(home / name, account)

@@ -52,7 +52,10 @@ class Record:
 
 
 def read_record(directory: Path) -> Record | None:
-    """The marker of `directory`; None where there is nothing yet. Refuses what is not ours (ClusterError, UB013)."""
+    """The marker of `directory`; None where there is nothing yet. Refuses what is not ours (ClusterError, UB013).
+
+    A copy of a directory whose home is elsewhere counts as nothing: that home is the original's.
+    """
     try:
         owner = directory.stat().st_uid
         entries = {entry.name for entry in directory.iterdir() if not entry.name.startswith(PROBE)}
@@ -80,6 +83,10 @@ def read_record(directory: Path) -> Record | None:
             f"{directory} was made by another version of ubp_sql (format {record.format})",
             hint="use that version, or remove the directory",
         )
+    if record.home:
+        registered = _registered(Path(record.home))
+        if registered not in (None, directory) and (registered / MARKER).exists():
+            return None
     return record
 
 
@@ -93,7 +100,11 @@ def write_record(directory: Path, record: Record) -> None:
 @contextlib.contextmanager
 def locked(directory: Path, timeout: float = 180) -> Iterator[None]:
     """One start or stop of a cluster at a time; the lock vanishes with its process."""
-    with (directory / "lock").open("w") as file:
+    try:
+        lock = (directory / "lock").open("w")
+    except OSError as error:
+        raise ClusterError(f"cannot write in {directory}: {error.strerror}") from error
+    with lock as file:
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -200,7 +211,7 @@ def _outside_homes(base: Path, directory: Path) -> Iterator[Path]:
 def _registered(home: Path) -> Path | None:
     try:
         return Path((home / "directory").read_text().rstrip("\n"))
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

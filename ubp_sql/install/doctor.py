@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 import ubp_sql
 from ubp_sql.errors import UbpError
-from ubp_sql.install import commands, server_python, steps
+from ubp_sql.install import commands, native, server_python, steps
 from ubp_sql.install.server_python import ServerPython
 from ubp_sql.install.state import Connection, State, connect, inspect, one, rows
 from ubp_sql.schema.roles import ROLES
@@ -23,6 +24,7 @@ from ubp_sql.schema.roles import ROLES
 CLIENT_MODULES = ("numpy", "numba", "psycopg", "sqlalchemy", "alembic")
 OLDEST_PYTHON = (3, 11)
 OLDEST_SERVER = 140000
+CLIENT_PYTHON = sys.version_info[:2]
 APT_PATIENCE = 600  # seconds
 VENV = "/opt/ubp_sql"
 
@@ -199,7 +201,8 @@ class _Server:
         path = f"; PYTHONPATH of the server: {server.python_path}" if server.python_path else ""
         yield Finding(name, True, f"the server's Python {'.'.join(map(str, server.version))}: {found}{path}{did}")
         yield from self._same_version(server.modules["ubp_sql"]["version"])
-        yield from self._cache(server)
+        yield from _guarded("cache", lambda: self._cache(server))
+        yield from _guarded("native scorer", lambda: self._native(server))
 
     def _python_from_outside(self) -> Iterator[Finding]:
         """Without a superuser only our own functions can be asked."""
@@ -223,7 +226,7 @@ class _Server:
         """Writes the .pth file and asks again in a new session; what was done, or why not."""
         if not self.as_root:
             return server, "; --fix can mend it only as root on the server's machine"
-        if server.version[:2] != sys.version_info[:2]:
+        if server.version[:2] != CLIENT_PYTHON:
             return server, ""
         folders = server_python.needed_folders()
         if server_python.unreadable(server.account, folders):
@@ -239,16 +242,14 @@ class _Server:
         """The one line that makes the package importable."""
         path = server_python.pth_file(server)
         folders = server_python.needed_folders()
-        if server.version[:2] == sys.version_info[:2] and self.local:
+        if server.version[:2] == CLIENT_PYTHON and self.local:
             closed = server_python.unreadable(server.account, folders) if self.as_root else []
             if not closed:
                 names = " ".join(f"'{folder}'" for folder in folders)
                 return f"as root: printf '%s\\n' {names} > {path}    (or `ubp-sql doctor --fix` as root)"
             reason = f"account {server.account.name} cannot read {' and '.join(map(str, closed))}; "
         elif self.local:
-            reason = (
-                f"this client's Python is {sys.version_info[0]}.{sys.version_info[1]}, the server's {server.minor}; "
-            )
+            reason = f"this client's Python is {CLIENT_PYTHON[0]}.{CLIENT_PYTHON[1]}, the server's {server.minor}; "
         else:
             reason = "on the server's machine, "
         site = f"{VENV}/lib/python{server.minor}/site-packages"
@@ -275,6 +276,20 @@ class _Server:
             yield Finding("cache", False, text, f"as root: install -d -m 700 -o {account} {folder}")
         else:
             yield Finding("cache", True, f"compiled kernels are kept in {server.cache}{did}")
+
+    def _native(self, server: ServerPython) -> Iterator[Finding]:
+        name, did = "native scorer", ""
+        if not server.native and self.fix and self.local and server.native_path:
+            did = f"; mended: built {native.build(Path(server.native_path).parent)}"
+            with connect(self.dsn) as fresh:
+                server = server_python.probe(fresh, language=self._created())
+        if server.native:
+            yield Finding(name, True, f"the native row scorer loads{did}")
+        else:
+            text = f"scores are computed in plain Python, at twice the time: {server.native_path} does not load"
+            yield Finding(
+                name, False, text, "on the server's machine, as the folder's owner: ubp-sql doctor --fix"
+            )
 
     def _rights(self) -> Iterator[Finding]:
         user = one(self.conn, "select current_user")

@@ -33,6 +33,11 @@ try:
     found["cache"] = os.environ.get("NUMBA_CACHE_DIR")
 except Exception:
     pass  # the import below says why
+try:
+    from ubp_sql.models.native import library_path, load
+    found["native"], found["native_path"] = load() is not None, str(library_path())
+except Exception:
+    found["native"], found["native_path"] = False, None
 modules = found["modules"] = {}
 for name in ("ubp_sql", "numpy", "numba"):
     try:
@@ -47,7 +52,10 @@ $probe$"""
 
 @dataclass(frozen=True)
 class ServerPython:
-    """What the probe found. `cache` is None where Numba's cache folder cannot be used; `home` is its parent then."""
+    """What the probe found.
+
+    `cache` is None where Numba's cache folder, below `home`, cannot be used; `native`: the native row scorer loads.
+    """
 
     version: tuple[int, ...]
     folders: tuple[str, ...]
@@ -55,6 +63,8 @@ class ServerPython:
     python_path: str | None
     cache: str | None
     home: str | None
+    native: bool
+    native_path: str | None
     modules: dict[str, dict[str, str]]
 
     @property
@@ -94,6 +104,8 @@ def probe(conn: Connection, *, language: bool) -> ServerPython:
         python_path=found["python_path"],
         cache=found["cache"],
         home=found.get("home"),
+        native=found["native"],
+        native_path=found["native_path"],
         modules=found["modules"],
     )
 

@@ -41,7 +41,7 @@ _UNKNOWN = frozenset((b"nan", b"-nan"))
 _IDENTITY = {"regression", "regression_l1", "huber", "fair", "quantile", "mape"}
 _SIGMOID = re.compile(r"sigmoid:(\d{1,15})(?:\.(\d{1,15}))?(?:e([+-])(\d{1,2}))?", re.ASCII)
 _RANGE = re.compile(r"\[[-+.0-9a-z]{1,40}:[-+.0-9a-z]{1,40}\]", re.ASCII)
-_PARAMETER = re.compile(r"\[\w+: .*\]", re.ASCII)
+_PARAMETER = re.compile(r"\[\w+: [^\x00-\x1f]*\]", re.ASCII)
 _ZERO = array("f", [1e-35])[0]  # LightGBM's kZeroThreshold
 
 

@@ -1,18 +1,13 @@
 """Which past moments to learn from and to test on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ubp_sql.errors import BadInput, TrainingError
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Rolling cuts: how far apart, how many at most, and how much history the earliest must have."""
-
-    step: timedelta
-    most: int
-    history: timedelta
+from ubp_sql.training.settings import CUTS_PER_HORIZON, HALF_LIFE_DAYS, MOST_CUTS
 
 
 def last_matured(last_event: datetime, horizon: timedelta) -> datetime:
@@ -21,24 +16,29 @@ def last_matured(last_event: datetime, horizon: timedelta) -> datetime:
     return cut.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def training_cuts(first_event: datetime, before: datetime, horizon: timedelta, protocol: Protocol) -> list[datetime]:
+def training_cuts(first_event: datetime, before: datetime, horizon: timedelta) -> list[datetime]:
     """Cuts, oldest first, whose label windows end at or before `before`: nothing after it is used.
 
+    The earliest lies a horizon after the first event: before that nobody has a history.
     Raises TrainingError (UB014) when the log is too short for a single one.
     """
-    latest = before - horizon
-    earliest = first_event + protocol.history
-    cuts = []
-    while latest >= earliest and len(cuts) < protocol.most:
+    step = horizon / CUTS_PER_HORIZON
+    latest, cuts = before - horizon, []
+    while latest >= first_event + horizon and len(cuts) < MOST_CUTS:
         cuts.append(latest)
-        latest -= protocol.step
+        latest -= step
     if not cuts:
-        needed = horizon * 2 + protocol.history
         raise TrainingError(
-            f"the events reach from {first_event:%Y-%m-%d} to {before + horizon:%Y-%m-%d}: too short to train and test on",
-            f"a horizon of {horizon.days} days needs {needed.days} days of events",
+            f"the events before {before:%Y-%m-%d} begin at {first_event:%Y-%m-%d}: too few to learn from",
+            f"a horizon of {horizon.days} days needs {3 * horizon.days} days of events; shorten it or load more",
         )
     return cuts[::-1]
+
+
+def weights(cuts: Sequence[datetime], sizes: Sequence[int]) -> NDArray[np.float64]:
+    """(n,) weight of each row: halves for each HALF_LIFE_DAYS that its cut lies before the newest."""
+    ages = [(max(cuts) - cut) / timedelta(days=1) for cut in cuts]
+    return np.repeat(0.5 ** (np.array(ages) / HALF_LIFE_DAYS), sizes)
 
 
 def parse_cut(text: str) -> datetime:

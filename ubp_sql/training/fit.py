@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubp_sql.errors import TrainingError
+from ubp_sql.training.cuts import weights
+from ubp_sql.training.rows import CutRows
 from ubp_sql.training.settings import LIGHTGBM, ROUNDS
 
 
 def fit(
-    features: NDArray[np.float32], labels: NDArray[np.uint8], names: Sequence[str], threads: int = 0
+    rows: Sequence[CutRows], names: Sequence[str], threads: int = 0
 ) -> lightgbm.Booster:
-    """A booster on rows (n, f) and labels (n,).
+    """A booster on the rows of all cuts, the newer ones weighing more.
 
     Raises TrainingError (UB014) when only one of the two labels occurs.
     """
+    features = np.concatenate([cut.features for cut in rows])
+    labels = np.concatenate([cut.labels for cut in rows])
     positives = int(labels.sum())
     if positives in (0, len(labels)):
         which = "nobody" if positives == 0 else "everybody"
@@ -25,7 +29,8 @@ def fit(
             f"{which} of the {len(labels)} training rows has the label", "choose another label kind, horizon or period"
         )
     settings: dict[str, Any] = {**LIGHTGBM, "num_threads": threads}
-    data = lightgbm.Dataset(features, labels, feature_name=list(names), free_raw_data=True)
+    weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
+    data = lightgbm.Dataset(features, labels, weight=weight, feature_name=list(names), free_raw_data=True)
     return lightgbm.train(settings, data, num_boost_round=ROUNDS)
 
 

@@ -50,7 +50,3 @@ def _join(parts: list[CutRows]) -> CutRows:
         np.concatenate([part.features for part in filled]),
     )
 
-
-def stack(rows: Sequence[CutRows]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Features (n, f) and labels (n,) of several cuts, one below the other."""
-    return np.concatenate([r.features for r in rows]), np.concatenate([r.labels for r in rows])

@@ -1,23 +1,25 @@
-"""Settings of the trainer. Chosen once on cuts before 2011-08-01 of one log (docs/adr/) and then left alone."""
+"""Settings of the trainer, chosen once on cuts before 2011-08-01 of one log (docs/adr/) and then left alone."""
 
-from datetime import timedelta
 from typing import Any
 
-from ubp_sql.training.cuts import Protocol
-
-PROTOCOL = Protocol(step=timedelta(days=7), most=20, history=timedelta(days=30))
-ROUNDS = 150
+ROUNDS = 120
 LIGHTGBM: dict[str, Any] = {
     "objective": "binary",
-    "learning_rate": 0.03,
+    "learning_rate": 0.04,
     "num_leaves": 8,
     "min_data_in_leaf": 100,
-    "feature_fraction": 0.3,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
     "lambda_l2": 10.0,
-    "seed": 7,
+    "feature_fraction_bynode": 0.2,
+    "bagging_fraction": 0.5,
+    "bagging_freq": 1,
+    "max_bin": 63,
+    "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
     "verbosity": -1,
 }
+# Cuts a third of the horizon apart: closer ones repeat each other's labels, and 10 days fall on all weekdays.
+CUTS_PER_HORIZON = 3
+MOST_CUTS = 40
+# Behaviour drifts: a row counts half as much for each 90 days that its cut is older than the newest one.
+HALF_LIFE_DAYS = 90.0

@@ -16,8 +16,8 @@ from ubp_sql.errors import TrainingError, UnknownTask
 from ubp_sql.training.cuts import last_matured, training_cuts
 from ubp_sql.training.evaluate import as_rows, metrics
 from ubp_sql.training.fit import fit
-from ubp_sql.training.rows import CutRows, fetch, stack
-from ubp_sql.training.settings import LIGHTGBM, PROTOCOL, ROUNDS
+from ubp_sql.training.rows import CutRows, fetch
+from ubp_sql.training.settings import CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM, ROUNDS
 
 Connection = psycopg.Connection[Any]
 Say = Callable[[str], None]
@@ -84,19 +84,20 @@ def train(
     names = [row["name"] for row in _all(conn, NAMES, definition["feature_set_id"])]
     last = last_matured(span["last_event"], horizon)
     tests = sorted(test_cuts) if test_cuts is not None else [last]
-    plans = {cut: training_cuts(span["first_event"], cut, horizon, PROTOCOL) for cut in tests}
-    final = training_cuts(span["first_event"], last + horizon, horizon, PROTOCOL)
+    plans = {cut: training_cuts(span["first_event"], cut, horizon) for cut in tests}
+    final = training_cuts(span["first_event"], last + horizon, horizon)
     needed = sorted({*final, *tests, *(cut for plan in plans.values() for cut in plan)})
     say(f"rows at {len(needed)} moments from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}")
     by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
     seconds = {"rows": time.perf_counter() - started}
     tested = [_test(cut, plans[cut], by_cut, names, threads, say) for cut in tests]
     seconds["test"] = time.perf_counter() - started - seconds["rows"]
-    features, labels = stack([by_cut[cut] for cut in final])
-    say(f"training on {len(labels):,} rows")
-    model = fit(features, labels, names, threads).model_to_string()
+    rows = [by_cut[cut] for cut in final]
+    count = sum(len(cut.labels) for cut in rows)
+    say(f"training on {count:,} rows of {len(rows)} moments")
+    model = fit(rows, names, threads).model_to_string()
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
-    result = Trained(task, None, False, tested, len(labels), model, names, seconds)
+    result = Trained(task, None, False, tested, count, model, names, seconds)
     _register(conn, result, final[0], final[-1] + horizon, deploy)
     seconds["register"] = time.perf_counter() - started - sum(seconds.values())
     return result
@@ -106,16 +107,23 @@ def _test(
     cut: datetime, plan: list[datetime], by_cut: dict[datetime, CutRows], names: list[str], threads: int, say: Say
 ) -> Tested:
     rows = by_cut[cut]
-    features, labels = stack([by_cut[past] for past in plan])
+    past = [by_cut[moment] for moment in plan]
+    count = sum(len(moment.labels) for moment in past)
     if len(rows.labels) == 0 or rows.labels.min() == rows.labels.max():
         raise TrainingError(f"all users have the same label at {cut:%Y-%m-%d}", "choose another test cut or horizon")
-    say(f"testing at {cut:%Y-%m-%d}: trained on {len(labels):,} rows of {len(plan)} earlier moments")
-    scores = np.asarray(fit(features, labels, names, threads).predict(rows.features))
-    return Tested(cut, rows, scores, metrics(rows.labels, scores), len(labels))
+    say(f"testing at {cut:%Y-%m-%d}: trained on {count:,} rows of {len(plan)} earlier moments")
+    scores = np.asarray(fit(past, names, threads).predict(rows.features))
+    return Tested(cut, rows, scores, metrics(rows.labels, scores), count)
 
 
 def _register(conn: Connection, result: Trained, data_from: datetime, data_until: datetime, deploy: bool) -> None:
-    settings = {"lightgbm": LIGHTGBM, "rounds": ROUNDS, "step_days": PROTOCOL.step.days, "rows": result.training_rows}
+    settings = {
+        "lightgbm": LIGHTGBM,
+        "rounds": ROUNDS,
+        "rows": result.training_rows,
+        "cuts_per_horizon": CUTS_PER_HORIZON,
+        "half_life_days": HALF_LIFE_DAYS,
+    }
     measured = [
         row
         for test in result.tested
