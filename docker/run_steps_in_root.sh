@@ -15,6 +15,7 @@ root=$dir/$suite-docker
 make_bare_root
 clone_project
 inside mv /root/ubp_sql /src
+inside find /src -name '*.so' -delete # as Dockerfile.dockerignore leaves them out
 note "the base image: PostgreSQL, without Debian's own cluster"
 inside bash -euc '. /src/scripts/packages.sh; install_packages postgresql'
 for step in build_tools "wheel /src /wheel" server_packages "install /wheel"; do

@@ -18,7 +18,7 @@ plpython_library() {
         if [ -e "$library" ]; then echo "$library"; fi
         return
     fi
-    for bindir in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rn); do
+    for bindir in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rn || true); do
         library="${bindir%/bin}/lib/plpython3.so"
         if [ -x "$bindir/initdb" ] && [ -e "$library" ]; then
             echo "$library"
@@ -29,17 +29,18 @@ plpython_library() {
 
 # The Python minor that a PL/Python library is linked with: 3.11
 linked_python() {
-    ldd "$1" | grep -o 'libpython3\.[0-9]*' | head -n 1 | grep -o '3\.[0-9]*'
+    ldd "$1" | grep -o 'libpython3\.[0-9]*' | head -n 1 | cut -c10- || true
 }
 
 # Debian's name of the PL/Python package: that of the newest server installed, else of the distribution's own one.
+# (Each pipe may find nothing, which is an answer and no failure: the callers run under set -e and pipefail.)
 plpython_package() {
     local major
-    major=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | cut -d/ -f5 | sort -rn | head -n 1)
+    major=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | cut -d/ -f5 | sort -rn | head -n 1 || true)
     if [ -z "$major" ]; then
-        major=$(apt-cache depends postgresql 2>/dev/null | grep -o 'postgresql-[0-9]*$' | head -n 1 | cut -d- -f2)
+        major=$(apt-cache depends postgresql 2>/dev/null | grep -o 'postgresql-[0-9]*$' | head -n 1 | cut -d- -f2 || true)
     fi
-    if [ -n "$major" ]; then echo "postgresql-plpython3-$major"; else echo "postgresql-plpython3-15"; fi
+    echo "postgresql-plpython3-${major:-15}"
 }
 
 # Prints the packages that are missing, by what they bring rather than by name.
@@ -53,7 +54,8 @@ missing_packages() {
     if ! ls /usr/lib/*/libgomp.so.1 >/dev/null 2>&1; then echo libgomp1; fi
     if ! command -v cc >/dev/null 2>&1; then echo gcc; fi
     if ! [ -e /usr/include/stdio.h ]; then echo libc6-dev; fi
-    python=$([ -n "$library" ] && linked_python "$library" || true)
+    python=
+    if [ -n "$library" ]; then python=$(linked_python "$library"); fi
     if [ -z "$python" ]; then
         echo python3-venv
     elif ! { [ -x "/usr/bin/python$python" ] && "/usr/bin/python$python" -c 'import ensurepip, venv' 2>/dev/null; }; then

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import ubp_sql
-from tests.embedded.conftest import Ask, MakeCluster
+from tests.embedded.conftest import Ask
 from ubp_sql.embedded import Cluster
 from ubp_sql.embedded.account import Account, server_account
 from ubp_sql.embedded.pythonpath import server_environment, server_path
@@ -32,9 +32,8 @@ def blind() -> BlindAccount:
 
 
 @root_only
-def test_root_drops_its_rights(make_cluster: MakeCluster, ask: Ask) -> None:
-    cluster = make_cluster()
-    status = cluster.start()
+def test_root_drops_its_rights(cluster: Cluster, ask: Ask) -> None:
+    status = cluster.status()
     process = Path(f"/proc/{status.pid}/status").read_text()
     uids = next(line for line in process.splitlines() if line.startswith("Uid:")).split()[1:]
     assert "0" not in uids
@@ -43,20 +42,24 @@ def test_root_drops_its_rights(make_cluster: MakeCluster, ask: Ask) -> None:
 
 
 @root_only
-def test_other_accounts_cannot_connect(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
-    cluster.start()
+def test_other_accounts_cannot_connect(cluster: Cluster) -> None:
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *cluster.psql_argv("-c", "select 1")]
     tried = subprocess.run(as_nobody, capture_output=True, text=True, check=False, cwd="/")
     assert tried.returncode != 0
     assert "Permission denied" in tried.stderr
 
 
-def test_private_parts_are_private(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
-    status = cluster.start()
-    for part in (Path(str(status.data_dir)), Path(str(status.socket_dir)), cluster.directory / "cache"):
+def test_private_parts_are_private(cluster: Cluster) -> None:
+    status = cluster.status()
+    data = Path(str(status.data_dir))
+    for part in (data, data.parent / "cache", data.parent / "log", Path(str(status.socket_dir))):
         assert part.stat().st_mode & 0o077 == 0, part
+
+
+@pytest.mark.parametrize("setting", ["dynamic_library_path", "session_preload_libraries"])
+def test_a_database_user_cannot_choose_the_code(cluster: Cluster, ask: Ask, setting: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(cluster, f"set role pg_monitor; set {setting} = '/tmp/evil'")
 
 
 @root_only
@@ -127,13 +130,3 @@ def test_a_changed_package_is_copied_again(room: Path, blind: BlindAccount, monk
     assert server_path(room, blind)[0] == str(copied), "running servers keep their path"
     assert "'2'" in (copied / "ubp_sql" / "__init__.py").read_text()
     assert len(list((room / "python").iterdir())) == 2, "old copies go"
-
-
-def test_a_database_user_cannot_choose_the_code(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
-    cluster.start()
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
-        connection.execute("create role analyst login")
-    for setting in ("dynamic_library_path=/tmp", "local_preload_libraries=/tmp/evil"):
-        with pytest.raises(psycopg.Error):
-            psycopg.connect(cluster.dsn().replace("postgres", "analyst"), options=f"-c {setting}").close()

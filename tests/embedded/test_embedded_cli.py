@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.embedded.conftest import MakeCluster
 from ubp_sql.cli.embedded import NOT_RUNNING, app
+from ubp_sql.embedded import Cluster
 from ubp_sql.errors import ClusterError
 
 RUN = [sys.executable, "-c", "from ubp_sql.cli.embedded import app; app()"]
@@ -33,9 +34,7 @@ def test_start_status_stop(make_cluster: MakeCluster) -> None:
     assert json.loads(stopped.stdout)["state"] == "stopped"
 
 
-def test_psql_takes_its_own_arguments(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
-    cluster.start()
+def test_psql_takes_its_own_arguments(cluster: Cluster) -> None:
     query = ["-XAt", "-c", "select current_database()", "-v", "x=1"]
     argv = [*RUN, "psql", "--dir", str(cluster.directory), *query]
     answer = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.embedded.conftest import Ask, MakeCluster
-from ubp_sql.embedded import place
+from ubp_sql.embedded import marker, place
 from ubp_sql.embedded.account import server_account
 from ubp_sql.embedded.postmaster import find_postmaster
 from ubp_sql.errors import ClusterError
@@ -104,10 +104,10 @@ def test_half_an_initdb_is_redone(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     status = cluster.start()
     cluster.stop()
-    record = place.read_record(cluster.directory)
+    record = marker.read_record(cluster.directory)
     assert record is not None
     record.initialised = False
-    place.write_record(cluster.directory, record)
+    marker.write_record(cluster.directory, record)
     (Path(str(status.data_dir)) / "global" / "pg_control").unlink()
     assert cluster.status().state == "absent"
     assert cluster.start().running
@@ -186,10 +186,10 @@ def test_a_failed_start_tells_the_servers_reason(make_cluster: MakeCluster) -> N
 def test_another_package_path_restarts_the_server(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     status = cluster.start()
-    record = place.read_record(cluster.directory)
+    record = marker.read_record(cluster.directory)
     assert record is not None
     record.python_path = ["/where/the/venv/was"]
-    place.write_record(cluster.directory, record)
+    marker.write_record(cluster.directory, record)
     again = cluster.start()
     assert again.pid != status.pid
     assert again.python_path == status.python_path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.embedded.conftest import MakeCluster
-from ubp_sql.embedded import Cluster, place
+from ubp_sql.embedded import Cluster, marker, place
 from ubp_sql.embedded.account import server_account
 from ubp_sql.embedded.binaries import OVERRIDE, find_binaries
 from ubp_sql.errors import ClusterError
@@ -47,8 +47,8 @@ def test_a_file_in_the_directorys_place(room: Path) -> None:
 )
 def test_a_marker_that_cannot_be_read(room: Path, content: str | None, match: str) -> None:
     (room / "c").mkdir()
-    newer = {"home": "", "account": "a", "port": 1, "socket_dir": "/x", "format": place.FORMAT + 1}
-    (room / "c" / place.MARKER).write_text(json.dumps(newer) if content is None else content)
+    newer = {"home": "", "account": "a", "port": 1, "socket_dir": "/x", "format": marker.FORMAT + 1}
+    (room / "c" / marker.MARKER).write_text(json.dumps(newer) if content is None else content)
     refused(Cluster(room / "c"), match)
 
 
@@ -63,10 +63,10 @@ def test_data_of_another_major_version(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     cluster.start()
     cluster.stop()
-    record = place.read_record(cluster.directory)
+    record = marker.read_record(cluster.directory)
     assert record is not None
     record.version = "9.6"
-    place.write_record(cluster.directory, record)
+    marker.write_record(cluster.directory, record)
     refused(cluster, "made by PostgreSQL 9")
 
 
@@ -76,6 +76,19 @@ def test_data_that_are_gone(make_cluster: MakeCluster) -> None:
     cluster.stop()
     shutil.rmtree(str(status.data_dir))
     refused(cluster, "are gone")
+
+
+def test_a_server_that_is_still_recovering_is_left_alone(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    status = cluster.start()
+    pid_file = Path(str(status.data_dir)) / "postmaster.pid"
+    content = pid_file.read_text()
+    pid_file.write_text(content.replace("ready", "starting"))
+    assert cluster.status().state == "starting"
+    with pytest.raises(ClusterError, match="has been starting"):
+        cluster.start(timeout=0.5)
+    pid_file.write_text(content)
+    assert cluster.start().pid == status.pid
 
 
 def test_no_server_installed(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,9 +96,7 @@ def test_ctrl_c_rolls_back_and_says_so(db: Database, tmp_path: Path, map_file: P
     command = [sys.executable, "-c", code, str(path), "--map", str(map_file), "--dsn", db.dsn]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     for _ in range(600):
-        if db.one(
-            "select count(*) from pg_stat_activity where datname = %s and query like 'with evaluated%%'", db.name
-        ):
+        if db.one("select count(*) from pg_stat_activity where datname = %s and query like 'with judged%%'", db.name):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

@@ -21,6 +21,15 @@ def test_every_shipped_map_is_named_without_a_path(name: str) -> None:
     assert LoadMap.from_file(name).source == name
 
 
+def test_the_example_of_the_docs_is_a_map(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "load-map.md").read_text(encoding="utf-8")
+    path = tmp_path / "m.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    assert LoadMap.from_file(path).source == "shop_export"
+    for field in LoadMap.model_fields:
+        assert f"`{field}`" in page
+
+
 def test_kind_takes_three_forms(tmp_path: Path) -> None:
     assert make_map(tmp_path, kind="upper(what)").kind == "upper(what)"
     assert make_map(tmp_path, kind={"constant": "view"}).kind == Constant(constant="view")
@@ -61,6 +70,7 @@ def test_numbers_and_a_byte_order_mark_are_taken(tmp_path: Path) -> None:
         (HEAD + "kind: k\ndelimiter: ab\n", "one ASCII character is needed"),
         (HEAD + "kind: k\nquote: ','\n", "must differ from the delimiter"),
         (HEAD + "kind: k\nrecords: events\n", "only a jsonl file"),
+        (HEAD.replace("csv", "jsonl") + "kind: k\nrecords: 'a,b'\n", "line 6: records"),
         (HEAD + "kind: k\ningested: now\ningested_at: t\n", "not both"),
         (HEAD + "kind: k\nattributes: {order_id: x}\n", "order_id has a field of its own"),
         (HEAD + "kind: k\nuser_keys: number\n", "line 6: user_keys"),

@@ -25,11 +25,15 @@ select label_kind = $2 and population_kind = $3 and horizon = $4 and feature_set
 NEW_TASK = """
 insert into ubp.task_definitions (task, meaning, label_kind, population_kind, horizon, feature_set_id)
 values ($1, $2, $3, $4, $5, $6)"""
-HORIZON = "select $1 > interval '0' and isfinite(now() + $1) as good"
+# The trainer keeps label windows of past cuts clear of the test cut: months and years differ in length.
+HORIZON = """
+select $1 > interval '0' and $1 <= interval '36500 days' and date_trunc('month', $1) = interval '0' as good"""
 SETS = "select feature_set_id from ubp.feature_sets order by feature_set_id"
 DEPLOYED = "select distinct task from ubp.deployments order by task"
 
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+# user_features_<name> must fit the 63 letters that PostgreSQL keeps of an identifier.
+SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,48}")
 # Names of ours that predict_<task> would collide with.
 RESERVED_TASKS = {"detail", "many", "if"}
 
@@ -62,8 +66,8 @@ def _definition(kinds: list[str], windows: list[int] | None) -> FeatureSetDefini
 
 
 def _define(plpy: Any, memory: dict[str, Any], name: str, definition: FeatureSetDefinition, zone: str) -> int:
-    if not name or not TASK_NAME.fullmatch(name):
-        raise BadInput(f"{name!r} is no name for a feature set", "lower-case letters, digits and _, at most 51")
+    if not name or not SET_NAME.fullmatch(name):
+        raise BadInput(f"{name!r} is no name for a feature set", "lower-case letters, digits and _, at most 49")
     if single(plpy, memory, ZONE, ["text"], [zone]) is None:
         raise BadInput(f"unknown time zone {zone!r}", "select name from pg_timezone_names lists them")
     types = ["text", "text", "jsonb", "text"]
@@ -123,7 +127,7 @@ def define_task(
             )
     row = single(plpy, memory, HORIZON, ["interval"], [horizon])
     if row is None or not row["good"]:
-        raise BadInput(f"horizon {horizon} is not a positive time", "for example interval '30 days'")
+        raise BadInput(f"horizon {horizon} is not a positive number of days or hours", "for example interval '30 days'")
     key = [task, label_kind, population_kind, horizon, found.feature_set_id]
     same = single(plpy, memory, SAME_TASK, ["text", "text", "text", "interval", "integer"], key)
     if same is not None:

@@ -6,10 +6,12 @@ from ubp_sql.api.session import single
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
 from ubp_sql.features.definition import FeatureSetDefinition
 
+# The years 1 to 9998: what every client can read back, and far within the kernels' range. CASE, not WHERE: the planner
+# computes constants before it looks at a condition, and infinity has no bigint.
 MOMENT = """
-select isfinite($1) as finite,
-       case when isfinite($1) then (extract(epoch from $1) * 1000000)::bigint end as us,
-       case when isfinite($1) then (extract(epoch from $1 at time zone $2) * 1000000)::bigint end as local_us"""
+select case when m.usable then (extract(epoch from $1) * 1000000)::bigint end as us,
+       case when m.usable then (extract(epoch from $1 at time zone $2) * 1000000)::bigint end as local_us
+  from (select $1 >= '0001-01-02 00:00+00' and $1 < '9999-01-01 00:00+00' as usable) m"""
 SET_BY_NAME = """
 select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature_sets where name = $1"""
 SET_BY_ID = """
@@ -27,12 +29,12 @@ class FeatureSet(NamedTuple):
 
 
 def moment_us(plpy: Any, memory: dict[str, Any], value: str | None, zone: str, what: str = "as_of") -> tuple[int, int]:
-    """(UTC, local) microseconds since 1970 of a timestamptz. Raises BadInput (UB003) on NULL and infinity."""
+    """(UTC, local) microseconds since 1970 of a timestamptz. Raises BadInput (UB003) on NULL, infinity and far years."""
     if value is None:
         raise BadInput(f"{what} is NULL", f"give a moment, for example timestamptz '2011-11-09 00:00+00'; {what} is never guessed")
     row = single(plpy, memory, MOMENT, ["timestamptz", "text"], [value, zone])
-    if row is None or not row["finite"]:
-        raise BadInput(f"{what} is {value}", "give a finite moment")
+    if row is None or row["us"] is None:
+        raise BadInput(f"{what} is {value}", "give a moment between the years 1 and 9998")
     return row["us"], row["local_us"]
 
 

@@ -275,8 +275,9 @@ select m.model_id, m.compiled_sha256
 @entry
 def score(plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None) -> float | None:
     """Score of a row of numbers by a model's deployed (or a named) version; each number is rounded to float32."""
-    if not memory:
+    if "checked" not in memory:
         check_version(plpy, memory)
+        memory["checked"] = True
     found = single(plpy, memory, VERSION_OF, ["text", "integer"], [model, version])
     if found is None:
         if version is None:

@@ -18,7 +18,8 @@ select $1, u.user_id, u.features::real[], substr($5, 1 + (u.place::integer - 1) 
   from unnest($2::bigint[], $3::text[]) with ordinality as u (user_id, features, place)
 on conflict (feature_set_id, user_id) do update
    set features = excluded.features, packed = excluded.packed, as_of = excluded.as_of"""
-FORGET = "delete from ubp.feature_rows where feature_set_id = $1 and as_of is distinct from $2"
+STORED = "select string_agg(int8send(user_id), '') as users from ubp.feature_rows where feature_set_id = $1"
+FORGET = "delete from ubp.feature_rows where feature_set_id = $1 and user_id = any ($2)"
 MOVE = """
 update ubp.feature_sets set as_of = $2, users = $3, refreshed_at = clock_timestamp() where feature_set_id = $1"""
 LOG = """
@@ -38,10 +39,10 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     if name == "default" and single(plpy, memory, EXISTS, ["text"], [name]) is None:
         define_found_kinds(plpy, memory, name)
     found = feature_set(plpy, memory, name)
-    users, events = _store(plpy, memory, found, str(as_of))
+    users, events, gone = _store(plpy, memory, found, str(as_of))
     if users == 0:
         raise NotReady(f"no event of {', '.join(found.definition.kinds)} before {as_of}", "load events, or move as_of")
-    run(plpy, memory, FORGET, ["integer", "timestamptz"], [found.feature_set_id, as_of])
+    run(plpy, memory, FORGET, ["integer", "bigint[]"], [found.feature_set_id, gone])
     run(plpy, memory, MOVE, ["integer", "timestamptz", "bigint"], [found.feature_set_id, as_of, users])
     seconds = time.perf_counter() - started
     detail = f'{{"events": {events}, "features": {len(found.definition.features)}}}'
@@ -58,7 +59,8 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     ]
 
 
-def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> tuple[int, int]:
+def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> tuple[int, int, list[int]]:
+    """Writes the rows; returns how many users and events, and the users whose old row has no successor."""
     prepare_numba()
     import numpy as np
 
@@ -66,6 +68,8 @@ def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> 
     from ubp_sql.features.rows import array_literals
 
     as_of_us, local_us = moment_us(plpy, memory, as_of, found.time_zone)
+    stored = single(plpy, memory, STORED, ["integer"], [found.feature_set_id])
+    old = np.frombuffer(stored["users"] or b"" if stored else b"", ">i8").astype(np.int64)
     users = count = 0
     for events in in_chunks(plpy, memory, list(found.definition.kinds), as_of, as_of):
         everyone = np.arange(len(events.user_id))
@@ -84,6 +88,7 @@ def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> 
             packed = values[part].astype("<f4").tobytes()
             arguments = [found.feature_set_id, ids, literals, as_of, packed, 4 * values.shape[1]]
             run(plpy, memory, UPSERT, types, arguments)
+        old = np.setdiff1d(old, events.user_id)
         users += len(everyone)
         count += len(events.t_us)
-    return users, count
+    return users, count, old.tolist()

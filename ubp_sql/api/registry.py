@@ -18,6 +18,7 @@ insert into ubp.models (task, version, format, source, compiled, compiled_sha256
 select $1, coalesce(max(m.version), 0) + 1, 'lightgbm', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
   from ubp.models m where m.task = $1
 returning model_id, version"""
+METRIC_FIELDS = ("cut", "metric", "value", "n", "positives", "protocol")
 NEW_METRIC = """
 insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, protocol) values ($1, $2, $3, $4, $5, $6, $7)"""
 VERSION = """
@@ -48,16 +49,17 @@ def register_model(
     memory: dict[str, Any],
     task: str,
     model: bytes,
-    settings: str,
+    settings: str | None,
     data_from: str | None,
     data_until: str | None,
-    metrics: str,
+    metrics: str | None,
 ) -> int:
     """Parses, checks against the task's feature set, compiles and stores; returns the version."""
     check_version(plpy, memory)
     row = _task(plpy, memory, task)
     if model is None:
         raise BadInput("the model is NULL", "pass the bytes of a LightGBM text model")
+    measured = _measured(metrics)
     found = feature_set(plpy, memory, row["feature_set_id"])
     forest = parse(bytes(model))
     names = tuple(feature.name for feature in found.definition.features)
@@ -71,7 +73,7 @@ def register_model(
         )
     compiled = compile_forest(forest)
     types = ["text", "bytea", "bytea", "text", "integer", "text", "text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
-    lineage = [settings, data_from, data_until, __version__]
+    lineage = [settings or "{}", data_from, data_until, __version__]
     new = single(
         plpy,
         memory,
@@ -81,10 +83,18 @@ def register_model(
         + [forest.objective, len(forest.trees), *lineage],
     )
     assert new is not None  # noqa: S101 - INSERT ... SELECT of an aggregate always gives a row
-    for m in json.loads(metrics):
-        values = [new["model_id"], m["cut"], m["metric"], m["value"], m["n"], m["positives"], m["protocol"]]
-        run(plpy, memory, NEW_METRIC, ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"], values)
+    types = ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"]
+    for values in measured:
+        run(plpy, memory, NEW_METRIC, types, [new["model_id"], *values])
     return int(new["version"])
+
+
+def _measured(metrics: str | None) -> list[list[Any]]:
+    """Rows of ubp.model_metrics out of the argument `metrics`. Raises BadInput (UB003) on any other form."""
+    try:
+        return [[m[name] for name in METRIC_FIELDS] for m in json.loads(metrics or "[]")]
+    except (TypeError, KeyError):
+        raise BadInput("metrics is no list of measurements", f"objects with {', '.join(METRIC_FIELDS)}") from None
 
 
 @entry

@@ -60,7 +60,10 @@ def _rows(plpy: Any, memory: dict[str, Any], found: Any, task: Any, moments: lis
         for low in range(0, len(moments), together):
             # All cuts of a group in one call: the kernel walks a user's events once for all of his moments.
             group = moments[low : low + together]
-            users = [has_before(events, population, m.cut_us, m.cut_us) for m in group]
+            users = []
+            for m in group:
+                users.append(has_before(events, population, m.cut_us, m.cut_us))
+                touch(plpy, memory)
             which = np.repeat(np.arange(len(group)), [len(u) for u in users])
             user = np.concatenate(users)
             order = np.lexsort((which, user))

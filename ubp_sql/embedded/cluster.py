@@ -1,24 +1,21 @@
 """A PostgreSQL cluster of one's own in one directory: made, started and stopped without any set-up by hand."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from ubp_sql.embedded import place
 from ubp_sql.embedded.account import Account, server_account
-from ubp_sql.embedded.binaries import Binaries, find_binaries
-from ubp_sql.embedded.postmaster import Postmaster, clear_leftovers, find_postmaster, stop_postmaster
-from ubp_sql.embedded.pythonpath import server_environment, server_path
-from ubp_sql.embedded.settings import PG_HBA, configuration
+from ubp_sql.embedded.binaries import find_binaries
+from ubp_sql.embedded.marker import Record, locked, read_record, register, write_record
+from ubp_sql.embedded.postmaster import Postmaster, find_postmaster, settled_postmaster, stop_postmaster
+from ubp_sql.embedded.pythonpath import server_path
+from ubp_sql.embedded.server import connection_string, ensure_database, initialise, launch
 from ubp_sql.errors import ClusterError
 
 DATABASE = "ubp"
-SUPERUSER = "postgres"
 FIRST_PORT = 54320
-NEEDED_SPACE = 200 << 20  # bytes: a new cluster takes 40 MB, its first WAL segments up to 80
 STOP_PATIENCE = 30.0  # seconds until sessions that do not end are cut off
-LONGEST_LOG = 10 << 20  # bytes, then a new file is begun and one old one kept
 
 
 @dataclass(frozen=True)
@@ -61,10 +58,10 @@ class Cluster:
         A server that was started with another path to the package is restarted.
         """
         try:
-            if place.read_record(self.directory) is None and not self.directory.exists():
+            if read_record(self.directory) is None and not self.directory.exists():
                 # root's lets the server's account through to its own parts, which are 0700
-                self.directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
-            with place.locked(self.directory):
+                self.directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            with locked(self.directory):
                 self._start(timeout)
         except OSError as error:
             raise ClusterError(f"cannot make a cluster in {self.directory}: {error}") from error
@@ -72,22 +69,22 @@ class Cluster:
 
     def stop(self) -> Status:
         """Ends the server; sessions are cut off after 30 s. A stopped cluster stays as it is."""
-        record = place.read_record(self.directory)
+        record = read_record(self.directory)
         if record is not None:
-            with place.locked(self.directory):
+            with locked(self.directory):
                 stop_postmaster(self._home(record) / "data", STOP_PATIENCE)
         return self.status()
 
     def status(self) -> Status:
         """Looks, and changes nothing."""
-        record = place.read_record(self.directory)
+        record = read_record(self.directory)
         if record is None or not record.initialised:
             return Status("absent")
         home = self._home(record)
         server = find_postmaster(home / "data")
         return Status(
             state="stopped" if server is None else "running" if server.ready else "starting",
-            dsn=_dsn(record, DATABASE),
+            dsn=connection_string(record, DATABASE),
             port=record.port,
             socket_dir=record.socket_dir,
             pid=server.pid if server else None,
@@ -99,18 +96,22 @@ class Cluster:
 
     def dsn(self, database: str = DATABASE) -> str:
         """libpq's keyword form, for a cluster that has been started before."""
-        return _dsn(self._made(), database)
+        return connection_string(self._made(), database)
 
     def psql_argv(self, *arguments: str) -> list[str]:
         """The command line of this server's own psql on the cluster's database."""
         record = self._made()
         if not self.status().running:
             raise ClusterError(f"the cluster in {self.directory} is not running", hint=self._start_hint())
-        return [find_binaries(record.major).program("psql"), f"--dbname={_dsn(record, DATABASE)}", *arguments]
+        return [
+            find_binaries(record.major).program("psql"),
+            f"--dbname={connection_string(record, DATABASE)}",
+            *arguments,
+        ]
 
     def remove(self) -> None:
         """Stops the server and deletes the cluster with all its data, wherever it lies."""
-        record = place.read_record(self.directory)
+        record = read_record(self.directory)
         if record is None:
             return
         self.stop()
@@ -118,11 +119,11 @@ class Cluster:
         place.remove_tree(self._home(record))
         place.remove_tree(self.directory)
 
-    def _home(self, record: place.Record) -> Path:
+    def _home(self, record: Record) -> Path:
         return Path(record.home) if record.home else self.directory
 
-    def _made(self) -> place.Record:
-        record = place.read_record(self.directory)
+    def _made(self) -> Record:
+        record = read_record(self.directory)
         if record is None or not record.initialised:
             raise ClusterError(f"there is no cluster in {self.directory}", hint=self._start_hint())
         return record
@@ -131,7 +132,7 @@ class Cluster:
         return f"ubp-sql embedded start --dir {self.directory}"
 
     def _start(self, timeout: float) -> None:
-        record = place.read_record(self.directory)
+        record = read_record(self.directory)
         account = server_account(record.account if record else None)
         record = record or self._new_record(account)
         if record.account != account.name:
@@ -147,21 +148,23 @@ class Cluster:
         for name in ("log", "cache"):
             place.private_directory(home / name, account)
         path = server_path(home, account)
-        server = find_postmaster(data)
+        server = settled_postmaster(data, timeout)
         if server and (record.python_path != path or not _reachable(server, data, record)):
             stop_postmaster(data, STOP_PATIENCE)
             server = None
-        if server is None or not server.ready:
+        if server is None:
             if not record.initialised:
-                _initialise(home, account, binaries, fast=self.fast)
+                initialise(home, account, binaries, fast=self.fast)
             record.initialised, record.version, record.python_path = True, binaries.version, path
             record.socket_dir = str(place.choose_socket_dir(home, account))
             place.private_directory(Path(record.socket_dir), account)
-            place.write_record(self.directory, record)
-            self._launch(record, account, binaries, timeout)
-        _ensure_database(record, account, binaries)
+            write_record(self.directory, record)
+            if record.home:
+                register(home, self.directory)
+            launch(home, record, account, binaries, fast=self.fast, timeout=timeout)
+        ensure_database(DATABASE, record, account, binaries)
 
-    def _new_record(self, account: Account) -> place.Record:
+    def _new_record(self, account: Account) -> Record:
         home = place.choose_home(self.directory, account)
         data = home / "data"
         if data.exists():  # an outside home whose directory was removed: begin anew, but keep what was there once more
@@ -170,83 +173,12 @@ class Cluster:
             data.rename(home / "data.old")
         port = FIRST_PORT + int(place.short_hash(home), 16) % 10_000
         socket_dir = place.choose_socket_dir(home, account)
-        record = place.Record("" if home == self.directory else str(home), account.name, port, str(socket_dir))
-        place.write_record(self.directory, record)
+        record = Record("" if home == self.directory else str(home), account.name, port, str(socket_dir))
+        write_record(self.directory, record)
         return record
 
-    def _launch(self, record: place.Record, account: Account, binaries: Binaries, timeout: float) -> None:
-        home = self._home(record)
-        if record.home:
-            place.register(home, self.directory)
-        text = configuration(port=record.port, socket_dir=Path(record.socket_dir), fast=self.fast)
-        for name, content in (("ubp.conf", text), ("pg_hba.conf", PG_HBA)):
-            (home / name).write_text(content)
-            (home / name).chmod(0o644)
-        clear_leftovers(home / "data", Path(record.socket_dir))
-        log = home / "log" / "server.log"
-        if log.exists() and log.stat().st_size > LONGEST_LOG:
-            log.replace(log.with_suffix(".log.1"))
-        begin = log.stat().st_size if log.exists() else 0
-        # Relative names, because pg_ctl hands them to a shell: a directory's name may hold anything.
-        options = "-c config_file=ubp.conf -c hba_file=pg_hba.conf"
-        argv = [binaries.program("pg_ctl"), "start", "-D", "data", "-l", "log/server.log", "-w", "-s"]
-        started = account.run(
-            [*argv, "-t", str(int(timeout)), "-o", options],
-            cwd=home,
-            environment=server_environment(record.python_path, home / "cache"),
-            timeout=timeout + 30,
-        )
-        if started.returncode != 0:
-            raise ClusterError(
-                f"PostgreSQL {binaries.version} did not start: {_last_words(log, begin) or started.stderr.strip()}",
-                hint=f"the whole log: {log}",
-            )
 
-
-def _initialise(home: Path, account: Account, binaries: Binaries, *, fast: bool) -> None:
-    """A new data directory; one that a killed initdb left half-made is redone."""
-    data = home / "data"
-    if data.exists():
-        clear_leftovers(data, home / "run")
-        place.remove_tree(data)
-    free = shutil.disk_usage(home).free
-    if free < NEEDED_SPACE:
-        raise ClusterError(
-            f"{home} has {free >> 20} MB of free disk space, a cluster needs {NEEDED_SPACE >> 20} MB to begin with",
-            hint="free some space, or choose another --dir",
-        )
-    place.private_directory(data, account)
-    argv = [binaries.program("initdb"), "-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"]
-    made = account.run([*argv, "--auth=trust", *(["--no-sync"] if fast else [])], cwd=home, timeout=300)
-    if made.returncode != 0:
-        raise ClusterError(f"initdb failed: {' '.join(made.stderr.split()) or made.returncode}")
-
-
-def _ensure_database(record: place.Record, account: Account, binaries: Binaries) -> None:
-    psql = [binaries.program("psql"), "-XAtq", f"--dbname={_dsn(record, 'postgres')}", "-c"]
-    found = account.run([*psql, f"select 1 from pg_database where datname = '{DATABASE}'"])  # noqa: S608  (a constant)
-    if found.returncode == 0 and found.stdout.strip() != "1":
-        found = account.run([*psql, f"create database {DATABASE}"])
-    if found.returncode != 0:
-        raise ClusterError(f"the cluster runs but cannot be used: {' '.join(found.stderr.split())}")
-
-
-def _dsn(record: place.Record, database: str) -> str:
-    return f"host={record.socket_dir} port={record.port} user={SUPERUSER} dbname={database}"
-
-
-def _reachable(server: Postmaster, data: Path, record: place.Record) -> bool:
+def _reachable(server: Postmaster, data: Path, record: Record) -> bool:
     """Whether the server knows its present place (the directory may have been moved) and still has its socket."""
     socket = Path(record.socket_dir) / f".s.PGSQL.{record.port}"
-    return server.data_dir == os.path.realpath(data) and (socket.exists() or not server.ready)
-
-
-def _last_words(log: Path, begin: int) -> str:
-    """What the server wrote since `begin`: its FATAL and PANIC lines, else the last three."""
-    try:
-        with log.open(errors="replace") as file:
-            file.seek(begin)
-            lines = [line.strip() for line in file if line.strip()]
-    except OSError:
-        return ""
-    return " | ".join([line for line in lines if "FATAL:" in line or "PANIC:" in line][-3:] or lines[-3:])
+    return server.data_dir == os.path.realpath(data) and socket.exists()

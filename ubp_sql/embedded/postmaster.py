@@ -31,6 +31,22 @@ def find_postmaster(data: Path) -> Postmaster | None:
     return Postmaster(pid, lines[1] if len(lines) > 1 else "", len(lines) > 7 and lines[7].strip() == "ready")
 
 
+def settled_postmaster(data: Path, timeout: float) -> Postmaster | None:
+    """The live server of `data` once it is ready, or None once there is none: waits while it starts, recovers or stops.
+
+    Raises ClusterError (UB013) if that lasts longer than `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while (server := find_postmaster(data)) and not server.ready:
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"the server (process {server.pid}) has been starting or stopping for {timeout:.0f} s",
+                hint="look into its log; a recovery after a crash may take minutes, then start again",
+            )
+        time.sleep(0.1)
+    return server
+
+
 def stop_postmaster(data: Path, patience: float) -> None:
     """Ends the live server of `data`, if any: sessions are cut off in order, after `patience` seconds in any way.
 

@@ -3,10 +3,19 @@
 from psycopg import sql
 
 from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, one, rows
-from ubp_sql.install.steps import DROP_ROUTINES, SUPERUSER, Step
+from ubp_sql.install.steps import SUPERUSER, Step
 from ubp_sql.schema.roles import OWNER, READER, ROLES
 
 OURS = [OWNER, READER]
+# Newest first: a view goes before those it reads. SQL-standard bodies depend on what they call, so they go before the rest.
+ROUTINES = """
+select 'drop view ' || c.oid::regclass::text as statement, 0 as place, c.oid from pg_class c
+ where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and c.relowner = 'ubp_owner'::regrole
+union all
+select 'drop function ' || p.oid::regprocedure::text, case when l.lanname = 'sql' then 1 else 2 end, p.oid
+  from pg_proc p join pg_language l on l.oid = p.prolang
+ where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole)
+ order by place, oid desc"""
 TABLES = """
 select format('ubp.%%I', c.relname) as name from pg_class c
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
@@ -48,7 +57,11 @@ def removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
 
 
 def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
-    steps, kept = [Step("functions and views", SUPERUSER, DROP_ROUTINES)], []
+    steps: list[Step] = []
+    kept: list[str] = []
+    routines = [row["statement"] for row in rows(conn, ROUTINES)]
+    if routines:
+        steps.append(Step("functions and views", SUPERUSER, ";\n".join(routines) + ";"))
     tables = [row["name"] for row in rows(conn, TABLES, OURS)]
     if tables:
         steps.append(

@@ -68,7 +68,7 @@ class LoadMap(BaseModel):
     header: bool | Annotated[list[Name], Field(min_length=1)] = True
     encoding: str = "utf-8"
     time_zone: str = "UTC"
-    records: Annotated[str, StringConstraints(pattern=r"^[^.\s{}]+(\.[^.\s{}]+)*$")] | None = None
+    records: Annotated[str, StringConstraints(pattern=r"^[\w-]+(\.[\w-]+)*$")] | None = None
 
     user: Expression
     event_time: Expression

@@ -24,10 +24,9 @@ CREATE_TYPED = """create temporary table ubp_typed (ubp_line bigint not null, ub
 
 # One statement a batch: evaluate, put aside what cannot be used, keep the rest. `{recorded}` keeps a second run of a
 # file with keys from listing its rejected rows twice.
-_EVALUATE = """with evaluated as materialized (
-    select ubp_line, ubp_ord, {carried}, {fields}
-    from pg_temp.ubp_staging where ubp_reason is null),
-  judged as materialized (select *, {reason} as problem from evaluated),
+_EVALUATE = """with judged as materialized (
+    select *, {reason} as problem from (
+      select ubp_line, ubp_ord, {carried}, {fields} from pg_temp.ubp_staging where ubp_reason is null offset 0) e),
   unusable as (
     select ubp_line, problem, {raw} as raw from judged where problem is not null
     union all select ubp_line, ubp_reason, {raw} from pg_temp.ubp_staging where ubp_reason is not null),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ubp_sql.errors import TrainingError
 from ubp_sql.training.cuts import weights
 from ubp_sql.training.rows import CutRows
-from ubp_sql.training.settings import LIGHTGBM, ROUNDS
+from ubp_sql.training.settings import BASE_RATE_SHIFT, LIGHTGBM, ROUNDS
 
 
 def fit(
@@ -31,7 +31,33 @@ def fit(
     settings: dict[str, Any] = {**LIGHTGBM, "num_threads": threads}
     weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
     data = lightgbm.Dataset(features, labels, weight=weight, feature_name=list(names), free_raw_data=True)
-    return lightgbm.train(settings, data, num_boost_round=ROUNDS)
+    booster = lightgbm.train(settings, data, num_boost_round=ROUNDS)
+    _shift(booster, rows[-1])
+    return booster
+
+
+def _shift(booster: lightgbm.Booster, newest: CutRows) -> None:
+    """Adds BASE_RATE_SHIFT of the distance to the newest cut's share of positives to the log odds of every score.
+
+    The constant goes into the leaves of the first tree, so the model stays one plain LightGBM model.
+    """
+    if not 0 < int(newest.labels.sum()) < len(newest.labels):
+        return
+    raw = np.asarray(booster.predict(newest.features, raw_score=True))
+    constant = BASE_RATE_SHIFT * shift_to(raw, float(newest.labels.mean()))
+    first = booster.dump_model(num_iteration=1)["tree_info"][0]
+    for leaf in range(first["num_leaves"]):
+        booster.set_leaf_output(0, leaf, booster.get_leaf_output(0, leaf) + constant)
+
+
+def shift_to(raw: NDArray[np.float64], share: float) -> float:
+    """The constant c for which sigmoid(raw + c) has the mean `share`, 0 < share < 1, by bisection."""
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float((1 / (1 + np.exp(-(raw + middle)))).mean())
+        low, high = (middle, high) if mean < share else (low, middle)
+    return (low + high) / 2
 
 
 def main_features(

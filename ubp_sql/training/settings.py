@@ -2,11 +2,11 @@
 
 from typing import Any
 
-ROUNDS = 120
+ROUNDS = 160
 LIGHTGBM: dict[str, Any] = {
     "objective": "binary",
-    "learning_rate": 0.04,
-    "num_leaves": 8,
+    "learning_rate": 0.03,
+    "num_leaves": 6,
     "min_data_in_leaf": 100,
     "lambda_l2": 10.0,
     "feature_fraction_bynode": 0.2,
@@ -23,3 +23,5 @@ CUTS_PER_HORIZON = 3
 MOST_CUTS = 40
 # Behaviour drifts: a row counts half as much for each 90 days that its cut is older than the newest one.
 HALF_LIFE_DAYS = 90.0
+# How many buy drifts with the season: the model's log odds move this share of the way to the newest cut's share.
+BASE_RATE_SHIFT = 0.5

@@ -17,7 +17,7 @@ from ubp_sql.training.cuts import last_matured, training_cuts
 from ubp_sql.training.evaluate import as_rows, metrics
 from ubp_sql.training.fit import fit
 from ubp_sql.training.rows import CutRows, fetch
-from ubp_sql.training.settings import CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM, ROUNDS
+from ubp_sql.training.settings import BASE_RATE_SHIFT, CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM, ROUNDS
 
 Connection = psycopg.Connection[Any]
 Say = Callable[[str], None]
@@ -123,6 +123,7 @@ def _register(conn: Connection, result: Trained, data_from: datetime, data_until
         "rows": result.training_rows,
         "cuts_per_horizon": CUTS_PER_HORIZON,
         "half_life_days": HALF_LIFE_DAYS,
+        "base_rate_shift": BASE_RATE_SHIFT,
     }
     measured = [
         row
