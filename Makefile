@@ -30,7 +30,7 @@ check: setup  ## style, types and the project's own rules
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@if [ -f scripts/check_sql.py ]; then $(PY) scripts/check_sql.py; fi
+	@$(PY) -W error -m tests.lint
 
 bench: setup  ## one benchmark, or the list of them: make bench [CASE=accuracy]
 	@$(PY) -m bench $(if $(CASE),--case '$(CASE)')

@@ -20,7 +20,9 @@ def machine() -> dict[str, str]:
     """What the figures were measured on."""
     with open("/proc/cpuinfo") as file:
         model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     packages = {name: version(name) for name in ("numpy", "numba", "lightgbm", "polars", "psycopg")}
     return {"commit": commit.stdout.strip(), "cpu": model, "python": platform.python_version(), **packages}
 
@@ -31,7 +33,12 @@ def show(name: str, result: dict[str, Any], console: Console) -> None:
     for column in rows[0]:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(f"{v:.4f}" if isinstance(v, float) and v < 10 else f"{v:,.1f}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(
+            *(
+                f"{v:.4f}" if isinstance(v, float) and v < 10 else f"{v:,.1f}" if isinstance(v, float) else str(v)
+                for v in row.values()
+            )
+        )
     console.print(table)
     for line, met in result["bars"].items():
         console.print(f"{'met   ' if met else 'MISSED'} {line}", markup=False)

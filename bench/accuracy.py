@@ -30,7 +30,9 @@ def run() -> dict[str, Any]:
     for test, (n, share), published in zip(trained.tested, EXPECTED, PUBLISHED_AUC, strict=True):
         labels = test.rows.labels
         if len(labels) != n or abs(labels.mean() - share) > 0.0005:
-            raise SystemExit(f"population at {test.cut:%Y-%m-%d}: {len(labels)} users, {labels.mean():.3f}; expected {n}, {share}")
+            raise SystemExit(
+                f"population at {test.cut:%Y-%m-%d}: {len(labels)} users, {labels.mean():.3f}; expected {n}, {share}"
+            )
         interval = bootstrap(labels, test.scores)
         users, rival_labels, rival_scores = rival.scores(test.cut.replace(tzinfo=None), DATA)
         if not np.array_equal(np.sort(users), np.sort(test.rows.user_ids)) or rival_labels.sum() != labels.sum():

@@ -43,7 +43,11 @@ def run() -> dict[str, Any]:
     for row in rows:
         row["p50 ratio"] = row["p50 µs"] / base
     ratio = rows[1]["p50 ratio"]
-    return {"rows": rows, "bars": {f"p50 {ratio:.2f}x <= {MOST}x a primary-key SELECT": ratio <= MOST}, "trees": trees[0]}
+    return {
+        "rows": rows,
+        "bars": {f"p50 {ratio:.2f}x <= {MOST}x a primary-key SELECT": ratio <= MOST},
+        "trees": trees[0],
+    }
 
 
 def _check(conn: psycopg.Connection[Any], model: str) -> None:
@@ -64,7 +68,19 @@ def _pgbench(dsn: str, low: int, high: int) -> list[dict[str, Any]]:
             path.write_text(f"\\set u random({low}, {high})\n{statement}\n")
             scripts += ["-f", str(path)]
         pgbench = find_binaries().program("pgbench")
-        command = [pgbench, "-n", "-M", "prepared", "-T", str(SECONDS), "-l", "--log-prefix", f"{folder}/log", *scripts, dsn]
+        command = [
+            pgbench,
+            "-n",
+            "-M",
+            "prepared",
+            "-T",
+            str(SECONDS),
+            "-l",
+            "--log-prefix",
+            f"{folder}/log",
+            *scripts,
+            dsn,
+        ]
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
         times: dict[int, list[int]] = {}
         for log in Path(folder).glob("log.*"):

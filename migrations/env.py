@@ -1,10 +1,12 @@
 """Alembic environment: renders the SQL of the migrations, or compares the metadata with a database (autogenerate)."""
 
+from typing import Any
+
 from alembic import context
 
 from ubp_sql.schema.tables import SCHEMA, metadata
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "target_metadata": metadata,
     "version_table": "alembic_version",
     "version_table_schema": SCHEMA,

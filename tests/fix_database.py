@@ -1,4 +1,4 @@
-"""Fixtures: databases. `db` is a clone of an installed template, `empty_db` has nothing in it; both go after the test."""
+"""Fixtures: databases. `db` is a clone of an installed template, `empty_db` an empty one; both go after the test."""
 
 import itertools
 from collections.abc import Iterator
@@ -31,16 +31,16 @@ class Database:
 
     def execute(self, query: str, *arguments: object) -> None:
         with self.connect() as conn:
-            conn.execute(query, arguments or None)  # type: ignore[arg-type]
+            conn.execute(query, arguments or None)
 
     def one(self, query: str, *arguments: object) -> Any:
         """First column of the first row."""
         with self.connect() as conn, conn.cursor(row_factory=scalar_row) as cursor:
-            return cursor.execute(query, arguments or None).fetchone()  # type: ignore[arg-type]
+            return cursor.execute(query, arguments or None).fetchone()
 
     def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
         with self.connect() as conn, conn.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, arguments or None).fetchall()  # type: ignore[arg-type]
+            return cursor.execute(query, arguments or None).fetchall()
 
 
 def create(cluster: Cluster, template: str) -> Database:

@@ -28,7 +28,8 @@ GRANTS = {
     },
     "ubp_auditor": {
         "select": "installation, sources, loads, event_keys, rejected_events, users, items, events, feature_sets, "
-        "feature_definitions, feature_rows, task_definitions, models, deployments, model_metrics, user_scores, job_runs, alembic_version",
+        "feature_definitions, feature_rows, task_definitions, models, deployments, model_metrics, user_scores, "
+        "job_runs, alembic_version",
     },
 }
 
@@ -135,7 +136,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("feature_set_id", "user_id", name=op.f("feature_rows_pkey")),
         schema="ubp",
-        comment="One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
+        comment="One row a user and feature set: the features at the set's as_of, "
+        "for people and packed for the scorer.",
     )
     op.create_table(
         "feature_sets",
@@ -188,7 +190,8 @@ def upgrade() -> None:
             postgresql.JSONB(astext_type=sa.Text()),
             server_default="{}",
             nullable=False,
-            comment="what init created outside the schema: extension, roles, search_path (uninstall removes just these)",
+            comment="what init created outside the schema: extension, roles, search_path "
+            "(uninstall removes just these)",
         ),
         sa.Column(
             "applied_at",
@@ -403,7 +406,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("feature_set_id", "position", name=op.f("feature_definitions_pkey")),
         sa.UniqueConstraint("feature_set_id", "name", name=op.f("feature_definitions_feature_set_id_name_key")),
         schema="ubp",
-        comment="The features of each set: name, unit and meaning (ubp.feature_catalogue shows them with the set's name).",
+        comment="The features of each set: name, unit and meaning "
+        "(ubp.feature_catalogue shows them with the set's name).",
     )
     op.create_table(
         "loads",

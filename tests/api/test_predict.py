@@ -32,9 +32,10 @@ def test_every_path_gives_lightgbms_bits(shop: Database) -> None:
     # score() takes float8 and rounds to float32 itself
     values = [None if math.isnan(v) else float(v) for v in matrix[0]]
     assert shop.one("select ubp.score('purchase', %s::float8[])", values) == expected[0]
-    assert shop.one(
-        "select ubp.score_blob((select compiled from ubp.models where version = 1), %s::float8[])", values
-    ) == expected[0]
+    assert (
+        shop.one("select ubp.score_blob((select compiled from ubp.models where version = 1), %s::float8[])", values)
+        == expected[0]
+    )
 
 
 def test_stored_row_equals_live_row_at_the_same_moment(shop: Database) -> None:

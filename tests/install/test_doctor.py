@@ -3,8 +3,11 @@
 import importlib
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,7 @@ from tests.fix_database import Database, create, drop
 from tests.install import catalogue
 from tests.install.conftest import Cli, Login
 from ubp_sql.embedded import Cluster
-from ubp_sql.embedded import cluster as embedded_cluster
-from ubp_sql.embedded.pythonpath import server_environment
+from ubp_sql.embedded.account import NEUTRAL_ENVIRONMENT, Account
 from ubp_sql.install import commands, doctor, server_python
 from ubp_sql.install.doctor import Finding, examine
 
@@ -196,18 +198,19 @@ def test_no_plpython_on_the_server(empty_db: Database, monkeypatch: pytest.Monke
 @pytest.fixture(scope="module")
 def bare_server() -> Iterator[Database]:
     """A database of a server whose Python has never heard of the package."""
-    import shutil
-    import tempfile
-
     directory = Path(tempfile.mkdtemp(prefix="ubp-bare-"))
     directory.chmod(0o711)
     made = Cluster(directory, fast=True)
 
-    def without_path(path: list[str], cache: Path) -> dict[str, str]:
-        return {key: value for key, value in server_environment(path, cache).items() if key != "PYTHONPATH"}
+    start = Account.run
+
+    def without_path(self: Account, argv: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        environment = dict(options.pop("environment", NEUTRAL_ENVIRONMENT))
+        environment.pop("PYTHONPATH", None)
+        return start(self, argv, environment=environment, **options)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(embedded_cluster, "server_environment", without_path)
+    patch.setattr(Account, "run", without_path)
     try:
         made.start()
         database = create(made, "template0")

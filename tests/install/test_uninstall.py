@@ -21,6 +21,23 @@ def test_nothing_is_left(lone_db: Database) -> None:
     assert catalogue.everything(lone_db.dsn) == before
 
 
+def test_a_view_may_read_a_younger_one(lone_db: Database) -> None:
+    """`create or replace` lets an old view depend on a new one, as an upgrade may."""
+    before = catalogue.everything(lone_db.dsn)
+    with lone_db.connect() as conn:
+        commands.init(conn)
+        for statement in (
+            "create view ubp.older as select 1 as x",
+            "create view ubp.younger as select 1 as x",
+            "create or replace view ubp.older as select x from ubp.younger",
+            "alter view ubp.older owner to ubp_owner",
+            "alter view ubp.younger owner to ubp_owner",
+        ):
+            lone_db.execute(statement)
+        assert commands.uninstall(conn, run=True)[1] == []
+    assert catalogue.everything(lone_db.dsn) == before
+
+
 def test_what_was_there_before_stays(lone_db: Database) -> None:
     """A language, a role and a search_path that init found are not its own to remove."""
     lone_db.execute("create extension plpython3u")

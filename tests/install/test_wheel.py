@@ -40,6 +40,7 @@ def test_the_wheel_holds_the_sql(wheel: Path) -> None:
         for file in files:
             assert f"ubp_sql/{target}/{file.relative_to(ROOT / source).as_posix()}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests", "bench"))]
+    assert not [name for name in names if name.endswith(".so")], "the native scorer is built where it runs"
 
 
 def test_init_from_the_wheel(wheel: Path, empty_db: Database, db: Database, tmp_path: Path) -> None:

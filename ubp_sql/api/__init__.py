@@ -13,6 +13,7 @@ from ubp_sql.api.predict import (
     score,
     score_blob,
 )
+from ubp_sql.api.session import version
 
 __all__ = [
     "define_feature_set",

@@ -76,7 +76,17 @@ def _define(plpy: Any, memory: dict[str, Any], name: str, definition: FeatureSet
         raise BadInput(f"feature set {name!r} exists and a set never changes", "give the new definition another name")
     types = ["integer", "integer", "text", "text", "text", "integer", "text", "text", "text", "text"]
     for f in definition.features:
-        row = [new["feature_set_id"], f.position + 1, f.name, f.family, f.kind, f.window_days, f.unit, f.meaning, f.null_rule]
+        row = [
+            new["feature_set_id"],
+            f.position + 1,
+            f.name,
+            f.family,
+            f.kind,
+            f.window_days,
+            f.unit,
+            f.meaning,
+            f.null_rule,
+        ]
         run(plpy, memory, NEW_FEATURE, types, [*row, f.sql_type])
     _make_view(plpy, feature_set(plpy, memory, name))
     return len(definition.features)
@@ -90,7 +100,8 @@ def _make_view(plpy: Any, found: FeatureSet) -> None:
         value = f"nullif(r.features[{f.position + 1}], 'NaN')"
         columns.append(f"{value}::{f.sql_type} as {plpy.quote_ident(f.name)}")
     statements = [
-        f"create or replace view ubp.{view} as select r.user_id, r.as_of, {', '.join(columns)}"
+        # every part is quoted or a number of ours
+        f"create or replace view ubp.{view} as select r.user_id, r.as_of, {', '.join(columns)}"  # noqa: S608
         f" from ubp.feature_rows r where r.feature_set_id = {found.feature_set_id}",
         f"comment on view ubp.{view} is {plpy.quote_literal(f'Features of set {found.name}, one row a user')}",
         f"grant select on ubp.{view} to ubp_analyst, ubp_auditor, ubp_loader, ubp_reader",
@@ -116,7 +127,9 @@ def define_task(
     """One row of ubp.task_definitions; the same definition again changes nothing."""
     check_version(plpy, memory)
     if not task or not TASK_NAME.fullmatch(task) or task in RESERVED_TASKS:
-        raise BadInput(f"{task!r} is no name for a task", "lower-case letters, digits and _, at most 51; it names predict_<task>")
+        raise BadInput(
+            f"{task!r} is no name for a task", "lower-case letters, digits and _, at most 51; it names predict_<task>"
+        )
     found = feature_set(plpy, memory, set_name)
     population_kind = population_kind or label_kind
     for kind in (label_kind, population_kind):
@@ -165,11 +178,12 @@ def make_predict(plpy: Any, task: str) -> None:
     """ubp.predict_<task>, in its four forms."""
     name = plpy.quote_ident(f"predict_{task}")
     literal = plpy.quote_literal(task)
+    meaning = plpy.quote_literal(f"Score of one user for task {task}; see ubp.predict")
     for parameters, types, arguments in FORMS:
         for statement in (
             f"create or replace function ubp.{name}({parameters}) returns double precision language sql stable"
             f" parallel unsafe begin atomic select ubp.predict({literal}::text, {arguments}); end",
-            f"comment on function ubp.{name}({types}) is {plpy.quote_literal(f'Score of one user for task {task}; see ubp.predict')}",
+            f"comment on function ubp.{name}({types}) is {meaning}",
             f"revoke all on function ubp.{name}({types}) from public",
             f"grant execute on function ubp.{name}({types}) to ubp_analyst, ubp_auditor, ubp_loader",
         ):

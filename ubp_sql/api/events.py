@@ -1,6 +1,7 @@
 """Reads events out of the server as packed columns: binary send functions aggregated into one value a column."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from ubp_sql.api.session import run, single
@@ -16,7 +17,8 @@ COLUMNS = f"""
 select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_send(x.event_time), '') as event_time,
        string_agg(timestamp_send(x.event_time at time zone x.zone), '') as local_time,
        string_agg(timestamptz_send(x.ingested_at), '') as ingested, string_agg(int4send(x.kind), '') as kind,
-       string_agg(int8send(coalesce(x.item_id, {NO_ITEM})), '') as item, string_agg(int8send(x.order_code), '') as order,
+       string_agg(int8send(coalesce(x.item_id, {NO_ITEM})), '') as item,
+       string_agg(int8send(x.order_code), '') as order,
        string_agg(float8send(coalesce(x.value, 'NaN')), '') as value
   from (
     select e.user_id, e.event_time, e.ingested_at, coalesce(s.time_zone, 'UTC') as zone, e.item_id, e.value,
@@ -31,7 +33,8 @@ select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_se
 OF_USER = COLUMNS.format(which="e.user_id = $2 and e.event_time < $3 and e.ingested_at <= $3")
 OF_RANGE = COLUMNS.format(which="e.user_id > $2 and e.user_id <= $3 and e.event_time < $4 and e.ingested_at <= $5")
 SIZES = """
-select string_agg(int8send(x.user_id), '' order by x.user_id) as users, string_agg(int8send(x.n), '' order by x.user_id) as sizes
+select string_agg(int8send(x.user_id), '' order by x.user_id) as users,
+       string_agg(int8send(x.n), '' order by x.user_id) as sizes
   from (select user_id, count(*) as n from ubp.events where kind = any ($1) and event_time < $2 group by user_id) x"""
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
@@ -50,9 +53,7 @@ def of_user(
     return _events(single(plpy, memory, OF_USER, ["text[]", "bigint", "timestamptz"], [kinds, user_id, as_of]))
 
 
-def in_chunks(
-    plpy: Any, memory: dict[str, Any], kinds: list[str], until: str, known_at: str
-) -> Iterator[Events]:
+def in_chunks(plpy: Any, memory: dict[str, Any], kinds: list[str], until: str, known_at: str) -> Iterator[Events]:
     """All events of `kinds` before `until` that were ingested by `known_at`, by ranges of whole users."""
     import numpy as np
 
@@ -64,7 +65,7 @@ def in_chunks(
     last = np.flatnonzero(np.diff(total // CHUNK_EVENTS))
     # The ends are open, so that a user who arrives between the two queries falls into a chunk too.
     bounds = [LOWEST, *(int(users[i]) for i in last), HIGHEST]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         types = ["text[]", "bigint", "bigint", "timestamptz", "timestamptz"]
         found = _events(single(plpy, memory, OF_RANGE, types, [kinds, low, high, until, known_at]))
         if found is not None:

@@ -47,7 +47,9 @@ def features(plpy: Any, memory: dict[str, Any], user_id: int) -> Any:
     """(feature, value, unit, meaning) of the stored row."""
     check_version(plpy, memory)
     feature_set(plpy, memory, "default")
-    return [(r["feature"], r["value"], r["unit"], r["meaning"]) for r in run(plpy, memory, STORED, ["bigint"], [user_id])]
+    return [
+        (r["feature"], r["value"], r["unit"], r["meaning"]) for r in run(plpy, memory, STORED, ["bigint"], [user_id])
+    ]
 
 
 @entry

@@ -29,9 +29,14 @@ class FeatureSet(NamedTuple):
 
 
 def moment_us(plpy: Any, memory: dict[str, Any], value: str | None, zone: str, what: str = "as_of") -> tuple[int, int]:
-    """(UTC, local) microseconds since 1970 of a timestamptz. Raises BadInput (UB003) on NULL, infinity and far years."""
+    """(UTC, local) microseconds since 1970 of a timestamptz.
+
+    Raises BadInput (UB003) on NULL, infinity and far years.
+    """
     if value is None:
-        raise BadInput(f"{what} is NULL", f"give a moment, for example timestamptz '2011-11-09 00:00+00'; {what} is never guessed")
+        raise BadInput(
+            f"{what} is NULL", f"give a moment, for example timestamptz '2011-11-09 00:00+00'; {what} is never guessed"
+        )
     row = single(plpy, memory, MOMENT, ["timestamptz", "text"], [value, zone])
     if row is None or row["us"] is None:
         raise BadInput(f"{what} is {value}", "give a moment between the years 1 and 9998")

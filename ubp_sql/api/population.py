@@ -23,7 +23,8 @@ UPSERT = """
 insert into ubp.user_scores as s (task, user_id, score, percentile, reason, version, as_of, scored_at)
 select $1, u.user_id, nullif(u.score, 'NaN'), nullif(u.percentile, 'NaN'),
        case when u.score = 'NaN' then $5 end, $6, $7, now()
-  from unnest($2::text::bigint[], $3::text::double precision[], $4::text::double precision[]) as u (user_id, score, percentile)
+  from unnest($2::text::bigint[], $3::text::double precision[], $4::text::double precision[])
+    as u (user_id, score, percentile)
 on conflict (task, user_id) do update
    set score = excluded.score, percentile = excluded.percentile, reason = excluded.reason, version = excluded.version,
        as_of = excluded.as_of, scored_at = excluded.scored_at"""
@@ -70,15 +71,11 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     missing = int(np.isnan(score).sum())
     seconds = time.perf_counter() - started
     detail = f'{{"version": {deployed.version}, "without_score": {missing}}}'
-    run(plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["score_users", seconds, len(everyone), detail])
+    run(
+        plpy,
+        memory,
+        LOG,
+        ["text", "double precision", "bigint", "jsonb"],
+        ["score_users", seconds, len(everyone), detail],
+    )
     return [{"users": len(everyone), "scored": len(everyone) - missing, "without_score": missing, "seconds": seconds}]
-
-
-@entry
-def version(plpy: Any, memory: dict[str, Any]) -> str:
-    """The package's version, after checking that the database agrees with it."""
-    from ubp_sql import __version__
-    from ubp_sql.api.session import check_version
-
-    check_version(plpy, memory)
-    return __version__

@@ -111,7 +111,7 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
             "train again, or `ubp-sql model rollback` to a version of this set",
         )
     made = Deployed(row, _load(plpy, memory, row["compiled_sha256"], row["model_id"]))
-    memory[number] = made
+    memory[number] = made  # type: ignore[index]  # SD takes any key; numbers cannot meet a query's text
     return made
 
 
@@ -235,7 +235,7 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
     found = run(plpy, memory, MANY, ["text", "bigint[]"], [task, user_ids])
     if not found and single(plpy, memory, LOOKUP, ["text", "bigint"], [task, 0]) is None:
         raise no_deployment(plpy, memory, task)
-    result = []
+    result: list[tuple[int | None, float | None, str | None]] = []
     for row in found:
         if row["user_id"] is None:
             result.append((None, None, "the user id is NULL"))
@@ -273,7 +273,9 @@ select m.model_id, m.compiled_sha256
 
 
 @entry
-def score(plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None) -> float | None:
+def score(
+    plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None
+) -> float | None:
     """Score of a row of numbers by a model's deployed (or a named) version; each number is rounded to float32."""
     if "checked" not in memory:
         check_version(plpy, memory)
@@ -282,7 +284,9 @@ def score(plpy: Any, memory: dict[str, Any], model: str, features: list[float | 
     if found is None:
         if version is None:
             raise no_deployment(plpy, memory, model)
-        raise NoModelDeployed(f"model {model!r} has no version {version}", "select * from ubp.model_versions lists them")
+        raise NoModelDeployed(
+            f"model {model!r} has no version {version}", "select * from ubp.model_versions lists them"
+        )
     loaded = _load(plpy, memory, found["compiled_sha256"], found["model_id"])
     return loaded.score_packed(_checked(features, loaded))
 

@@ -46,7 +46,9 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     run(plpy, memory, MOVE, ["integer", "timestamptz", "bigint"], [found.feature_set_id, as_of, users])
     seconds = time.perf_counter() - started
     detail = f'{{"events": {events}, "features": {len(found.definition.features)}}}'
-    run(plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["refresh_features", seconds, users, detail])
+    run(
+        plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["refresh_features", seconds, users, detail]
+    )
     return [
         {
             "feature_set_name": name,

@@ -20,7 +20,8 @@ select $1, coalesce(max(m.version), 0) + 1, 'lightgbm', $2, $3, $4, $5, $6, $7, 
 returning model_id, version"""
 METRIC_FIELDS = ("cut", "metric", "value", "n", "positives", "protocol")
 NEW_METRIC = """
-insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, protocol) values ($1, $2, $3, $4, $5, $6, $7)"""
+insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, protocol)
+values ($1, $2, $3, $4, $5, $6, $7)"""
 VERSION = """
 select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set_hash, s.hash as present_hash
   from ubp.models m join ubp.feature_sets s using (feature_set_id)
@@ -72,16 +73,10 @@ def register_model(
             f"the model does not fit feature set {found.name!r}: {what}", "train it on ubp.training_matrix of this task"
         )
     compiled = compile_forest(forest)
-    types = ["text", "bytea", "bytea", "text", "integer", "text", "text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
-    lineage = [settings or "{}", data_from, data_until, __version__]
-    new = single(
-        plpy,
-        memory,
-        NEW_MODEL,
-        types,
-        [task, model, compiled, blob_hash(compiled), found.feature_set_id, found.definition.hash]
-        + [forest.objective, len(forest.trees), *lineage],
-    )
+    types = "text bytea bytea text integer text text integer jsonb timestamptz timestamptz text".split()
+    values = [task, model, compiled, blob_hash(compiled), found.feature_set_id, found.definition.hash]
+    values += [forest.objective, len(forest.trees), settings or "{}", data_from, data_until, __version__]
+    new = single(plpy, memory, NEW_MODEL, types, values)
     assert new is not None  # noqa: S101 - INSERT ... SELECT of an aggregate always gives a row
     types = ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"]
     for values in measured:
@@ -111,7 +106,9 @@ def rollback_model(plpy: Any, memory: dict[str, Any], task: str) -> int:
     row = _task(plpy, memory, task)
     before = single(plpy, memory, BEFORE, ["text"], [task])
     if before is None:
-        raise NoModelDeployed(f"task {task!r} has no earlier version to go back to", "ubp.deploy_model takes a version by number")
+        raise NoModelDeployed(
+            f"task {task!r} has no earlier version to go back to", "ubp.deploy_model takes a version by number"
+        )
     return _deploy(plpy, memory, row, before["version"])
 
 
@@ -122,7 +119,9 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: in
         which = "no model" if version is None else f"no version {version}"
         raise NoModelDeployed(f"task {name!r} has {which}", "select * from ubp.model_versions lists what there is")
     if row["feature_set_hash"] != row["present_hash"]:
-        raise FeatureSetMismatch(f"version {row['version']} was trained on another definition of its feature set", "train again")
+        raise FeatureSetMismatch(
+            f"version {row['version']} was trained on another definition of its feature set", "train again"
+        )
     found = feature_set(plpy, memory, row["feature_set_id"])
     # A score is for the task's population: users whose lifetime count of its kind is at least 1.
     lifetime = next(
@@ -131,7 +130,14 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: in
         if f.family == "count" and f.kind == task["population_kind"] and f.window_days is None
     )
     run(plpy, memory, RETIRE, ["text"], [name])
-    key = [name, row["model_id"], row["version"], row["compiled_sha256"], row["feature_set_id"], row["feature_set_hash"]]
+    key = [
+        name,
+        row["model_id"],
+        row["version"],
+        row["compiled_sha256"],
+        row["feature_set_id"],
+        row["feature_set_hash"],
+    ]
     run(plpy, memory, DEPLOY, ["text", "bigint", "integer", "text", "integer", "text", "integer"], [*key, lifetime])
     make_predict(plpy, name)
     return int(row["version"])

@@ -78,6 +78,13 @@ def require_version(installed: str | None) -> None:
     )
 
 
+@entry
+def version(plpy: Any, memory: dict[str, Any]) -> str:
+    """The package's version, after checking that the database agrees with it."""
+    check_version(plpy, memory)
+    return ubp_sql.__version__
+
+
 def _version_on_disk() -> str:
     text = Path(ubp_sql.__file__).read_text(encoding="utf-8")
     return text.partition('__version__ = "')[2].partition('"')[0]

@@ -40,7 +40,7 @@ def training_matrix(plpy: Any, memory: dict[str, Any], task: str, cuts: list[str
     for cut in cuts:
         cut_us, local_us = moment_us(plpy, memory, cut, found.time_zone, "a cut")
         end = single(plpy, memory, END_OF_LABEL, ["timestamptz", "interval"], [cut, row["horizon"]])
-        until_us, _ = moment_us(plpy, memory, end and end["until"], found.time_zone, "a cut's horizon")
+        until_us, _ = moment_us(plpy, memory, end["until"] if end else None, found.time_zone, "a cut's horizon")
         moments.append(Moment(str(cut), bool(end and end["matured"]), cut_us, local_us, until_us))
     return _rows(plpy, memory, found, row, moments)
 

@@ -25,7 +25,9 @@ METRICS = {
 
 @guarded
 def demo(
-    data: Annotated[Path | None, typer.Option("--data", help="A log of your own; without it a shop is simulated.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A log of your own; without it a shop is simulated.")
+    ] = None,
     map: Annotated[str | None, typer.Option("--map", help="Load map for --data; known logs are recognised.")] = None,
     directory: Directory = Path(".ubp"),
     users: Annotated[int, typer.Option(help="Users of the simulated shop.")] = 6_000,
@@ -75,7 +77,8 @@ def show(result: "Demo") -> None:
         "cluster": "PostgreSQL is up",
         "simulate": "a shop whose true probabilities are known",
         "install": "tables, functions and roles in schema ubp",
-        "load": f"{loaded.read:,} rows read = {loaded.loaded:,} loaded + {loaded.rejected:,} rejected + {loaded.already:,} already there",
+        "load": f"{loaded.read:,} rows read = {loaded.loaded:,} loaded + {loaded.rejected:,} rejected"
+        f" + {loaded.already:,} already there",
         "features": f"{result.refreshed['feature_count']} features of {result.refreshed['users']:,} users"
         f" as of {result.refreshed['as_of_time']:%Y-%m-%d}",
         "train": f"{trained.training_rows:,} rows, version {trained.version} deployed",
@@ -87,8 +90,8 @@ def show(result: "Demo") -> None:
     out.print(steps)
     for test in trained.tested:
         table = Table(
-            title=f"How good it is: {len(test.rows.labels):,} users at {test.cut:%Y-%m-%d}, a purchase in the next 30 days"
-            f" ({test.rows.labels.mean():.1%} did), trained only on what was known before",
+            title=f"How good it is: {len(test.rows.labels):,} users at {test.cut:%Y-%m-%d}, a purchase in the next"
+            f" 30 days ({test.rows.labels.mean():.1%} did), trained only on what was known before",
             title_justify="left",
         )
         table.add_column("metric")
@@ -99,7 +102,11 @@ def show(result: "Demo") -> None:
             table.add_row("AUC of the shop's true probabilities (the ceiling)", f"{result.true_auc:.4f}")
         out.print(table)
     best = Table(title=f"The {len(result.best)} users most likely to buy", title_justify="left")
-    for column, justify in (("user", "right"), ("score", "right"), ("main features (value; + raises, - lowers)", "left")):
+    for column, justify in (
+        ("user", "right"),
+        ("score", "right"),
+        ("main features (value; + raises, - lowers)", "left"),
+    ):
         best.add_column(column, justify=justify)  # type: ignore[arg-type]
     for candidate in result.best:
         reasons = ", ".join(f"{'+' if c > 0 else '-'} {name} = {value:.4g}" for name, value, c in candidate.reasons)
@@ -109,8 +116,8 @@ def show(result: "Demo") -> None:
     out.print("\nThree queries to try:", style="bold")
     for query in (
         f"select ubp.predict_purchase({example});",
-        f"select * from ubp.predict_detail('purchase', {example});",
-        "select user_id, score, percentile from ubp.user_scores where task = 'purchase' order by score desc nulls last limit 5;",
+        f"select * from ubp.predict_detail('purchase', {example});",  # noqa: S608  (shown, not run)
+        "select user_id, score, percentile from ubp.user_scores order by score desc nulls last limit 5;",
     ):
         out.print(f"  {query}", markup=False)
     command = Path(sys.argv[0])

@@ -9,7 +9,9 @@ import ubp_sql
 from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, out, print_json
 from ubp_sql.errors import BadInput
 
-migrate = typer.Typer(no_args_is_help=True, help="Plan, apply and undo the schema: plan | apply | downgrade | status | sql.")
+migrate = typer.Typer(
+    no_args_is_help=True, help="Plan, apply and undo the schema: plan | apply | downgrade | status | sql."
+)
 Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
 NoSearchPath = Annotated[bool, typer.Option("--no-search-path", help="Leave the database's search_path alone.")]
 
@@ -24,7 +26,11 @@ def show(steps: list[Any], *, as_json: bool = False) -> None:
     if not steps:
         out.print("nothing to do: the database is up to date")
     for number, step in enumerate(steps, 1):
-        out.print(f"[bold]-- {number}. {step.title}[/bold]  (run by: {step.by}; locks: {step.locks})".replace("[bold]-- ", "[bold]-- "))
+        out.print(
+            f"[bold]-- {number}. {step.title}[/bold]  (run by: {step.by}; locks: {step.locks})".replace(
+                "[bold]-- ", "[bold]-- "
+            )
+        )
         out.print(step.sql + "\n", markup=False)
     needing = [step.title for step in steps if step.by == "superuser"]
     if needing:

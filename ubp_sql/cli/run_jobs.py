@@ -56,11 +56,18 @@ def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
 @guarded
 def train(
     task: Task,
-    label_kind: Annotated[str | None, typer.Option("--label-kind", help="Event kind to predict; default: the task's name.")] = None,
-    population_kind: Annotated[str | None, typer.Option("--population-kind", help="Users with such an event; default: the label kind.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option("--label-kind", help="Event kind to predict; default: the task's name.")
+    ] = None,
+    population_kind: Annotated[
+        str | None, typer.Option("--population-kind", help="Users with such an event; default: the label kind.")
+    ] = None,
     horizon_days: Annotated[int, typer.Option("--horizon-days", help="How far ahead.")] = 30,
     feature_set: Annotated[str, typer.Option("--feature-set", help="Features to learn from.")] = "default",
-    test_cut: Annotated[list[str] | None, typer.Option("--test-cut", help="Moment(s) to test on; default: the last whose outcome is known.")] = None,
+    test_cut: Annotated[
+        list[str] | None,
+        typer.Option("--test-cut", help="Moment(s) to test on; default: the last whose outcome is known."),
+    ] = None,
     no_deploy: Annotated[bool, typer.Option("--no-deploy", help="Register only.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="LightGBM's threads; 0: all cores.")] = 0,
     dsn: Dsn = "",
@@ -102,14 +109,18 @@ def train(
 @guarded
 def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
     """Every registered version, its test AUC, and which one answers."""
-    query = "select task, version, deployed, auc, tested, trees, feature_set, created_at from ubp.model_versions order by 1, 2"
+    query = """
+        select task, version, deployed, auc, tested, trees, feature_set, created_at
+          from ubp.model_versions order by task, version"""
     with connection(dsn) as conn:
         _print_rows(_rows(conn, query), json)
 
 
 @model.command()
 @guarded
-def deploy(task: Task, version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None, dsn: Dsn = "") -> None:
+def deploy(
+    task: Task, version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None, dsn: Dsn = ""
+) -> None:
     """Make a version answer for its task."""
     with connection(dsn) as conn:
         done = _rows(conn, "select ubp.deploy_model(%s, %s) as version", task, version)
@@ -127,10 +138,17 @@ def rollback(task: Task, dsn: Dsn = "") -> None:
 
 @model.command()
 @guarded
-def export(task: Task, version: int, to: Annotated[typer.FileBinaryWrite, typer.Option("--out", help="File to write.")], dsn: Dsn = "") -> None:
+def export(
+    task: Task,
+    version: int,
+    to: Annotated[typer.FileBinaryWrite, typer.Option("--out", help="File to write.")],
+    dsn: Dsn = "",
+) -> None:
     """Write a version as the LightGBM text it was trained as."""
     with connection(dsn) as conn, conn.cursor(row_factory=dict_row, binary=True) as cursor:
-        row = cursor.execute("select source from ubp.models where task = %s and version = %s", [task, version]).fetchone()
+        row = cursor.execute(
+            "select source from ubp.models where task = %s and version = %s", [task, version]
+        ).fetchone()
     if row is None:
         raise BadInput(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
     to.write(row["source"])

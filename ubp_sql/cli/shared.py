@@ -44,10 +44,15 @@ def from_server(error: psycopg.Error) -> UbpError:
     result: UbpError
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         result = InstallError(message, hint or "connect as a member of ubp_admin, or ask for the role that may")
-    elif isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction | psycopg.errors.InvalidSchemaName):
+    elif isinstance(
+        error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction | psycopg.errors.InvalidSchemaName
+    ):
         result = InstallError(message, hint or "is ubp_sql installed in this database? `ubp-sql init` installs it")
     else:
-        result = next((kind(message, hint) for kind in UbpError.__subclasses__() if kind.sqlstate == error.sqlstate), UbpError(message, hint))
+        result = next(
+            (kind(message, hint) for kind in UbpError.__subclasses__() if kind.sqlstate == error.sqlstate),
+            UbpError(message, hint),
+        )
     if error.sqlstate:
         result.sqlstate = error.sqlstate
     return result

@@ -157,13 +157,13 @@ def _new_database(cluster: Cluster) -> None:
 
 
 def _value(conn: psycopg.Connection[Any], query: str) -> Any:
-    row = conn.execute(query).fetchone()  # type: ignore[arg-type]
+    row = conn.execute(query).fetchone()
     return row[0] if row else None
 
 
 def _row(conn: psycopg.Connection[Any], query: str, *arguments: object) -> dict[str, Any]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchone() or {}  # type: ignore[arg-type]
+        return cursor.execute(query, arguments).fetchone() or {}
 
 
 def _best(conn: psycopg.Connection[Any], trained: Trained) -> list[Candidate]:

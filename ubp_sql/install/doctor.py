@@ -287,9 +287,7 @@ class _Server:
             yield Finding(name, True, f"the native row scorer loads{did}")
         else:
             text = f"scores are computed in plain Python, at twice the time: {server.native_path} does not load"
-            yield Finding(
-                name, False, text, "on the server's machine, as the folder's owner: ubp-sql doctor --fix"
-            )
+            yield Finding(name, False, text, "on the server's machine, as the folder's owner: ubp-sql doctor --fix")
 
     def _rights(self) -> Iterator[Finding]:
         user = one(self.conn, "select current_user")

@@ -33,15 +33,27 @@ def build(folder: Path | None = None) -> Path:
             item = Path(scratch) / "scorer.o"
             item.write_bytes(_object_code())
             library = Path(scratch) / "scorer.so"
-            command = [compiler, "-shared", "-o", str(library), str(item), "-lm", "-Wl,-z,defs,-z,noexecstack,--strip-all"]
+            command = [
+                compiler,
+                "-shared",
+                "-o",
+                str(library),
+                str(item),
+                "-lm",
+                "-Wl,-z,defs,-z,noexecstack,--strip-all",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
             if done.returncode:
-                raise InstallError(f"the C compiler failed: {done.stderr.strip()[:300]}", "apt-get install gcc libc6-dev")
+                raise InstallError(
+                    f"the C compiler failed: {done.stderr.strip()[:300]}", "apt-get install gcc libc6-dev"
+                )
             library.chmod(0o644)
             # A rename is atomic: a server that loads it at this moment sees the whole library or none.
             os.replace(library, target)
     except OSError as error:
-        raise InstallError(f"cannot write {target}: {error.strerror}", "run it as the user who installed ubp_sql") from None
+        raise InstallError(
+            f"cannot write {target}: {error.strerror}", "run it as the user who installed ubp_sql"
+        ) from None
     for old in target.parent.glob("scorer-*.so"):
         if old != target:
             old.unlink()
@@ -54,7 +66,7 @@ def _object_code() -> bytes:
 
     from ubp_sql.kernels.native_forest import SIGNATURE, score_row
 
-    compiled = cfunc(SIGNATURE, error_model="numpy", nopython=True)(score_row)
+    compiled = cfunc(SIGNATURE, error_model="numpy")(score_row)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     for function in module.functions:
         # Only the entry is exported; what Numba adds around it (error reporting) is dropped when nothing calls it.

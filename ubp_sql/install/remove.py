@@ -7,15 +7,14 @@ from ubp_sql.install.steps import SUPERUSER, Step
 from ubp_sql.schema.roles import OWNER, READER, ROLES
 
 OURS = [OWNER, READER]
-# Newest first: a view goes before those it reads. SQL-standard bodies depend on what they call, so they go before the rest.
+# One statement a kind: PostgreSQL finds the order among views, and among SQL-standard bodies that call each other.
 ROUTINES = """
-select 'drop view ' || c.oid::regclass::text as statement, 0 as place, c.oid from pg_class c
- where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and c.relowner = 'ubp_owner'::regrole
+select 'drop view ' || string_agg(c.oid::regclass::text, ', ' order by c.oid) || ';' as statement
+  from pg_class c
+ where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and pg_get_userbyid(c.relowner) = any (%s)
 union all
-select 'drop function ' || p.oid::regprocedure::text, case when l.lanname = 'sql' then 1 else 2 end, p.oid
-  from pg_proc p join pg_language l on l.oid = p.prolang
- where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole)
- order by place, oid desc"""
+select 'drop routine ' || string_agg(p.oid::regprocedure::text, ', ' order by p.oid) || ';'
+  from pg_proc p where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)"""
 TABLES = """
 select format('ubp.%%I', c.relname) as name from pg_class c
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
@@ -59,9 +58,9 @@ def removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
 def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
     steps: list[Step] = []
     kept: list[str] = []
-    routines = [row["statement"] for row in rows(conn, ROUTINES)]
+    routines = [row["statement"] for row in rows(conn, ROUTINES, OURS, OURS) if row["statement"]]
     if routines:
-        steps.append(Step("functions and views", SUPERUSER, ";\n".join(routines) + ";"))
+        steps.append(Step("functions and views", SUPERUSER, "\n".join(routines)))
     tables = [row["name"] for row in rows(conn, TABLES, OURS)]
     if tables:
         steps.append(

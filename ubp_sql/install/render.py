@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 from alembic import command
 from alembic.config import Config
@@ -78,7 +79,7 @@ def downgrades(current: str, target: str | None) -> list[Migration]:
     """Migrations that lead from `current` down to `target` (None: base), newest first."""
     result = []
     steps = [target, *_between(target, current)]
-    for below, revision in reversed(list(zip(steps[:-1], steps[1:], strict=True))):
+    for below, revision in reversed(list(pairwise(steps))):
         output = io.StringIO()
         command.downgrade(_config(output), f"{revision}:{below or 'base'}", sql=True)
         result.append(_migration(str(revision), output.getvalue().strip()))

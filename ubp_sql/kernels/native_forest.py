@@ -1,19 +1,23 @@
-"""The row scorer as Numba source, from which the installation builds a small native library (ubp_sql/install/native.py).
+"""The row scorer as Numba source, from which ubp_sql/install/native.py builds a small library.
 
 It reads a compiled forest (ubp_sql/models/blob.py) in place. Only what `open_blob` has checked may reach it: there is
 no bound check here.
 """
 
 import math
+from typing import Any
 
-from numba import carray, types
+import numba
+
+types: Any = numba.types
+carray: Any = getattr(numba, "carray")  # noqa: B009  (Numba's stubs do not name it)
 
 # (address of the blob, address of the float32 row, column of the population or -1) -> score
 SIGNATURE = types.float64(types.voidptr, types.CPointer(types.float32), types.int64)
 HEADER = 64
 
 
-def score_row(blob, row, population):  # type: ignore[no-untyped-def]
+def score_row(blob: Any, row: Any, population: int) -> float:
     """Score of one row; NaN when `row[population]` is below 1, that is too little history.
 
     The leaves are added in tree order in float64, as LightGBM does, so that the bits are the same.

@@ -29,9 +29,9 @@ def score_rows(blob: Blob, rows: F32, population: int, between_chunks: Callable[
 def percentiles(scores: F64) -> F64:
     """(n,) share of the scored rows with a lower score, 0-100; NaN stays NaN."""
     ordered = np.sort(scores[~np.isnan(scores)])
-    result = np.searchsorted(ordered, scores, side="left") * (100.0 / max(1, len(ordered)))
-    result[np.isnan(scores)] = np.nan
-    return result
+    below = np.searchsorted(ordered, scores, side="left").astype(np.float64) * (100.0 / max(1, len(ordered)))
+    below[np.isnan(scores)] = np.nan
+    return below
 
 
 def as_literal(values: I64 | F64) -> str:

@@ -3,6 +3,8 @@
 A test compares this metadata with a migrated database, so neither can drift. Comments reach `\\d+`.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, REAL, UUID
 
@@ -24,26 +26,22 @@ TIME = sa.TIMESTAMP(timezone=True)
 NOW = sa.text("now()")
 
 
-def _column(name: str, kind: "sa.types.TypeEngine[object]", comment: str, *rest: object, **options: object) -> object:
-    return sa.Column(name, kind, *rest, comment=comment, **options)  # type: ignore[arg-type]
+def _column(name: str, kind: Any, comment: str, *rest: Any, **options: Any) -> sa.Column[Any]:
+    """A column whose comment stands beside its type."""
+    return sa.Column(name, kind, *rest, comment=comment, **options)
 
 
-def _identity(name: str, comment: str, kind: "sa.types.TypeEngine[object] | None" = None, start: int = 1) -> object:
-    return _column(name, kind or sa.BigInteger(), comment, sa.Identity(always=False, start=start), primary_key=True)
+def _identity(name: str, comment: str, start: int = 1) -> sa.Column[Any]:
+    return _column(name, sa.BigInteger(), comment, sa.Identity(always=False, start=start), primary_key=True)
 
 
-def _tenant() -> object:
-    return _column(
-        "tenant",
-        sa.Integer(),
-        "owner of the row in a shared database; 0 = the only one",
-        nullable=False,
-        server_default="0",
-    )
+def _tenant() -> sa.Column[Any]:
+    comment = "owner of the row in a shared database; 0 = the only one"
+    return _column("tenant", sa.Integer(), comment, nullable=False, server_default="0")
 
 
-def _table(name: str, comment: str, *parts: object, **options: object) -> sa.Table:
-    return sa.Table(name, metadata, *parts, comment=comment, **options)  # type: ignore[arg-type]
+def _table(name: str, comment: str, *parts: Any, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *parts, comment=comment, **options)
 
 
 installation = _table(
@@ -221,8 +219,15 @@ feature_rows = _table(
     "One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
     _column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
     _column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
-    _column("features", ARRAY(REAL()), "values in the order of feature_definitions.position; NaN = NULL", nullable=False),
-    _column("packed", BYTEA(), "the same values as little-endian float32, which the scorer reads as they are", nullable=False),
+    _column(
+        "features", ARRAY(REAL()), "values in the order of feature_definitions.position; NaN = NULL", nullable=False
+    ),
+    _column(
+        "packed",
+        BYTEA(),
+        "the same values as little-endian float32, which the scorer reads as they are",
+        nullable=False,
+    ),
     _column("as_of", TIME, "moment of the values", nullable=False),
     _column("valid_until", TIME, "when an event of the user next crosses a window's edge; NULL = not known"),
     _tenant(),

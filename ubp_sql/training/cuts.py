@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubp_sql.errors import BadInput, TrainingError
-from ubp_sql.training.settings import CUTS_PER_HORIZON, HALF_LIFE_DAYS, MOST_CUTS
+from ubp_sql.training.settings import CUTS_PER_HORIZON, HALF_LIFE_DAYS, HISTORY_HORIZONS, MOST_CUTS
 
 
 def last_matured(last_event: datetime, horizon: timedelta) -> datetime:
@@ -19,20 +19,21 @@ def last_matured(last_event: datetime, horizon: timedelta) -> datetime:
 def training_cuts(first_event: datetime, before: datetime, horizon: timedelta) -> list[datetime]:
     """Cuts, oldest first, whose label windows end at or before `before`: nothing after it is used.
 
-    The earliest lies a horizon after the first event: before that nobody has a history.
-    Raises TrainingError (UB014) when the log is too short for a single one.
+    The earliest lies HISTORY_HORIZONS after the first event, or one horizon where the log is too short for that.
+    Raises TrainingError (UB014) when there is no such cut either.
     """
-    step = horizon / CUTS_PER_HORIZON
-    latest, cuts = before - horizon, []
-    while latest >= first_event + horizon and len(cuts) < MOST_CUTS:
-        cuts.append(latest)
-        latest -= step
-    if not cuts:
-        raise TrainingError(
-            f"the events before {before:%Y-%m-%d} begin at {first_event:%Y-%m-%d}: too few to learn from",
-            f"a horizon of {horizon.days} days needs {3 * horizon.days} days of events; shorten it or load more",
-        )
-    return cuts[::-1]
+    for history in (HISTORY_HORIZONS, 1):
+        cuts: list[datetime] = []
+        latest = before - horizon
+        while latest >= first_event + history * horizon and len(cuts) < MOST_CUTS:
+            cuts.append(latest)
+            latest -= horizon / CUTS_PER_HORIZON
+        if cuts:
+            return cuts[::-1]
+    raise TrainingError(
+        f"the events before {before:%Y-%m-%d} begin at {first_event:%Y-%m-%d}: too few to learn from",
+        f"a horizon of {horizon.days} days needs {3 * horizon.days} days of events; shorten it or load more",
+    )
 
 
 def weights(cuts: Sequence[datetime], sizes: Sequence[int]) -> NDArray[np.float64]:

@@ -13,9 +13,7 @@ from ubp_sql.training.rows import CutRows
 from ubp_sql.training.settings import BASE_RATE_SHIFT, LIGHTGBM, ROUNDS
 
 
-def fit(
-    rows: Sequence[CutRows], names: Sequence[str], threads: int = 0
-) -> lightgbm.Booster:
+def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> lightgbm.Booster:
     """A booster on the rows of all cuts, the newer ones weighing more.
 
     Raises TrainingError (UB014) when only one of the two labels occurs.

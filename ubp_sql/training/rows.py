@@ -49,4 +49,3 @@ def _join(parts: list[CutRows]) -> CutRows:
         np.concatenate([part.labels for part in filled]),
         np.concatenate([part.features for part in filled]),
     )
-

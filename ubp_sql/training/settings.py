@@ -21,6 +21,8 @@ LIGHTGBM: dict[str, Any] = {
 # Cuts a third of the horizon apart: closer ones repeat each other's labels, and 10 days fall on all weekdays.
 CUTS_PER_HORIZON = 3
 MOST_CUTS = 40
+# Before that nobody has a history long enough to look like the people who are scored (less where the log is short).
+HISTORY_HORIZONS = 2.5
 # Behaviour drifts: a row counts half as much for each 90 days that its cut is older than the newest one.
 HALF_LIFE_DAYS = 90.0
 # How many buy drifts with the season: the model's log odds move this share of the way to the newest cut's share.

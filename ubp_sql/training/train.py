@@ -76,7 +76,9 @@ def train(
     started = time.perf_counter()
     definition = _one(conn, TASK, task)
     if definition is None:
-        raise UnknownTask(f"unknown task {task!r}", "ubp.define_task defines it; `ubp-sql train purchase` defines its own")
+        raise UnknownTask(
+            f"unknown task {task!r}", "ubp.define_task defines it; `ubp-sql train purchase` defines its own"
+        )
     horizon = timedelta(seconds=definition["horizon_s"])
     span = _one(conn, SPAN, definition["population_kind"])
     if span is None or span["first_event"] is None:
@@ -126,11 +128,7 @@ def _register(conn: Connection, result: Trained, data_from: datetime, data_until
         "base_rate_shift": BASE_RATE_SHIFT,
     }
     measured = [
-        row
-        for test in result.tested
-        for row in as_rows(
-            test.cut.isoformat(), test.rows.labels, test.metrics, HELD_OUT
-        )
+        row for test in result.tested for row in as_rows(test.cut.isoformat(), test.rows.labels, test.metrics, HELD_OUT)
     ]
     arguments = [result.task, result.model.encode(), json.dumps(settings), data_from, data_until, json.dumps(measured)]
     with conn.transaction(), conn.cursor() as cursor:
@@ -143,9 +141,9 @@ def _register(conn: Connection, result: Trained, data_from: datetime, data_until
 
 def _one(conn: Connection, query: str, *arguments: object) -> dict[str, Any] | None:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchone()  # type: ignore[arg-type]
+        return cursor.execute(query, arguments).fetchone()
 
 
 def _all(conn: Connection, query: str, *arguments: object) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchall()  # type: ignore[arg-type]
+        return cursor.execute(query, arguments).fetchall()
