@@ -14,7 +14,7 @@ from tests.fix_database import Database, create, drop
 from ubp_sql import __version__
 from ubp_sql.api import session
 from ubp_sql.embedded import Cluster
-from ubp_sql.errors import StaleSession, VersionSkew
+from ubp_sql.errors import StaleSession, UbpError, VersionSkew
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 BUYER, LOOKER = 7, 8
@@ -386,13 +386,13 @@ class FakePlpy:
     Error = RuntimeError
 
     def __init__(self, installed: str | None) -> None:
-        self.rows = [{"package_version": installed}] if installed else []
+        self.rows: list[dict[str, str]] = [{"package_version": installed}] if installed else []
 
     def prepare(self, query: str, types: list[str]) -> "FakePlpy":
         assert (query, types) == (session.INSTALLED, [])
         return self
 
-    def execute(self, arguments: list[Any]) -> list[dict[str, str | None]]:
+    def execute(self, arguments: list[Any]) -> list[dict[str, str]]:
         assert arguments == []
         return self.rows
 
@@ -409,7 +409,7 @@ class FakePlpy:
     ],
 )
 def test_which_version_is_behind(
-    monkeypatch: pytest.MonkeyPatch, installed: str | None, on_disk: str, kind: type[Exception] | None
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, on_disk: str, kind: type[UbpError] | None
 ) -> None:
     monkeypatch.setattr(session, "_version_on_disk", lambda: on_disk)
     if kind is None:

@@ -137,8 +137,8 @@ def _of_body(node: Any, body: str) -> Iterator[str]:
     if found is None:
         yield "its body is not `from ubp_sql import api` and `return api.NAME(plpy, SD, ...)`"
         return
-    if found[1] not in api.__all__:
-        yield f"api.{found[1]} is not in api.__all__"
+    if found[1] not in api.__all__ or not hasattr(api, found[1]):
+        yield f"api.{found[1]} is not in api.__all__, or not there"
     handed = [part.strip() for part in found[2].split(",")] if found[2] else []
     if handed != [p.name for p in _inputs(node)]:
         yield f"hands on ({', '.join(handed)}), takes ({', '.join(p.name for p in _inputs(node))})"

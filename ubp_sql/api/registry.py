@@ -73,7 +73,8 @@ def register_model(
             f"the model does not fit feature set {found.name!r}: {what}", "train it on ubp.training_matrix of this task"
         )
     compiled = compile_forest(forest)
-    types = "text bytea bytea text integer text text integer jsonb timestamptz timestamptz text".split()
+    types = ["text", "bytea", "bytea", "text", "integer", "text"]
+    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
     values = [task, model, compiled, blob_hash(compiled), found.feature_set_id, found.definition.hash]
     values += [forest.objective, len(forest.trees), settings or "{}", data_from, data_until, __version__]
     new = single(plpy, memory, NEW_MODEL, types, values)
