@@ -20,14 +20,14 @@ from ubp_sql.embedded.binaries import find_binaries
 GUIDE = Path(__file__).parents[2] / "docs" / "backup.md"
 ANALYST, NOBODY = "restored_analyst", "restored_nobody"
 BY_ROLE = """
-select r.rolname, p.proname || ' ' || pg_get_function_identity_arguments(p.oid) as object,
-        has_function_privilege(r.oid, p.oid, 'execute') as may
+select r.rolname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' collate "C" as object,
+       has_function_privilege(r.oid, p.oid, 'execute') as may
   from pg_roles r, pg_proc p where p.pronamespace = 'ubp'::regnamespace and r.rolname ~ '^(ubp|restored)_'
 union all
 select r.rolname, c.relname || ' ' || v.what, has_table_privilege(r.oid, c.oid, v.what)
   from pg_roles r, pg_class c, unnest(array['select', 'insert', 'update', 'delete']) as v(what)
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p', 'v') and r.rolname ~ '^(ubp|restored)_'
- order by 1, 2 collate "C""""
+ order by 1, 2"""
 
 
 def blocks(language: str) -> list[str]:

@@ -16,8 +16,14 @@ from ubp_sql.training.settings import BASE_RATE_SHIFT, LIGHTGBM, ROUNDS
 def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> lightgbm.Booster:
     """A booster on the rows of all cuts, the newer ones weighing more.
 
-    Raises TrainingError (UB014) when only one of the two labels occurs.
+    Raises TrainingError (UB014) when nobody was known at any cut, or only one of the two labels occurs.
     """
+    rows = [cut for cut in rows if len(cut.labels)]
+    if not rows:
+        raise TrainingError(
+            "nobody had a known history at any training moment",
+            "a past moment knows only what had arrived by then: ubp.events.ingested_at may be later than event_time",
+        )
     features = np.concatenate([cut.features for cut in rows])
     labels = np.concatenate([cut.labels for cut in rows])
     positives = int(labels.sum())

@@ -109,6 +109,10 @@ def _test(
     cut: datetime, plan: list[datetime], by_cut: dict[datetime, CutRows], names: list[str], threads: int, say: Say
 ) -> Tested:
     rows = by_cut[cut]
+    if not rows.matured:
+        raise TrainingError(
+            f"what happened after {cut:%Y-%m-%d} is not wholly known yet", "test on an earlier moment, or leave it out"
+        )
     past = [by_cut[moment] for moment in plan]
     count = sum(len(moment.labels) for moment in past)
     if len(rows.labels) == 0 or rows.labels.min() == rows.labels.max():
