@@ -88,7 +88,7 @@ def insert(conn: Connection, events: Sequence[Event]) -> None:
 
 
 def odd_events(seed: int = 5) -> list[Event]:
-    """A dozen users whose events have all that a log can have: orders, ties, late arrivals, NULL and NaN, four clocks."""
+    """A dozen users whose events have what a log can have: orders, ties, late arrivals, NULL and NaN, four clocks."""
     random, events = Random(seed), []
     hours = int((LAST - FIRST) / timedelta(hours=1))
     for user in range(1, 13):

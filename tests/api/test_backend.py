@@ -1,4 +1,4 @@
-"""As a guest in a server process: cancelled in time, beside PostgreSQL's own JIT, under forced parallel plans, light."""
+"""A guest in a server process: cancelled in time, beside PostgreSQL's own JIT, under forced parallel plans, light."""
 
 import threading
 import time
@@ -20,7 +20,8 @@ select cut, length(features) from ubp.training_matrix('purchase',
   (select array_agg(timestamptz '{AS_OF}' - n * interval '5 days') from generate_series(1, 24) n))"""
 STORED = """
 select (select md5(string_agg(user_id || md5(packed) || as_of, '' order by user_id)) from ubp.feature_rows),
-       (select md5(string_agg(user_id || '/' || coalesce(score, -1) || scored_at, '' order by user_id)) from ubp.user_scores),
+       (select md5(string_agg(user_id || ' ' || coalesce(score, -1) || scored_at, '' order by user_id))
+          from ubp.user_scores),
        (select max(as_of) from ubp.feature_sets), (select count(*) from ubp.job_runs)"""
 # D8 wants 150 ms; a machine that runs other things too is given this many seconds.
 PATIENCE_S = 1.5
@@ -28,7 +29,7 @@ PATIENCE_S = 1.5
 
 @pytest.fixture(scope="module")
 def big(shop: Database, cluster: Cluster) -> Iterator[Database]:
-    """12,000 users with 120,000 events and the shop's 249 features: each of the three jobs takes long enough to stop."""
+    """12,000 users with 120,000 events and the shop's 249 features: each job takes long enough to be stopped."""
     made = create(cluster, shop.name)
     with made.connect() as conn:
         conn.execute("truncate ubp.events")
@@ -122,10 +123,11 @@ EVERY_USER = [
     ("user_features", "select sum(count_purchase_7d) from ubp.user_features"),
 ]
 BLOB = """
-select sum(ubp.score_blob((select compiled from ubp.models where version = 1), features::float8[])) from ubp.feature_rows"""
+select sum(ubp.score_blob((select compiled from ubp.models where version = 1), features::float8[]))
+  from ubp.feature_rows"""
 PARALLEL = """
-set force_parallel_mode = on; set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
-set parallel_leader_participation = off; set max_parallel_workers_per_gather = 2"""
+set force_parallel_mode = on; set parallel_setup_cost = 0; set parallel_tuple_cost = 0;
+set min_parallel_table_scan_size = 0; set parallel_leader_participation = off; set max_parallel_workers_per_gather = 2"""
 
 
 def test_forced_parallel_plans(shop: Database) -> None:
@@ -174,7 +176,9 @@ def test_only_score_blob_is_parallel_safe(shop: Database) -> None:
 
 
 JIT = "set jit = on; set jit_above_cost = 0; set jit_inline_above_cost = 0; set jit_optimize_above_cost = 0"
-COMPILED = "select sum(value * 2 + user_id), count(*) filter (where kind = 'view') from ubp.events where user_id % 7 < 5"
+COMPILED = (
+    "select sum(value * 2 + user_id), count(*) filter (where kind = 'view') from ubp.events where user_id % 7 < 5"
+)
 
 
 @pytest.mark.parametrize("first", ["postgres", "numba"])
@@ -198,8 +202,10 @@ def test_both_compilers_in_one_process(shop: Database, first: str) -> None:
 
 
 PROBE = """
-create function pg_temp.loaded() returns text[] language plpython3u as
-$$import sys; return sorted({name.split(".")[0] for name in sys.modules} & {"numpy", "numba", "lightgbm", "psycopg", "sqlalchemy"})$$"""
+create function pg_temp.loaded() returns text[] language plpython3u as $$
+import sys
+return sorted({"numpy", "numba", "lightgbm", "psycopg", "sqlalchemy"} & {name.split(".")[0] for name in sys.modules})
+$$"""
 
 
 def test_scoring_one_stored_user_loads_neither_numpy_nor_numba(shop: Database) -> None:

@@ -79,7 +79,7 @@ def test_the_same_scores_to_the_bit(shop: Database, restored: Database) -> None:
         comparison,
         "select user_id, score, percentile, reason, version from ubp.user_scores order by user_id",
         "select user_id, packed, features::text from ubp.feature_rows order by user_id",
-        f"select user_id, ubp.predict_purchase(user_id, '{AS_OF}') as s from ubp.user_scores where user_id % 50 = 0 order by 1",
+        f"select ubp.predict_purchase(user_id, '{AS_OF}') from ubp.user_scores where user_id % 50 = 0 order by user_id",
         "select compiled_sha256, md5(source), md5(compiled), version, settings from ubp.models",
     ):
         before, after = (db.rows(query) for db in (shop, restored))
@@ -109,10 +109,14 @@ def test_rights_are_as_before(shop: Database, restored: Database) -> None:
         row for row in rights if row["rolname"].startswith("ubp")
     ]
     assert {row["may"] for row in rights if row["rolname"] == NOBODY} == {False}
-    owners = "select proname, pg_get_userbyid(proowner) as owner from pg_proc where pronamespace = 'ubp'::regnamespace order by 1, 2"
+    owners = """
+        select proname, pg_get_userbyid(proowner) as owner from pg_proc
+         where pronamespace = 'ubp'::regnamespace order by 1, 2"""
     assert shop.rows(owners) == restored.rows(owners)
     with restored.connect(user=ANALYST) as conn:
-        assert conn.execute("select count(ubp.predict_purchase(user_id)) > 500 from ubp.user_features").fetchone() == (True,)
+        assert conn.execute("select count(ubp.predict_purchase(user_id)) > 500 from ubp.user_features").fetchone() == (
+            True,
+        )
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("select * from ubp.events")
     with restored.connect(user=NOBODY) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):

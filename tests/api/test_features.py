@@ -144,7 +144,9 @@ def test_features_of_a_user_stored_and_at_a_moment(odd: Connection) -> None:
     ).fetchall()
     for user, row in packed_rows(odd).items():
         values = [None if np.isnan(value) else float(value) for value in row]
-        expected = [(name, value, unit, meaning) for (name, unit, meaning), value in zip(catalogue, values, strict=True)]
+        expected = [
+            (name, value, unit, meaning) for (name, unit, meaning), value in zip(catalogue, values, strict=True)
+        ]
         stored = odd.execute("select * from ubp.features(%s::bigint)", [user], binary=True).fetchall()
         live = odd.execute("select * from ubp.features(%s::bigint, %s)", [user, EDGE], binary=True).fetchall()
         assert stored == live == expected
@@ -317,7 +319,9 @@ def test_training_row_is_stored_row_is_live_row(shop: Database) -> None:
         assert len(present.user_ids) > 500
         buys = names.index("count_purchase_all")
         assert set(present.user_ids.tolist()) == {user for user, row in stored.items() if row[buys] >= 1}
-        assert all(same_bits(row, stored[int(user)]) for user, row in zip(present.user_ids, present.features, strict=True))
+        assert all(
+            same_bits(row, stored[int(user)]) for user, row in zip(present.user_ids, present.features, strict=True)
+        )
         for k in range(0, len(past.user_ids), len(past.user_ids) // 12):
             query = "select value from ubp.features(%s::bigint, %s)"
             found = conn.execute(query, [int(past.user_ids[k]), earlier], binary=True).fetchall()
@@ -335,7 +339,9 @@ def test_no_row_sees_its_future(shop_copy: Database) -> None:
                select user_id, event_time, kind, 1000, %s from ubp.events where event_time < %s limit 500""",
             [cut + timedelta(seconds=1), cut],
         )
-        conn.execute("insert into ubp.events (user_id, event_time, kind) values (1, %s, 'purchase')", [cut - timedelta(1)])
+        conn.execute(
+            "insert into ubp.events (user_id, event_time, kind) values (1, %s, 'purchase')", [cut - timedelta(1)]
+        )
         (late,) = fetch(conn, "purchase", [cut])
         assert np.array_equal(before.user_ids, late.user_ids)
         assert same_bits(before.features, late.features)

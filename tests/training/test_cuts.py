@@ -1,6 +1,7 @@
 """Past moments to learn from: no label window reaches into what is tested, and newer rows weigh more."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def test_label_windows_end_before_the_test(horizon: timedelta, span: float) -> N
     assert cuts == sorted(set(cuts))
     assert cuts[-1] + horizon == before  # the newest that is allowed is used
     assert cuts[0] >= FIRST + horizon
-    assert {later - earlier for earlier, later in zip(cuts, cuts[1:], strict=False)} <= {horizon / CUTS_PER_HORIZON}
+    assert {later - earlier for earlier, later in pairwise(cuts)} <= {horizon / CUTS_PER_HORIZON}
     assert len(cuts) <= MOST_CUTS
     if span - 1 > HISTORY_HORIZONS:
         assert cuts[0] >= FIRST + HISTORY_HORIZONS * horizon

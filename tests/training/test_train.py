@@ -122,9 +122,9 @@ def test_refusals_say_why(db: Database) -> None:
     db.execute("select ubp.define_task('look', 'view', 'purchase')")
     with pytest.raises(TrainingError, match="all users have the same label"):
         run(db, "look")
-    with pytest.raises(TrainingError, match="nobody of the .* training rows"):
+    with pytest.raises(TrainingError, match=r"nobody of the .* training rows"):
         run(db, "look", test_cuts=[])
-    with pytest.raises(TrainingError, match="everybody of the .* training rows"):
+    with pytest.raises(TrainingError, match=r"everybody of the .* training rows"):
         run(db, test_cuts=[])
     with pytest.raises(TrainingError, match="not wholly known"):
         run(db, test_cuts=[datetime(2024, 7, 1, tzinfo=UTC)])

@@ -117,7 +117,8 @@ def show(result: "Demo") -> None:
     for query in (
         f"select ubp.predict_purchase({example});",
         f"select * from ubp.predict_detail('purchase', {example});",  # noqa: S608  (shown, not run)
-        "select user_id, score, percentile from ubp.user_scores order by score desc nulls last limit 5;",
+        "select user_id, score, percentile from ubp.user_scores where task = 'purchase'"
+        " order by score desc nulls last limit 5;",
     ):
         out.print(f"  {query}", markup=False)
     command = Path(sys.argv[0])

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -49,9 +50,13 @@ def status(directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @guarded
-def psql(context: typer.Context, directory: Directory = DEFAULT) -> None:
+def psql(
+    context: typer.Context,
+    directory: Directory = DEFAULT,
+    database: Annotated[str, typer.Option("--database", help="Database; the demo's is ubp_demo.")] = "ubp",
+) -> None:
     """Open psql on the cluster's database; other arguments are psql's: `embedded psql -c 'select 1'`."""
-    argv = Cluster(directory).psql_argv(*context.args)
+    argv = Cluster(directory).psql_argv(*context.args, database=database)
     os.execv(argv[0], argv)  # noqa: S606  (no shell is wanted)
 
 

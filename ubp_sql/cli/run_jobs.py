@@ -1,5 +1,7 @@
 """`refresh`, `train`, `score` and `model`: what an ETL job and an analyst run day by day."""
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,9 +9,10 @@ from psycopg.rows import dict_row
 from rich.table import Table
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
-from ubp_sql.errors import BadInput, NotReady
+from ubp_sql.errors import BadInput, NoModelDeployed, NotReady
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: list | deploy | rollback | export.")
+MOST_DAYS = 36_500
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
 
 
@@ -23,8 +26,11 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        out.print("none yet")
+        return
     table = Table()
-    for column in rows[0] if rows else ():
+    for column in rows[0]:
         table.add_column(column)
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str("" if v is None else v) for v in row.values()))
@@ -33,15 +39,20 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @guarded
 def refresh(
-    as_of: Annotated[str | None, typer.Option("--as-of", help="Moment of the features; default: now.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Moment of the features, UTC without an offset; default: now.")
+    ] = None,
     feature_set: Annotated[str, typer.Option("--feature-set", help="Which set.")] = "default",
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
     """Compute and store every user's features at one moment."""
+    from ubp_sql.training.cuts import parse_cut
+
+    moment = None if as_of is None else parse_cut(as_of)
     query = "select * from ubp.refresh_features(coalesce(%s::timestamptz, now()), %s)"
     with connection(dsn) as conn, err.status("computing features"):
-        rows = _rows(conn, query, as_of, feature_set)
+        rows = _rows(conn, query, moment, feature_set)
     _print_rows(rows, json)
 
 
@@ -62,8 +73,10 @@ def train(
     population_kind: Annotated[
         str | None, typer.Option("--population-kind", help="Users with such an event; default: the label kind.")
     ] = None,
-    horizon_days: Annotated[int, typer.Option("--horizon-days", help="How far ahead.")] = 30,
-    feature_set: Annotated[str, typer.Option("--feature-set", help="Features to learn from.")] = "default",
+    horizon_days: Annotated[int | None, typer.Option("--horizon-days", help="How far ahead; default: 30.")] = None,
+    feature_set: Annotated[
+        str | None, typer.Option("--feature-set", help="Features to learn from; default: the set called default.")
+    ] = None,
     test_cut: Annotated[
         list[str] | None,
         typer.Option("--test-cut", help="Moment(s) to test on; default: the last whose outcome is known."),
@@ -77,18 +90,12 @@ def train(
     from ubp_sql.training.cuts import parse_cut
     from ubp_sql.training.train import train as run
 
-    if horizon_days <= 0:
-        raise BadInput(f"--horizon-days is {horizon_days}", "a positive number of days")
+    if horizon_days is not None and not 0 < horizon_days <= MOST_DAYS:
+        raise BadInput(f"--horizon-days is {horizon_days}", f"a number of days from 1 to {MOST_DAYS:,}")
     cuts = [parse_cut(text) for text in test_cut] if test_cut else None
     with connection(dsn) as conn:
-        known = _rows(conn, "select task from ubp.tasks where task = %s", task)
-        if not known or label_kind:
-            if not _rows(conn, "select 1 as found from ubp.feature_sets where name = %s", feature_set):
-                if feature_set != "default":
-                    raise NotReady(f"there is no feature set {feature_set!r}", "ubp.define_feature_set makes one")
-                _rows(conn, "select ubp.define_feature_set(%s)", feature_set)
-            arguments = [task, label_kind or task, population_kind, f"{horizon_days} days", feature_set]
-            _rows(conn, "select ubp.define_task(%s, %s, %s, %s::interval, %s)", *arguments)
+        horizon = None if horizon_days is None else timedelta(days=horizon_days)
+        _define(conn, task, [label_kind, population_kind, horizon, feature_set])
 
         def say(line: str) -> None:
             if not json:
@@ -103,6 +110,25 @@ def train(
     _print_rows(rows, False)
     state = "deployed" if result.deployed else "registered, not deployed"
     out.print(f"{task} version {result.version} is {state}: select ubp.predict_{task}(user_id)", markup=False)
+
+
+def _define(conn: Any, task: str, given: list[Any]) -> None:
+    """Defines the task where it is new; where it is not, what was given must be what it is: none is dropped in silence.
+
+    given  label kind, population kind, horizon, feature set; None: as it is, else the default
+    """
+    known = _rows(conn, "select label_kind, population_kind, horizon, feature_set from ubp.tasks where task = %s", task)
+    if known and given == [None] * 4:
+        return
+    usual = list(known[0].values()) if known else [task, None, timedelta(days=30), "default"]
+    label, population, horizon, name = (
+        own if own is not None else default for own, default in zip(given, usual, strict=True)
+    )
+    if not _rows(conn, "select 1 as found from ubp.feature_sets where name = %s", name):
+        if name != "default":
+            raise NotReady(f"there is no feature set {name!r}", "ubp.define_feature_set makes one")
+        _rows(conn, "select ubp.define_feature_set(%s)", name)
+    _rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
 
 
 @model.command("list")
@@ -141,7 +167,7 @@ def rollback(task: Task, dsn: Dsn = "") -> None:
 def export(
     task: Task,
     version: int,
-    to: Annotated[typer.FileBinaryWrite, typer.Option("--out", help="File to write.")],
+    to: Annotated[Path, typer.Option("--out", help="File to write.")],
     dsn: Dsn = "",
 ) -> None:
     """Write a version as the LightGBM text it was trained as."""
@@ -150,5 +176,5 @@ def export(
             "select source from ubp.models where task = %s and version = %s", [task, version]
         ).fetchone()
     if row is None:
-        raise BadInput(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
-    to.write(row["source"])
+        raise NoModelDeployed(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
+    to.write_bytes(row["source"])

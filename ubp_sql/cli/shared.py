@@ -12,7 +12,7 @@ import psycopg
 import typer
 from rich.console import Console
 
-from ubp_sql.errors import InstallError, UbpError
+from ubp_sql.errors import BadInput, InstallError, UbpError
 
 Dsn = Annotated[str, typer.Option("--dsn", help="libpq connection string; without it the PG* variables count.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
@@ -70,6 +70,11 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         except psycopg.Error as error:
             shown = from_server(error)
             code = shown.exit_code
+        except OSError as error:
+            if error.filename is None:
+                raise
+            shown = BadInput(f"{error.filename}: {error.strerror}", "look at the path and at the rights on it")
+            code = shown.exit_code
         except KeyboardInterrupt:
             raise fail("interrupted; nothing that was under way was kept", None, INTERRUPTED) from None
         text = str(shown.message).replace("[", "\\[")
@@ -83,7 +88,13 @@ def connection(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """An autocommit connection, closed at the end."""
     from ubp_sql.install.state import connect
 
-    conn = connect(dsn)
+    try:
+        conn = connect(dsn)
+    except psycopg.ProgrammingError as error:
+        line = " ".join(str(error).split())
+        raise BadInput(
+            f"--dsn is no connection string: {line}", "for example --dsn 'host=/run/postgresql dbname=shop'"
+        ) from None
     try:
         yield conn
     finally:

@@ -98,14 +98,14 @@ class Cluster:
         """libpq's keyword form, for a cluster that has been started before."""
         return connection_string(self._made(), database)
 
-    def psql_argv(self, *arguments: str) -> list[str]:
-        """The command line of this server's own psql on the cluster's database."""
+    def psql_argv(self, *arguments: str, database: str = DATABASE) -> list[str]:
+        """The command line of this server's own psql on a database of the cluster."""
         record = self._made()
         if not self.status().running:
             raise ClusterError(f"the cluster in {self.directory} is not running", hint=self._start_hint())
         return [
             find_binaries(record.major).program("psql"),
-            f"--dbname={connection_string(record, DATABASE)}",
+            f"--dbname={connection_string(record, database)}",
             *arguments,
         ]
 
