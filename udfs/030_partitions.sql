@@ -15,10 +15,10 @@ declare
   name text;
   made integer := 0;
 begin
-  if from_time is null or until_time is null or not isfinite(from_time) or not isfinite(until_time)
-     or until_time - from_time > interval '200 years' then
+  if from_time is null or until_time is null or from_time < '1900-01-01' or until_time >= '2300-01-01'
+     or until_time > from_time + interval '20 years' then
     raise exception 'months from % to % cannot be made', from_time, until_time
-      using errcode = 'UB003', hint = 'give two finite times, at most 200 years apart';
+      using errcode = 'UB003', hint = 'give two times between 1900 and 2300, at most 20 years apart';
   end if;
   while first_day <= until_time loop
     next_day := first_day + interval '1 month';

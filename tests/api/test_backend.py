@@ -127,7 +127,8 @@ select sum(ubp.score_blob((select compiled from ubp.models where version = 1), f
   from ubp.feature_rows"""
 PARALLEL = """
 set force_parallel_mode = on; set parallel_setup_cost = 0; set parallel_tuple_cost = 0;
-set min_parallel_table_scan_size = 0; set parallel_leader_participation = off; set max_parallel_workers_per_gather = 2"""
+set min_parallel_table_scan_size = 0; set parallel_leader_participation = off;
+set max_parallel_workers_per_gather = 2"""
 
 
 def test_forced_parallel_plans(shop: Database) -> None:

@@ -55,7 +55,8 @@ def test_packed_and_typed_features_are_equal(shop: Database) -> None:
 @pytest.mark.parametrize("style", ["ISO, MDY", "SQL, DMY", "German", "Postgres, MDY"])
 def test_score_does_not_depend_on_the_session(shop: Database, zone: str, style: str) -> None:
     query = """
-        select ubp.predict_purchase(user_id, timestamptz '2025-06-01 00:00+00') from ubp.feature_rows where user_id = %s"""
+        select ubp.predict_purchase(user_id, timestamptz '2025-06-01 00:00+00')
+          from ubp.feature_rows where user_id = %s"""
     user = shop.one("select user_id from ubp.user_scores order by score desc nulls last limit 1")
     expected = shop.one(query, user)
     assert expected is not None

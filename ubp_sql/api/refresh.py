@@ -41,7 +41,10 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     found = feature_set(plpy, memory, name)
     users, events, gone = _store(plpy, memory, found, str(as_of))
     if users == 0:
-        raise NotReady(f"no event of {', '.join(found.definition.kinds)} before {as_of}", "load events, or move as_of")
+        raise NotReady(
+            f"no event of {', '.join(found.definition.kinds)} was known by {as_of}",
+            "load events or move as_of; a plain INSERT is known from its ingested_at on, which is now() by default",
+        )
     run(plpy, memory, FORGET, ["integer", "bigint[]"], [found.feature_set_id, gone])
     run(plpy, memory, MOVE, ["integer", "timestamptz", "bigint"], [found.feature_set_id, as_of, users])
     seconds = time.perf_counter() - started

@@ -92,7 +92,6 @@ def run(
         cluster = Cluster(directory)
         cluster.start()
         demo.dsn = cluster.dsn(DATABASE)
-        _new_database(cluster)
     simulation = None
     if data is None:
         from ubp_sql.sources.simulator import simulate
@@ -103,6 +102,7 @@ def run(
             simulation = simulate(directory / "shop", users=users, days=days, seed=seed, cuts=[cut])
         data, load_map = simulation.events, LoadMap.from_file("simulated_shop")
     assert load_map is not None  # noqa: S101 - set beside `data` in both branches
+    _new_database(cluster)  # not before the shop is there: a mistake in its size must not cost the last demo
     conn = connect(demo.dsn)
     try:
         with _timed(demo, "install", say, "installing ubp_sql"):
