@@ -96,6 +96,38 @@ def test_cancel_from_another_session(warm: Connection, big: Database, statement:
     assert stored(warm) == before
 
 
+# Defaults hold what the functions need: the names of a DO block are gone after it.
+SLOW = """do $$
+import time
+from ubp_sql.kernels import cpu
+from ubp_sql.models import batch
+
+def windowed_features(*arguments, calls=[], sleep=time.sleep):
+    calls.append(1)
+    sleep(0.02 if len(calls) < 200 else 0)
+    return len(calls) >= 200
+
+def forest_raw(rows, *arguments, wait=windowed_features):
+    wait()
+    return rows[:, 0]
+
+cpu.windowed_features, batch.forest_raw, batch.CHUNK_VISITS = windowed_features, forest_raw, 1
+$$ language plpython3u"""
+
+
+@pytest.mark.parametrize("statement", [REFRESH, SCORE, TRAIN])
+def test_between_the_chunks_of_a_kernel(big: Database, statement: str) -> None:
+    """Kernels that would take four seconds, in calls of 20 ms: what stops them is what is done between the calls."""
+    with big.connect() as conn:
+        conn.execute("select count(*) from ubp.features(1, %s)", [AS_OF])
+        conn.execute(SLOW)
+        conn.execute("set statement_timeout = 700")
+        started = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            conn.execute(statement.encode()).fetchall()
+        assert time.monotonic() - started < 0.7 + PATIENCE_S
+
+
 def test_a_session_works_on_after_a_cancel(warm: Connection) -> None:
     """And what a whole job does differs from what a stopped one left: the comparison above can fail."""
     with warm.transaction(force_rollback=True):

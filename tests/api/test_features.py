@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psycopg
 import pytest
 
 from tests.api.helpers import (
@@ -166,6 +167,34 @@ def test_one_users_strange_numbers_touch_nobody_else(odd: Connection) -> None:
         assert odd.execute("select count(*) from ubp.user_features where user_id = 7").fetchone() == (1,)
     assert [user for user in before if not same_bits(before[user], after[user])] == [7]
     assert np.isfinite(after[7][~np.isnan(after[7])]).all()
+
+
+def test_a_refresh_does_not_depend_on_the_session(odd: Connection) -> None:
+    refresh(odd, EDGE)
+    before = packed_rows(odd)
+    with odd.transaction(force_rollback=True):
+        for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'", "extra_float_digits = -9"):
+            odd.execute(f"set local {setting}".encode())
+        odd.execute("set local search_path = pg_temp")
+        odd.execute("select * from ubp.refresh_features(timestamptz '2024-03-31 01:00:00+00')")
+        after = packed_rows(odd)
+    assert before.keys() == after.keys()
+    assert all(same_bits(before[user], after[user]) for user in before)
+
+
+def test_readers_see_the_old_moment_and_a_second_refresh_waits(odd: Connection, odd_db: Database) -> None:
+    refresh(odd, EDGE)
+    seen = "select count(*), min(as_of), max(as_of) from ubp.user_features"
+    with odd_db.connect() as other:
+        before = other.execute(seen).fetchone()
+        with odd.transaction(force_rollback=True):
+            refresh(odd, datetime(2023, 10, 20, tzinfo=UTC))
+            assert odd.execute(seen).fetchone() != before
+            assert other.execute(seen).fetchone() == before
+            other.execute("set statement_timeout = 200")
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                refresh(other, EDGE)
+        assert other.execute(seen).fetchone() == before
 
 
 def test_chunks_change_nothing(odd: Connection) -> None:

@@ -274,6 +274,37 @@ def test_a_second_task_with_its_own_functions(small: Database) -> None:
         assert "regret" in f["comment"]
 
 
+def test_scores_of_everybody(small: Database) -> None:
+    with small.connect() as conn:
+        register(conn, "purchase", models(small, 1)[0])
+        conn.execute("select ubp.deploy_model('purchase')")
+        row = conn.execute("select users, scored, without_score from ubp.score_users('purchase')").fetchone()
+        assert row == (20, 19, 1)
+        table = "select user_id, score, percentile, reason, version, as_of from ubp.user_scores order by user_id"
+        stored = conn.execute(table, binary=True).fetchall()
+        assert [score for _, score, *_ in stored] == scores(conn)
+        given = [score for _, score, *_ in stored if score is not None]
+        for user, score, percentile, reason, version, as_of in stored:
+            assert (version, as_of) == (1, AS_OF)
+            if score is None:
+                assert (user, percentile) == (LOOKER, None)
+                assert "too little history" in reason
+            else:
+                assert reason is None
+                assert percentile == pytest.approx(100 * sum(other < score for other in given) / len(given))
+        detail = "select percentile from ubp.predict_detail('purchase', %s)"
+        assert conn.execute(detail, [BUYER], binary=True).fetchone() == (stored[BUYER - 1][2],)
+        conn.execute("delete from ubp.feature_rows where user_id = 1")
+        conn.execute("select ubp.score_users('purchase')")
+        assert conn.execute("select count(*) from ubp.user_scores where user_id = 1").fetchone() == (0,)
+        conn.execute("select ubp.define_feature_set('fresh', array['purchase', 'cancel'], array[7, 30])")
+        conn.execute("select ubp.define_task('later', 'purchase', null, '9 days', 'fresh')")
+        register(conn, "later", models(small, 1)[0])
+        conn.execute("select ubp.deploy_model('later')")
+        assert "refresh_features" in str(refused(conn, "UB005", "select ubp.score_users('later')").diag.message_hint)
+        assert conn.execute("select ubp.predict_later(7)").fetchone() == (None,)
+
+
 def test_ids_of_every_kind_in_the_middle_of_a_set(small: Database) -> None:
     with small.connect() as conn:
         register(conn, "purchase", models(small, 1)[0])

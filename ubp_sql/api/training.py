@@ -10,7 +10,8 @@ from ubp_sql.errors import BadInput, UnknownTask
 
 TASK = """
 select t.feature_set_id, t.label_kind, t.population_kind, t.horizon from ubp.task_definitions t where t.task = $1"""
-END_OF_LABEL = "select ($1 + $2)::timestamptz as until, $1 + $2 <= (select max(event_time) from ubp.events) as matured"
+NEWEST = "select max(event_time) as event_time from ubp.events"
+END_OF_LABEL = "select ($1 + $2)::timestamptz as until, $1 + $2 <= $3 as matured"
 
 # Feature rows held at once; a value of 1 GB is PostgreSQL's limit and a quarter of it ours.
 MOST_BYTES = 256 << 20
@@ -36,10 +37,12 @@ def training_matrix(plpy: Any, memory: dict[str, Any], task: str, cuts: list[str
     if not cuts:
         raise BadInput("no cuts were given", "array[timestamptz '2011-06-01 00:00+00', ...]")
     found = feature_set(plpy, memory, row["feature_set_id"])
+    newest = single(plpy, memory, NEWEST, [], [])
     moments = []
     for cut in cuts:
         cut_us, local_us = moment_us(plpy, memory, cut, found.time_zone, "a cut")
-        end = single(plpy, memory, END_OF_LABEL, ["timestamptz", "interval"], [cut, row["horizon"]])
+        arguments = [cut, row["horizon"], newest and newest["event_time"]]
+        end = single(plpy, memory, END_OF_LABEL, ["timestamptz", "interval", "timestamptz"], arguments)
         until_us, _ = moment_us(plpy, memory, end["until"] if end else None, found.time_zone, "a cut's horizon")
         moments.append(Moment(str(cut), bool(end and end["matured"]), cut_us, local_us, until_us))
     return _rows(plpy, memory, found, row, moments)
