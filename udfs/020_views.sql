@@ -6,6 +6,16 @@ select s.name as feature_set, d.position, d.name as feature, d.family, d.kind, d
   from ubp.feature_definitions d
   join ubp.feature_sets s using (feature_set_id);
 comment on view ubp.feature_catalogue is 'Every feature: unit, meaning, when it is NULL; position is its place in score()';
+comment on column ubp.feature_catalogue.feature_set is 'name of the set';
+comment on column ubp.feature_catalogue.position is 'place in the array of score(), from 1';
+comment on column ubp.feature_catalogue.feature is 'name; its column in ubp.user_features';
+comment on column ubp.feature_catalogue.family is 'aggregate it belongs to';
+comment on column ubp.feature_catalogue.kind is 'event kind it counts; NULL = of several kinds or none';
+comment on column ubp.feature_catalogue.window_days is 'width of its window in days; NULL = lifetime';
+comment on column ubp.feature_catalogue.unit is 'unit of the value';
+comment on column ubp.feature_catalogue.meaning is 'what it says, in a sentence';
+comment on column ubp.feature_catalogue.null_rule is 'when it is NULL';
+comment on column ubp.feature_catalogue.sql_type is 'type of its column in ubp.user_features';
 alter view ubp.feature_catalogue owner to ubp_owner;
 grant select on ubp.feature_catalogue to ubp_analyst, ubp_auditor, ubp_loader;
 
@@ -20,6 +30,22 @@ select m.task, m.version, d.deployment_id is not null as deployed, m.objective, 
     select x.value, x.n, x.cut from ubp.model_metrics x
      where x.model_id = m.model_id and x.metric = 'auc' order by x.cut desc limit 1) a on true;
 comment on view ubp.model_versions is 'Every registered model with its lineage, its AUC on the last test cut, and whether it answers now';
+comment on column ubp.model_versions.task is 'task it answers';
+comment on column ubp.model_versions.version is '1, 2, ... within the task';
+comment on column ubp.model_versions.deployed is 'whether it answers now';
+comment on column ubp.model_versions.objective is 'what the score is';
+comment on column ubp.model_versions.trees is 'number of trees';
+comment on column ubp.model_versions.feature_set is 'name of the set of its inputs';
+comment on column ubp.model_versions.feature_set_hash is 'hash of that set when the model was trained';
+comment on column ubp.model_versions.auc is 'area under the ROC curve on the last test cut';
+comment on column ubp.model_versions.tested is 'users of that test';
+comment on column ubp.model_versions.tested_at is 'moment of that test';
+comment on column ubp.model_versions.data_from is 'first training cut';
+comment on column ubp.model_versions.data_until is 'end of the last label window used';
+comment on column ubp.model_versions.settings is 'settings of the training';
+comment on column ubp.model_versions.code_version is 'version of ubp_sql that registered it';
+comment on column ubp.model_versions.created_by is 'role that registered it';
+comment on column ubp.model_versions.created_at is 'when it was registered';
 alter view ubp.model_versions owner to ubp_owner;
 grant select on ubp.model_versions to ubp_analyst, ubp_auditor, ubp_loader;
 
@@ -30,5 +56,14 @@ select t.task, t.meaning, t.label_kind, t.population_kind, t.horizon, s.name as 
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.model_versions v on v.task = t.task and v.deployed;
 comment on view ubp.tasks is 'What can be predicted, by which version, as of which moment';
+comment on column ubp.tasks.task is 'name; ubp.predict_<task> is made with the first deployment';
+comment on column ubp.tasks.meaning is 'what a score says, in a sentence';
+comment on column ubp.tasks.label_kind is 'label: an event of this kind within the horizon';
+comment on column ubp.tasks.population_kind is 'whom it is asked of: users with an event of this kind before';
+comment on column ubp.tasks.horizon is 'how far ahead';
+comment on column ubp.tasks.feature_set is 'name of the set of features it uses';
+comment on column ubp.tasks.deployed_version is 'version that answers now; NULL = none';
+comment on column ubp.tasks.test_auc is 'area under the ROC curve of that version on its last test cut';
+comment on column ubp.tasks.as_of is 'moment of the stored features; NULL = never refreshed';
 alter view ubp.tasks owner to ubp_owner;
 grant select on ubp.tasks to ubp_analyst, ubp_auditor, ubp_loader;

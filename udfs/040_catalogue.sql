@@ -2,7 +2,7 @@
 
 -- ubp.define_feature_set: registers a set and makes its view ubp.user_features (set default) or ubp.user_features_<name>.
 -- Errors: UB003 bad kinds, windows, zone or a name in use · UB005 no events to take kinds from
-create or replace function ubp.define_feature_set(name text, kinds text[] default null, windows_days integer[] default null, time_zone text default 'UTC')
+create or replace function ubp.define_feature_set(name text, kinds text[] default null, windows_days integer[] default null, time_zone text default null)
 returns integer
 language plpython3u volatile parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
@@ -10,7 +10,7 @@ as $python$
 from ubp_sql import api
 return api.define_feature_set(plpy, SD, name, kinds, windows_days, time_zone)
 $python$;
-comment on function ubp.define_feature_set(text, text[], integer[], text) is 'Defines a set of features over event kinds (first: the main one; NULL: the kinds found in ubp.events) and windows in days; returns the number of features. A set never changes: a new definition is a new name.';
+comment on function ubp.define_feature_set(text, text[], integer[], text) is 'Defines a set of features over event kinds (first: the main one; NULL: the kinds found in ubp.events) and windows in days, in a time zone (NULL: that of the source with most events); returns the number of features. A set never changes: a new definition is a new name.';
 revoke all on function ubp.define_feature_set(text, text[], integer[], text) from public;
 alter function ubp.define_feature_set(text, text[], integer[], text) owner to ubp_owner;
 grant execute on function ubp.define_feature_set(text, text[], integer[], text) to ubp_admin;

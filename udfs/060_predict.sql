@@ -56,7 +56,7 @@ as $python$
 from ubp_sql import api
 return api.predict_detail(plpy, SD, task, user_id)
 $python$;
-comment on function ubp.predict_detail(text, bigint) is 'Score with the reason when there is none, the model version, the moment it speaks of and its percentile.';
+comment on function ubp.predict_detail(text, bigint) is 'Score with the reason when there is none, the model version, the moment it speaks of, and its percentile among the scores that score_users stored for that moment (else NULL).';
 revoke all on function ubp.predict_detail(text, bigint) from public;
 alter function ubp.predict_detail(text, bigint) owner to ubp_reader;
 grant execute on function ubp.predict_detail(text, bigint) to ubp_analyst, ubp_auditor, ubp_loader;
@@ -103,3 +103,28 @@ comment on function ubp.predict_many(text, bigint[]) is 'Scores of many users in
 revoke all on function ubp.predict_many(text, bigint[]) from public;
 alter function ubp.predict_many(text, bigint[]) owner to ubp_reader;
 grant execute on function ubp.predict_many(text, bigint[]) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- As predict(task, user_id, as_of), by the key text of the source.
+create or replace function ubp.predict(task text, user_key text, as_of timestamptz)
+returns double precision
+language sql stable parallel unsafe
+begin atomic
+  select ubp.predict(task, ubp.resolve_user(user_key), as_of);
+end;
+comment on function ubp.predict(text, text, timestamptz) is 'As predict(task, user_id, as_of), by the key text of the source.';
+revoke all on function ubp.predict(text, text, timestamptz) from public;
+alter function ubp.predict(text, text, timestamptz) owner to ubp_owner;
+grant execute on function ubp.predict(text, text, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- As predict_detail(task, user_id, at), by the key text of the source.
+create or replace function ubp.predict_detail(task text, user_key text, at timestamptz)
+returns table (score double precision, reason text, model text, version integer, as_of timestamptz, percentile double precision)
+language sql stable parallel unsafe rows 1
+begin atomic
+  select d.score, d.reason, d.model, d.version, d.as_of, d.percentile
+    from ubp.predict_detail(task, ubp.resolve_user(user_key), at) d;
+end;
+comment on function ubp.predict_detail(text, text, timestamptz) is 'As predict_detail(task, user_id, at), by the key text of the source.';
+revoke all on function ubp.predict_detail(text, text, timestamptz) from public;
+alter function ubp.predict_detail(text, text, timestamptz) owner to ubp_owner;
+grant execute on function ubp.predict_detail(text, text, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;

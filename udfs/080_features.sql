@@ -42,3 +42,15 @@ comment on function ubp.features(text) is 'As features(user_id), by the key text
 revoke all on function ubp.features(text) from public;
 alter function ubp.features(text) owner to ubp_owner;
 grant execute on function ubp.features(text) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- As features(user_id, as_of), by the key text of the source.
+create or replace function ubp.features(user_key text, as_of timestamptz)
+returns table (feature text, value double precision, unit text, meaning text)
+language sql stable parallel unsafe rows 130
+begin atomic
+  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_user(user_key), as_of) f;
+end;
+comment on function ubp.features(text, timestamptz) is 'As features(user_id, as_of), by the key text of the source.';
+revoke all on function ubp.features(text, timestamptz) from public;
+alter function ubp.features(text, timestamptz) owner to ubp_owner;
+grant execute on function ubp.features(text, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;

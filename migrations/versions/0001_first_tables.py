@@ -13,18 +13,22 @@ branch_labels = None
 depends_on = None
 
 ALL_ROLES = "ubp_reader, ubp_loader, ubp_analyst, ubp_auditor, ubp_admin"
+# A column list in a right: an update of those columns alone.
 GRANTS = {
     "ubp_reader": {
         "select": "installation, sources, users, items, events, feature_sets, feature_definitions, feature_rows, "
         "task_definitions, models, deployments, user_scores",
     },
     "ubp_loader": {
-        "select": "sources, loads, event_keys, rejected_events, users, items, events",
+        "select": "installation, alembic_version, sources, loads, event_keys, rejected_events, users, items, events, "
+        "feature_sets, feature_definitions, user_scores, job_runs",
         "insert": "sources, loads, event_keys, rejected_events, users, items, events",
-        "update": "sources, loads",
+        "update (map, user_keys, item_keys)": "sources",
+        "update (rows_read, rows_loaded, rows_rejected, rows_already, finished_at)": "loads",
     },
     "ubp_analyst": {
-        "select": "installation, feature_sets, feature_definitions, task_definitions, model_metrics, user_scores",
+        "select": "installation, alembic_version, feature_sets, feature_definitions, task_definitions, model_metrics, "
+        "user_scores",
     },
     "ubp_auditor": {
         "select": "installation, sources, loads, event_keys, rejected_events, users, items, events, feature_sets, "
@@ -222,6 +226,9 @@ def upgrade() -> None:
             nullable=False,
             comment="owner of the row in a shared database; 0 = the only one",
         ),
+        sa.CheckConstraint(
+            "item_id >= 4000000000000000 or item_key = item_id::text", name=op.f("items_item_key_check")
+        ),
         sa.PrimaryKeyConstraint("item_id", name=op.f("items_pkey")),
         sa.UniqueConstraint("tenant", "item_key", name=op.f("items_tenant_item_key_key")),
         schema="ubp",
@@ -232,8 +239,8 @@ def upgrade() -> None:
         sa.Column(
             "job_id", sa.BigInteger(), sa.Identity(always=False, start=1), nullable=False, comment="number of the run"
         ),
-        sa.Column("job", sa.Text(), nullable=False, comment="refresh_features, score_users, load, train ..."),
-        sa.Column("state", sa.Text(), nullable=False, comment="running, done or failed"),
+        sa.Column("job", sa.Text(), nullable=False, comment="refresh_features or score_users"),
+        sa.Column("state", sa.Text(), nullable=False, comment="done: a run that failed leaves no row"),
         sa.Column(
             "started_at",
             sa.TIMESTAMP(timezone=True),
@@ -253,7 +260,7 @@ def upgrade() -> None:
         sa.Column("run_by", sa.Text(), server_default=sa.text("session_user"), nullable=False, comment="role"),
         sa.PrimaryKeyConstraint("job_id", name=op.f("job_runs_pkey")),
         schema="ubp",
-        comment="What ran, when, on how many rows, with what end.",
+        comment="Refreshes and scorings of everybody that were done: when, by whom, how many rows.",
     )
     op.create_table(
         "rejected_events",
@@ -323,6 +330,9 @@ def upgrade() -> None:
             nullable=False,
             comment="owner of the row in a shared database; 0 = the only one",
         ),
+        sa.CheckConstraint(
+            "(timestamptz 'epoch' at time zone time_zone) is not null", name=op.f("sources_time_zone_check")
+        ),
         sa.PrimaryKeyConstraint("source_id", name=op.f("sources_pkey")),
         sa.UniqueConstraint("name", name=op.f("sources_name_key")),
         schema="ubp",
@@ -374,6 +384,9 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
             comment="first seen by a load",
+        ),
+        sa.CheckConstraint(
+            "user_id >= 4000000000000000 or user_key = user_id::text", name=op.f("users_user_key_check")
         ),
         sa.PrimaryKeyConstraint("user_id", name=op.f("users_pkey")),
         sa.UniqueConstraint("tenant", "user_key", name=op.f("users_tenant_user_key_key")),
@@ -575,6 +588,8 @@ def upgrade() -> None:
     )
     op.execute("create table ubp.events_default partition of ubp.events default")
     op.execute("comment on table ubp.events_default is 'Events of months without a partition of their own'")
+    op.execute("comment on table ubp.alembic_version is 'Revision of the tables; written by migrations alone'")
+    op.execute("comment on column ubp.alembic_version.version_num is 'the last migration that ran'")
     op.execute("insert into ubp.sources (source_id, name, kind) values (0, 'direct', 'direct')")
     # Compression would cost CPU at every read: a model is read whole, a feature row once a score.
     op.execute("alter table ubp.models alter column compiled set storage external")

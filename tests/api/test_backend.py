@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -280,3 +281,21 @@ def test_two_databases_do_not_mix(shop: Database, shop_copy: Database) -> None:
             assert [user for user, _ in here] == [user for user, _ in there]
             assert here != there
             assert one.execute(query, binary=True).fetchall() == there
+
+
+def test_scores_and_a_refresh_at_once_do_not_mix_moments(shop_copy: Database) -> None:
+    """score_users waits for a refresh under way, and says the moment that it then finds."""
+    with shop_copy.connect() as refresher, shop_copy.connect() as scorer:
+        refresher.autocommit = False
+        refresher.execute("select * from ubp.refresh_features('2025-05-01 00:00+00')")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(scorer.execute, "select * from ubp.score_users('purchase')")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            refresher.commit()
+            waiting.result(timeout=30)
+    differing = shop_copy.one("""
+        select count(*) from ubp.user_scores
+         where as_of <> timestamptz '2025-05-01 00:00+00' or score is distinct from ubp.predict(task, user_id)""")
+    assert differing == 0
+    assert shop_copy.one("select count(*) from ubp.user_scores where score is not null") > 100

@@ -380,3 +380,54 @@ def test_no_row_sees_its_future(shop_copy: Database) -> None:
     assert same_bits(before.features, blind.features)
     assert not blind.labels.any()
     assert not blind.matured
+
+
+def test_the_first_set_takes_the_zone_of_the_source_with_most_events(db: Database) -> None:
+    db.execute("insert into ubp.sources (name, time_zone) values ('shop', 'America/New_York')")
+    db.execute("""
+        insert into ubp.events (user_id, event_time, kind, source, ingested_at)
+        select 1, t, 'purchase', (select source_id from ubp.sources where name = 'shop'), t
+          from (values (timestamptz '2025-07-03 04:30+00'), ('2025-06-26 05:00+00')) v(t)""")
+    # Thursday in New York, Friday in UTC; both purchases were on Thursdays there
+    db.execute("select * from ubp.refresh_features('2025-07-11 02:00+00')")
+    assert db.one("select time_zone from ubp.feature_sets") == "America/New_York"
+    assert db.one("select same_weekday_share_purchase_30d from ubp.user_features") == 1
+
+
+def test_an_unusable_kind_does_not_keep_everybody_from_features(db: Database) -> None:
+    db.execute(
+        """
+        insert into ubp.events (user_id, event_time, kind, ingested_at)
+        select n, '2025-01-01', (array['purchase', 'user', 'Add to cart', 'add_to_cart'])[1 + n %% 4], '2025-01-01'
+          from generate_series(1, 40) n""".replace("%%", "%")
+    )
+    with db.connect() as conn:
+        notices: list[str] = []
+        conn.add_notice_handler(lambda diag: notices.append(diag.message_primary or ""))
+        conn.execute("select * from ubp.refresh_features('2025-02-01')")
+    assert len(notices) == 2
+    assert all("left out" in notice for notice in notices)
+    kinds = db.one("select definition -> 'kinds' from ubp.feature_sets")
+    assert kinds[0] == "purchase"
+    assert len(kinds) == 2
+
+
+def test_the_lowest_and_highest_user_ids_are_refreshed(db: Database) -> None:
+    db.execute("""
+        insert into ubp.events (user_id, event_time, kind, ingested_at)
+        select id, '2025-01-01', 'purchase', '2025-01-01'
+          from unnest(array[-9223372036854775808, 0, 9223372036854775807]::bigint[]) id""")
+    db.execute("select * from ubp.refresh_features('2025-02-01')")
+    assert db.one("select count(*) from ubp.user_features") == 3
+
+
+def test_a_moment_in_the_future_is_said_to_be_one(db: Database) -> None:
+    db.execute("insert into ubp.events (user_id, event_time, kind) values (1, now() - interval '1 hour', 'purchase')")
+    with db.connect() as conn:
+        notices: list[str] = []
+        conn.add_notice_handler(lambda diag: notices.append(diag.message_primary or ""))
+        conn.execute("select * from ubp.refresh_features()")
+        assert notices == []
+        conn.execute("select * from ubp.refresh_features('2299-01-01')")
+    assert len(notices) == 1
+    assert "future" in notices[0]

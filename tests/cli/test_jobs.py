@@ -8,7 +8,6 @@ import pytest
 
 from tests.cli.running import document, refusal, told
 from tests.fix_database import Database
-from tests.make_shop import AS_OF
 
 
 def test_a_day_of_work(shop_copy: Database, tmp_path: Path) -> None:
@@ -20,7 +19,6 @@ def test_a_day_of_work(shop_copy: Database, tmp_path: Path) -> None:
     assert shop_copy.one("select as_of from ubp.feature_sets") == datetime(2025, 7, 10, tzinfo=UTC)
     assert "2025-07-10" in told("refresh", "--as-of", "2025-07-10T02:00+02:00", *dsn)
     assert shop_copy.one("select as_of from ubp.feature_sets") == datetime(2025, 7, 10, tzinfo=UTC)
-    told("refresh", "--as-of", AS_OF.isoformat(), *dsn)
 
     trained = document("train", "purchase", "--no-deploy", "--threads", "1", "--test-cut", "2025-06-01", *dsn)
     assert (trained["task"], trained["version"], trained["deployed"]) == ("purchase", 2, False)

@@ -8,6 +8,7 @@ import lightgbm
 import numpy as np
 import pytest
 
+from tests.api.helpers import Connection
 from tests.fix_database import Database
 from ubp_sql.errors import TrainingError, UnknownTask
 from ubp_sql.training import train as module
@@ -34,7 +35,12 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[list[CutRows]]:
 
 def run(db: Database, task: str = "purchase", **options: Any) -> Trained:
     with db.connect() as conn:
-        return train(conn, task, deploy=False, threads=1, **options)
+        return again(conn, task, **options)
+
+
+def again(conn: Connection, task: str = "purchase", **options: Any) -> Trained:
+    """In a session that has Numba loaded already."""
+    return train(conn, task, deploy=False, threads=1, **options)
 
 
 def test_deterministic_and_blind_to_the_outcome(shop_copy: Database, fits: list[list[CutRows]]) -> None:
@@ -90,7 +96,7 @@ def test_what_is_stored_is_what_was_tested(shop: Database) -> None:
     assert version["settings"]["lightgbm"]["deterministic"] is True
 
 
-def sparse(db: Database, *, users: int = 3, days: int = 200, every: int = 5, late_until: int = 0) -> None:
+def buy(db: Database, *, users: int = 3, days: int = 200, every: int = 5, late_until: int = 0) -> None:
     """Everybody buys every few days; what happened in the first `late_until` days was learnt of at their end."""
     db.execute(
         """insert into ubp.events (user_id, event_time, kind, value, ingested_at)
@@ -102,43 +108,39 @@ def sparse(db: Database, *, users: int = 3, days: int = 200, every: int = 5, lat
         days,
         every,
     )
-    db.execute("select ubp.define_feature_set('default', array['purchase', 'view'], array[7, 30])")
-    db.execute("select ubp.define_task('purchase', 'purchase')")
 
 
 def test_refusals_say_why(db: Database) -> None:
-    with pytest.raises(UnknownTask, match="churn"):
-        run(db, "churn")
-    db.execute("select ubp.define_feature_set('default', array['purchase', 'view'], array[7, 30])")
-    db.execute("select ubp.define_task('purchase', 'purchase')")
-    with pytest.raises(TrainingError, match="no event of kind 'purchase'"):
-        run(db)
-    db.execute("select ubp.define_task('look', 'view', 'purchase')")
-    db.execute("drop view ubp.user_features; delete from ubp.task_definitions")
-    db.execute("delete from ubp.feature_definitions; delete from ubp.feature_sets")
-    sparse(db)
-    with pytest.raises(TrainingError, match="all users have the same label"):
-        run(db)
-    db.execute("select ubp.define_task('look', 'view', 'purchase')")
-    with pytest.raises(TrainingError, match="all users have the same label"):
-        run(db, "look")
-    with pytest.raises(TrainingError, match=r"nobody of the .* training rows"):
-        run(db, "look", test_cuts=[])
-    with pytest.raises(TrainingError, match=r"everybody of the .* training rows"):
-        run(db, test_cuts=[])
-    with pytest.raises(TrainingError, match="not wholly known"):
-        run(db, test_cuts=[datetime(2024, 7, 1, tzinfo=UTC)])
-    with pytest.raises(TrainingError, match="too few to learn from"):
-        run(db, test_cuts=[datetime(2024, 2, 1, tzinfo=UTC)])
-    db.execute("delete from ubp.events where event_time > '2024-02-15'")
-    with pytest.raises(TrainingError, match="too few to learn from"):
-        run(db)
-    assert db.one("select count(*) from ubp.models") == 0
+    with db.connect() as conn:
+        with pytest.raises(UnknownTask, match="churn"):
+            again(conn, "churn")
+        conn.execute("select ubp.define_feature_set('default', array['purchase', 'view'], array[7, 30])")
+        conn.execute("select ubp.define_task('purchase', 'purchase'), ubp.define_task('look', 'view', 'purchase')")
+        with pytest.raises(TrainingError, match="no event of kind 'purchase'"):
+            again(conn)
+        buy(db)
+        for task in ("purchase", "look"):
+            with pytest.raises(TrainingError, match="all users have the same label"):
+                again(conn, task)
+        with pytest.raises(TrainingError, match=r"nobody of the .* training rows"):
+            again(conn, "look", test_cuts=[])
+        with pytest.raises(TrainingError, match=r"everybody of the .* training rows"):
+            again(conn, test_cuts=[])
+        with pytest.raises(TrainingError, match="not wholly known"):
+            again(conn, test_cuts=[datetime(2024, 7, 1, tzinfo=UTC)])
+        with pytest.raises(TrainingError, match="too few to learn from"):
+            again(conn, test_cuts=[datetime(2024, 2, 1, tzinfo=UTC)])
+        conn.execute("delete from ubp.events where event_time > '2024-02-15'")
+        with pytest.raises(TrainingError, match="too few to learn from"):
+            again(conn)
+        assert conn.execute("select count(*) from ubp.models").fetchone() == (0,)
 
 
 def test_moments_that_knew_nobody_are_left_out(db: Database) -> None:
     """History that came late: the first cuts have no rows, and that is no reason to fail."""
-    sparse(db, users=40, late_until=90)
+    buy(db, users=40, late_until=90)
+    db.execute("select ubp.define_feature_set('default', array['purchase', 'view'], array[7, 30])")
+    db.execute("select ubp.define_task('purchase', 'purchase')")
     db.execute("delete from ubp.events where user_id % 2 = 0 and event_time > '2024-05-01'")
     trained = run(db, test_cuts=[])
     assert trained.training_rows > 0

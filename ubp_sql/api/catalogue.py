@@ -11,6 +11,9 @@ from ubp_sql.features.definition import FeatureSetDefinition
 KINDS_FOUND = """
 select kind from (select kind, count(*) as n, sum(count(*)) over () as total from ubp.events group by kind) k
  where n >= 0.005 * total order by kind <> 'purchase', n desc, kind limit 8"""
+MAIN_ZONE = """
+select s.time_zone from (select source, count(*) as n from ubp.events group by source) e
+  join ubp.sources s on s.source_id = e.source order by e.n desc, s.source_id limit 1"""
 NEW_SET = """
 insert into ubp.feature_sets (name, hash, definition, time_zone) values ($1, $2, $3, $4)
 on conflict (name) do nothing returning feature_set_id"""
@@ -40,23 +43,37 @@ RESERVED_TASKS = {"detail", "many", "if"}
 
 @entry
 def define_feature_set(
-    plpy: Any, memory: dict[str, Any], name: str, kinds: list[str] | None, windows: list[int] | None, zone: str
+    plpy: Any, memory: dict[str, Any], name: str, kinds: list[str] | None, windows: list[int] | None, zone: str | None
 ) -> int:
     """Registers a set and makes its view; returns how many features it has."""
     check_version(plpy, memory)
     if kinds is None:
         return define_found_kinds(plpy, memory, name, windows, zone)
-    return _define(plpy, memory, name, _definition(kinds, windows), zone)
+    return _define(plpy, memory, name, _definition(kinds, windows), zone or _main_zone(plpy, memory))
 
 
 def define_found_kinds(
-    plpy: Any, memory: dict[str, Any], name: str, windows: list[int] | None = None, zone: str = "UTC"
+    plpy: Any, memory: dict[str, Any], name: str, windows: list[int] | None = None, zone: str | None = None
 ) -> int:
     """A set over the kinds that make up at least 0.5 % of the events, purchase first, else the most frequent."""
-    kinds = [row["kind"] for row in run(plpy, memory, KINDS_FOUND, [], [])]
+    kinds: list[str] = []
+    for row in run(plpy, memory, KINDS_FOUND, [], []):
+        # One feed's odd name must not keep everybody from their first features.
+        try:
+            FeatureSetDefinition((*kinds, row["kind"]))
+        except BadInput as error:
+            plpy.notice(f"kind {row['kind']!r} is left out of feature set {name}: {error.message}")
+        else:
+            kinds.append(row["kind"])
     if not kinds:
         raise NotReady("ubp.events is empty: there are no kinds to take", "load events, or name the kinds")
-    return _define(plpy, memory, name, _definition(kinds, windows), zone)
+    return _define(plpy, memory, name, _definition(kinds, windows), zone or _main_zone(plpy, memory))
+
+
+def _main_zone(plpy: Any, memory: dict[str, Any]) -> str:
+    """The zone of the source with most events: there as_of's own hour and weekday mean what people think."""
+    row = single(plpy, memory, MAIN_ZONE, [], [])
+    return row["time_zone"] if row else "UTC"
 
 
 def _definition(kinds: list[str], windows: list[int] | None) -> FeatureSetDefinition:

@@ -1,7 +1,6 @@
 """Reads events out of the server as packed columns: binary send functions aggregated into one value a column."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from ubp_sql.api.session import run, single
@@ -31,7 +30,7 @@ select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_se
   ) x"""  # noqa: S608 - constants only
 
 OF_USER = COLUMNS.format(which="e.user_id = $2 and e.event_time < $3 and e.ingested_at <= $3")
-OF_RANGE = COLUMNS.format(which="e.user_id > $2 and e.user_id <= $3 and e.event_time < $4 and e.ingested_at <= $5")
+OF_RANGE = COLUMNS.format(which="e.user_id >= $2 and e.user_id <= $3 and e.event_time < $4 and e.ingested_at <= $5")
 SIZES = """
 select string_agg(int8send(x.user_id), '' order by x.user_id) as users,
        string_agg(int8send(x.n), '' order by x.user_id) as sizes
@@ -64,8 +63,8 @@ def in_chunks(plpy: Any, memory: dict[str, Any], kinds: list[str], until: str, k
     total = np.cumsum(np.frombuffer(sizes["sizes"], ">i8"))
     last = np.flatnonzero(np.diff(total // CHUNK_EVENTS))
     # The ends are open, so that a user who arrives between the two queries falls into a chunk too.
-    bounds = [LOWEST, *(int(users[i]) for i in last), HIGHEST]
-    for low, high in pairwise(bounds):
+    ends = [int(users[i]) for i in last]
+    for low, high in zip([LOWEST, *(end + 1 for end in ends)], [*ends, HIGHEST], strict=True):
         types = ["text[]", "bigint", "bigint", "timestamptz", "timestamptz"]
         found = _events(single(plpy, memory, OF_RANGE, types, [kinds, low, high, until, known_at]))
         if found is not None:

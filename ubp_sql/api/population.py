@@ -5,18 +5,18 @@ from typing import Any
 
 from ubp_sql.api.events import touch
 from ubp_sql.api.predict import TOO_LITTLE, deployment, no_deployment
-from ubp_sql.api.refresh import LOG
+from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.session import Row, entry, prepare_numba, run, single
 from ubp_sql.errors import NotReady
 
 DEPLOYED = """
-select d.deployment_id, d.feature_set_id, d.version, s.as_of
+select d.deployment_id, d.feature_set_id, d.version, s.name as set_name, s.as_of
   from ubp.deployments d join ubp.feature_sets s using (feature_set_id)
  where d.task = $1 and d.retired_at is null"""
 CHUNK = """
 select string_agg(int8send(r.user_id), '') as users, string_agg(r.packed, '') as packed
   from (select user_id, packed from ubp.feature_rows
-         where feature_set_id = $1 and user_id > $2 order by user_id limit $3) r"""
+         where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
 CHUNK_USERS = 20_000
 LOWEST = -(2**63)
 UPSERT = """
@@ -33,13 +33,22 @@ delete from ubp.user_scores s where s.task = $1
    and not exists (select 1 from ubp.feature_rows r where r.feature_set_id = $2 and r.user_id = s.user_id)"""
 
 
+def _deployed(plpy: Any, memory: dict[str, Any], task: str) -> Row:
+    row = single(plpy, memory, DEPLOYED, ["text"], [task])
+    if row is None:
+        raise no_deployment(plpy, memory, task)
+    return row
+
+
 @entry
 def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     """Scores every stored feature row; one row that says how many."""
     started = time.perf_counter()
-    row = single(plpy, memory, DEPLOYED, ["text"], [task])
-    if row is None:
-        raise no_deployment(plpy, memory, task)
+    row = _deployed(plpy, memory, task)
+    # A refresh that commits between two chunks would mix two moments: it waits for us, or we for it. The moment is
+    # read only then.
+    run(plpy, memory, LOCK, ["text"], [row["set_name"]])
+    row = _deployed(plpy, memory, task)
     deployed = deployment(plpy, memory, row["deployment_id"])
     if row["as_of"] is None:
         raise NotReady("the features were never computed", "select * from ubp.refresh_features()")
@@ -49,16 +58,18 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     from ubp_sql.models.population import as_literal, decode_rows, percentiles, score_rows
 
     users, scores = [], []
-    last = LOWEST
+    lowest = LOWEST
     while True:
         types = ["integer", "bigint", "integer"]
-        chunk = single(plpy, memory, CHUNK, types, [deployed.feature_set_id, last, CHUNK_USERS])
+        chunk = single(plpy, memory, CHUNK, types, [deployed.feature_set_id, lowest, CHUNK_USERS])
         if chunk is None or chunk["users"] is None:
             break
         ids, rows = decode_rows(chunk["users"], chunk["packed"], deployed.loaded.features)
         users.append(ids)
         scores.append(score_rows(deployed.loaded.blob, rows, deployed.population, lambda: touch(plpy, memory)))
-        last = int(ids[-1])
+        if len(ids) < CHUNK_USERS:
+            break
+        lowest = int(ids[-1]) + 1
     everyone = np.concatenate(users) if users else np.empty(0, np.int64)
     score = np.concatenate(scores) if scores else np.empty(0)
     rank = percentiles(score)

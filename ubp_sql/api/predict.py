@@ -22,7 +22,7 @@ select d.deployment_id, r.packed
  where d.task = $1 and d.retired_at is null"""
 # What a deployment is never changes, so a session asks once for each that it meets.
 DEPLOYMENT = """
-select d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
+select d.task, d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
        s.hash = d.feature_set_hash as same_set
   from ubp.deployments d join ubp.feature_sets s using (feature_set_id) where d.deployment_id = $1"""
 KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
@@ -75,6 +75,7 @@ class Deployed:
 
     def __init__(self, row: Row, loaded: Loaded) -> None:
         self.loaded = loaded
+        self.task: str = row["task"]
         self.version: int = row["version"]
         self.feature_set_id: int = row["feature_set_id"]
         self.population: int = row["population_position"] - 1
@@ -93,7 +94,8 @@ def _load(plpy: Any, memory: dict[str, Any], sha256: str, model_id: int) -> Load
         row = single(plpy, memory, COMPILED, ["bigint"], [model_id])
         if row is None:
             raise NoModelDeployed("the deployed model is gone", "deploy another version")
-        loaded = _remember(sha256, row["compiled"])
+        return _remember(sha256, row["compiled"])
+    _models.move_to_end(sha256)
     return loaded
 
 
@@ -111,6 +113,9 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
             "train again, or `ubp-sql model rollback` to a version of this set",
         )
     made = Deployed(row, _load(plpy, memory, row["compiled_sha256"], row["model_id"]))
+    # One a task: a session that lives through a thousand deployments must not keep a thousand models.
+    for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == made.task]:
+        del memory[key]
     memory[number] = made  # type: ignore[index]  # SD takes any key; numbers cannot meet a query's text
     return made
 
@@ -141,12 +146,16 @@ def predict(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> float
         raise to_server(plpy, error) from None
 
 
-# The number itself where no load recorded the key: users of plain INSERTs have no row in ubp.users.
+# As ubp.resolve_user, which costs 100 µs here because PostgreSQL plans an SQL function's body at every call. A test
+# keeps the two equal.
 BY_KEY = LOOKUP.replace(
     "$2",
     """coalesce(
-      (select u.user_id from ubp.users u where u.user_key = $2 and u.tenant = 0),
-      case when $2 ~ '^(0|[1-9][0-9]{0,14})$' then $2::bigint end)""",
+      (select u.user_id from ubp.users u where u.user_key = btrim($2) and u.tenant = 0),
+      case when btrim($2) !~ '^(0|[1-9][0-9]{0,15})(\\.0+)?$' then null
+           when split_part(btrim($2), '.', 1)::bigint < 4000000000000000 then coalesce(
+             (select u.user_id from ubp.users u where u.user_key = split_part(btrim($2), '.', 1) and u.tenant = 0),
+             split_part(btrim($2), '.', 1)::bigint) end)""",
 )
 
 
@@ -297,6 +306,8 @@ def score_blob(plpy: Any, memory: dict[str, Any], compiled: bytes, features: lis
     loaded = _models.get(compiled)
     if loaded is None:
         loaded = _remember(compiled, compiled)
+    else:
+        _models.move_to_end(compiled)
     return loaded.score_packed(_checked(features, loaded))
 
 

@@ -10,6 +10,10 @@ from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, s
 from ubp_sql.errors import NotReady
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' || $1, 0))"
+# now() is the start of the transaction: after a wait for the lock it would lie before the other refresh's moment.
+PRESENT = """
+select case when $1 = now() and current_setting('transaction_isolation') = 'read committed'
+            then clock_timestamp() else $1 end as as_of, $1 > clock_timestamp() as future"""
 EXISTS = "select 1 as found from ubp.feature_sets where name = $1"
 # A text literal becomes real[] in C at about 60 ns a number; a Python list would go element by element.
 UPSERT = """
@@ -36,6 +40,11 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     moment_us(plpy, memory, as_of, "UTC")
     # Two refreshes of one set would overwrite each other's moment: the second waits for the first.
     run(plpy, memory, LOCK, ["text"], [name])
+    present = single(plpy, memory, PRESENT, ["timestamptz"], [as_of])
+    if present is not None and present["as_of"] != as_of:
+        as_of = present["as_of"]
+    elif present is not None and present["future"]:
+        plpy.notice(f"as_of {as_of} lies in the future: the features hold what is known today")
     if name == "default" and single(plpy, memory, EXISTS, ["text"], [name]) is None:
         define_found_kinds(plpy, memory, name)
     found = feature_set(plpy, memory, name)

@@ -31,10 +31,7 @@ DEPLOY = """
 insert into ubp.deployments
   (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position)
 values ($1, $2, $3, $4, $5, $6, $7)"""
-BEFORE = """
-select d.version from ubp.deployments d
- where d.task = $1 and d.version <> (select n.version from ubp.deployments n where n.task = $1 and n.retired_at is null)
- order by d.deployment_id desc limit 1"""
+HISTORY = "select version from ubp.deployments where task = $1 order by deployment_id"
 
 
 def _task(plpy: Any, memory: dict[str, Any], task: str) -> dict[str, Any]:
@@ -105,12 +102,26 @@ def rollback_model(plpy: Any, memory: dict[str, Any], task: str) -> int:
     """Makes the version that answered before the present one answer again."""
     check_version(plpy, memory)
     row = _task(plpy, memory, task)
-    before = single(plpy, memory, BEFORE, ["text"], [task])
-    if before is None:
+    kept = undone([found["version"] for found in run(plpy, memory, HISTORY, ["text"], [task])])
+    if len(kept) < 2:
         raise NoModelDeployed(
             f"task {task!r} has no earlier version to go back to", "ubp.deploy_model takes a version by number"
         )
-    return _deploy(plpy, memory, row, before["version"])
+    return _deploy(plpy, memory, row, kept[-2])
+
+
+def undone(deployed: list[int]) -> list[int]:
+    """Versions still to go back through, newest last: deploying the one below the top takes the top off.
+
+    So rollbacks after 1, 2, 3 give 2, then 1, and not 2, 3, 2.
+    """
+    kept: list[int] = []
+    for version in deployed:
+        if len(kept) > 1 and kept[-2] == version:
+            kept.pop()
+        elif not kept or kept[-1] != version:
+            kept.append(version)
+    return kept
 
 
 def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: int | None) -> int:

@@ -1,7 +1,7 @@
 """Between PostgreSQL and Python: errors with their SQLSTATE, prepared plans, version checks, the cache folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,22 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(plpy: Any, memory: dict[str, Any], *arguments: Any) -> Any:
         try:
-            return function(plpy, memory, *arguments)
+            result = function(plpy, memory, *arguments)
         except UbpError as error:
             # `from None`: the SQL user needs the line and the hint, not our call stack.
             raise to_server(plpy, error) from None
+        return _rows(plpy, result) if isinstance(result, Iterator) else result
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
+
+
+def _rows(plpy: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows of a generator, whose errors come while PostgreSQL takes them."""
+    try:
+        yield from rows
+    except UbpError as error:
+        raise to_server(plpy, error) from None
 
 
 def run(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Any:

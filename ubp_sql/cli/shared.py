@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 
 from ubp_sql.errors import BadInput, InstallError, UbpError
+from ubp_sql.schema.roles import needed_role
 
 Dsn = Annotated[str, typer.Option("--dsn", help="libpq connection string; without it the PG* variables count.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+# Flags take no value; an empty metavar keeps `<bool>` out of --help.
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document for machines.")]
 Directory = Annotated[Path, typer.Option("--dir", help="Directory of the embedded cluster.")]
 
 out = Console(soft_wrap=True, highlight=False)
@@ -43,7 +45,7 @@ def from_server(error: psycopg.Error) -> UbpError:
     hint = diag.message_hint
     result: UbpError
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        result = InstallError(message, hint or "connect as a member of ubp_admin, or ask for the role that may")
+        result = InstallError(message, hint or _grant_hint(message))
     elif isinstance(
         error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction | psycopg.errors.InvalidSchemaName
     ):
@@ -56,6 +58,13 @@ def from_server(error: psycopg.Error) -> UbpError:
     if error.sqlstate:
         result.sqlstate = error.sqlstate
     return result
+
+
+def _grant_hint(message: str) -> str:
+    role = needed_role(message)
+    if role is None:
+        return "connect as a member of ubp_admin, or ask for the role that may"
+    return f"as an administrator: grant {role} to the role you connect as"
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,7 @@
 """Removes everything that the installation made, by name, and nothing else."""
 
+import re
+
 from psycopg import sql
 
 from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, one, rows
@@ -47,6 +49,35 @@ SETTING = """
 select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
  where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
    and setting like 'search_path=%'"""
+
+# Leaves of a partitioned table hold its rows; reltuples is -1 where nothing was analysed yet.
+SIZES = """
+select c.oid::regclass::text as name, sum(pg_relation_size(leaf.relid)) as bytes, sum(f.reltuples) as estimate,
+       bool_and(f.reltuples >= 0) as analysed, has_table_privilege(c.oid, 'select') as readable
+  from pg_class c cross join lateral pg_partition_tree(c.oid) leaf join pg_class f on f.oid = leaf.relid and leaf.isleaf
+ where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+ group by c.oid order by c.oid"""
+COUNTED_UP_TO = 64 << 20  # bytes; a count of that much takes a tenth of a second
+
+
+def lost_rows(conn: Connection, statements: str) -> list[str]:
+    """`ubp.events: 160,067 rows` for each table that the statements drop and that is not empty.
+
+    Small tables are counted, of large ones the planner's estimate is told (`about`).
+    """
+    dropped = {name for names in re.findall(r"(?i)^drop table ([^;]+);", statements, re.M) for name in names.split(", ")}
+    result = []
+    with catalogue_path(conn):
+        for table in rows(conn, SIZES):
+            if table["name"] not in dropped:
+                continue
+            about, number = "about ", max(0, int(table["estimate"]))
+            if table["readable"] and (table["bytes"] <= COUNTED_UP_TO or not table["analysed"]):
+                count = sql.SQL("select count(*) from {}").format(sql.Identifier(*table["name"].split(".")))
+                about, number = "", one(conn, count.as_string(conn))
+            if number:
+                result.append(f"{table['name']}: {about}{number:,} rows")
+    return result
 
 
 def removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:

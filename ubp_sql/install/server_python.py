@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 
 from ubp_sql.embedded.account import Account
+from ubp_sql.errors import InstallError
 from ubp_sql.install.state import Connection, one
 
+OLDEST_PYTHON = (3, 11)
 MODULES = ("ubp_sql", "numpy", "numba")
 PTH = "ubp_sql.pth"
 PRIVATE = 0o077
@@ -49,6 +51,24 @@ for name in ("ubp_sql", "numpy", "numba"):
 plpy.info(json.dumps(found))
 $probe$"""
 
+# What an installation needs, at a tenth of the probe's time: numba is looked for, not imported.
+CHECK = """do language plpython3u $check$
+import importlib.util, json, os, pwd, sys
+found = {"version": list(sys.version_info[:3]), "missing": None, "account": str(os.geteuid())}
+try:
+    found["account"] = pwd.getpwuid(os.geteuid()).pw_name
+except KeyError:
+    pass
+try:
+    from ubp_sql import api
+    for name in ("numpy", "numba"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError("No module named %r" % name)
+except Exception as error:
+    found["missing"] = "%s: %s" % (type(error).__name__, error)
+plpy.info(json.dumps(found))
+$check$"""
+
 
 @dataclass(frozen=True)
 class ServerPython:
@@ -79,7 +99,38 @@ class ServerPython:
 
 
 def probe(conn: Connection, *, language: bool) -> ServerPython:
-    """Asks the server's Python; leaves nothing behind, not even the language where it is not created yet.
+    """Asks the server's Python for everything that doctor tells."""
+    found = _ask(conn, PROBE, language)
+    return ServerPython(
+        version=tuple(found["version"]),
+        folders=tuple(found["folders"]),
+        account=Account(found["account"], found["uid"], found["gid"]),
+        python_path=found["python_path"],
+        cache=found["cache"],
+        home=found.get("home"),
+        native=found["native"],
+        native_path=found["native_path"],
+        modules=found["modules"],
+    )
+
+
+def require(conn: Connection, *, language: bool) -> None:
+    """Refuses an installation whose functions could not run: InstallError (UB011) where the package is not visible."""
+    found = _ask(conn, CHECK, language)
+    python = f"the server's Python {'.'.join(map(str, found['version'][:2]))}"
+    if tuple(found["version"]) < OLDEST_PYTHON:
+        hint = "a server of Debian 12, Ubuntu 24.04 or newer has one; PL/Python cannot be given another Python"
+        raise InstallError(f"{python} is too old: ubp_sql needs 3.11 or newer; nothing was changed", hint)
+    if found["missing"]:
+        folders = " and ".join(map(str, needed_folders()))
+        raise InstallError(
+            f"{python} (account {found['account']}) cannot import the package: {found['missing']}; nothing was changed",
+            f"make {folders} visible to it: `ubp-sql doctor` says how, `ubp-sql doctor --fix` does it as root there",
+        )
+
+
+def _ask(conn: Connection, block: str, language: bool) -> dict[str, Any]:
+    """What a DO block tells; leaves nothing behind, not even the language where it is not created yet.
 
     The connection must be a superuser's and in autocommit mode. Raises psycopg.Error.
     """
@@ -93,21 +144,11 @@ def probe(conn: Connection, *, language: bool) -> ServerPython:
         with conn.transaction(force_rollback=True):
             if not language:
                 conn.execute("create extension plpython3u")
-            conn.execute(PROBE)
+            conn.execute(block.encode())
     finally:
         conn.remove_notice_handler(listen)
     found: dict[str, Any] = next(json.loads(text) for text in heard if text.startswith("{"))
-    return ServerPython(
-        version=tuple(found["version"]),
-        folders=tuple(found["folders"]),
-        account=Account(found["account"], found["uid"], found["gid"]),
-        python_path=found["python_path"],
-        cache=found["cache"],
-        home=found.get("home"),
-        native=found["native"],
-        native_path=found["native_path"],
-        modules=found["modules"],
-    )
+    return found
 
 
 def on_this_machine(conn: Connection) -> bool:

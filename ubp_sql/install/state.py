@@ -39,6 +39,14 @@ class State:
     def installed(self) -> bool:
         return self.revision is not None
 
+    @property
+    def left_over(self) -> str:
+        """What a downgrade to base left, for people; empty where there is an installation or never was one."""
+        if self.installed or self.schema_owner != OWNER:
+            return ""
+        language = ["language plpython3u"] if self.made.get("extension") else []
+        return ", ".join(["schema ubp", *language, f"roles {' '.join(self.roles)}"])
+
 
 def one(conn: Connection, query: str, *arguments: object) -> Any:
     """First column of the first row, or None."""

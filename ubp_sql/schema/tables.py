@@ -86,6 +86,8 @@ sources = _table(
     _column("map", JSONB(), "the load map last used"),
     _column("created_at", TIME, "first load", nullable=False, server_default=NOW),
     _tenant(),
+    # A zone that the server does not know raises 22023 here; in a refresh it would stop everybody's.
+    sa.CheckConstraint("(timestamptz 'epoch' at time zone time_zone) is not null", name="time_zone"),
 )
 
 loads = _table(
@@ -135,6 +137,8 @@ users = _table(
     _tenant(),
     _column("created_at", TIME, "first seen by a load", nullable=False, server_default=NOW),
     sa.UniqueConstraint("tenant", "user_key"),
+    # A number below the assigned ids belongs to the key that reads so: nobody can give it to another key.
+    sa.CheckConstraint("user_id >= 4000000000000000 or user_key = user_id::text", name="user_key"),
 )
 
 items = _table(
@@ -145,6 +149,7 @@ items = _table(
     _column("title", sa.Text(), "what people call it"),
     _tenant(),
     sa.UniqueConstraint("tenant", "item_key"),
+    sa.CheckConstraint("item_id >= 4000000000000000 or item_key = item_id::text", name="item_key"),
 )
 
 events = _table(
@@ -334,10 +339,10 @@ user_scores = _table(
 
 job_runs = _table(
     "job_runs",
-    "What ran, when, on how many rows, with what end.",
+    "Refreshes and scorings of everybody that were done: when, by whom, how many rows.",
     _identity("job_id", "number of the run"),
-    _column("job", sa.Text(), "refresh_features, score_users, load, train ...", nullable=False),
-    _column("state", sa.Text(), "running, done or failed", nullable=False),
+    _column("job", sa.Text(), "refresh_features or score_users", nullable=False),
+    _column("state", sa.Text(), "done: a run that failed leaves no row", nullable=False),
     _column("started_at", TIME, "start", nullable=False, server_default=sa.text("clock_timestamp()")),
     _column("finished_at", TIME, "end"),
     _column("rows", sa.BigInteger(), "rows written"),

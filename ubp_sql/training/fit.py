@@ -24,7 +24,6 @@ def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> ligh
             "nobody had a known history at any training moment",
             "a past moment knows only what had arrived by then: ubp.events.ingested_at may be later than event_time",
         )
-    features = np.concatenate([cut.features for cut in rows])
     labels = np.concatenate([cut.labels for cut in rows])
     positives = int(labels.sum())
     if positives in (0, len(labels)):
@@ -34,7 +33,10 @@ def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> ligh
         )
     settings: dict[str, Any] = {**LIGHTGBM, "num_threads": threads}
     weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
-    data = lightgbm.Dataset(features, labels, weight=weight, feature_name=list(names), free_raw_data=True)
+    # A list of matrices: joined, they would be in memory twice.
+    data = lightgbm.Dataset(
+        [cut.features for cut in rows], labels, weight=weight, feature_name=list(names), free_raw_data=True
+    )
     booster = lightgbm.train(settings, data, num_boost_round=ROUNDS)
     _shift(booster, rows[-1])
     return booster
