@@ -5,6 +5,7 @@
 PY := .venv/bin/python
 UBP := .venv/bin/ubp-sql
 DATA ?=
+MAP ?=
 USERS ?=
 DAYS ?=
 SEED ?=
@@ -17,8 +18,8 @@ help:  ## these lines
 setup:  ## system packages and .venv; seconds when there is nothing to do
 	@bash scripts/setup.sh
 
-demo: setup  ## the whole way, events to predictions: make demo [DATA=log.csv.gz | USERS=n DAYS=n SEED=n]
-	@$(UBP) demo $(if $(DATA),--data '$(DATA)') $(if $(USERS),--users $(USERS)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
+demo: setup  ## the whole way, events to predictions: make demo [DATA=log.csv.gz [MAP=map.yaml] | USERS=n DAYS=n SEED=n]
+	@$(UBP) demo $(if $(DATA),--data '$(DATA)') $(if $(MAP),--map '$(MAP)') $(if $(USERS),--users $(USERS)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
 
 test: setup  ## the tests, less the slow ones: make test [PYTEST_ARGS=...]
 	@$(PY) -m pytest -m 'not slow' $(PYTEST_ARGS)

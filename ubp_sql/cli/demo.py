@@ -69,6 +69,7 @@ def show(result: "Demo") -> None:
     loaded, trained = result.loaded, result.trained
     assert loaded is not None  # noqa: S101 - run() filled both
     assert trained is not None  # noqa: S101
+    reasons = f" ({', '.join(loaded.rejected_by_reason)})" if loaded.rejected else ""
     steps = Table(title="What happened", title_justify="left")
     steps.add_column("step")
     steps.add_column("result")
@@ -78,7 +79,7 @@ def show(result: "Demo") -> None:
         "simulate": "a shop whose true probabilities are known",
         "install": "tables, functions and roles in schema ubp",
         "load": f"{loaded.read:,} rows read = {loaded.loaded:,} loaded + {loaded.rejected:,} rejected"
-        f" + {loaded.already:,} already there",
+        f"{reasons} + {loaded.already:,} already there",
         "features": f"{result.refreshed['feature_count']} features of {result.refreshed['users']:,} users"
         f" as of {result.refreshed['as_of_time']:%Y-%m-%d}",
         "train": f"{trained.training_rows:,} rows, version {trained.version} deployed",

@@ -12,8 +12,11 @@ from ubp_sql.errors import BadInput
 migrate = typer.Typer(
     no_args_is_help=True, help="Plan, apply and undo the schema: plan | apply | downgrade | status | sql."
 )
-Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
-NoSearchPath = Annotated[bool, typer.Option("--no-search-path", help="Leave the database's search_path alone.")]
+Yes = Annotated[bool, typer.Option("--yes", metavar="", help="Do it.")]
+NoSearchPath = Annotated[
+    bool, typer.Option("--no-search-path", metavar="", help="Leave the database's search_path alone.")
+]
+UP_TO_DATE = "nothing to do: the database is up to date"
 
 
 def show(steps: list[Any], *, as_json: bool = False) -> None:
@@ -23,18 +26,18 @@ def show(steps: list[Any], *, as_json: bool = False) -> None:
     if as_json:
         print_json(to_json(steps))
         return
-    if not steps:
-        out.print("nothing to do: the database is up to date")
     for number, step in enumerate(steps, 1):
-        out.print(
-            f"[bold]-- {number}. {step.title}[/bold]  (run by: {step.by}; locks: {step.locks})".replace(
-                "[bold]-- ", "[bold]-- "
-            )
-        )
+        out.print(f"[bold]-- {number}. {step.title}[/bold]  (run by: {step.by}; locks: {step.locks})")
         out.print(step.sql + "\n", markup=False)
     needing = [step.title for step in steps if step.by == "superuser"]
     if needing:
         out.print(f"-- {len(steps)} steps, {len(needing)} need a superuser; all run in one transaction", markup=False)
+
+
+def show_rows(lines: list[str]) -> None:
+    """What dropped tables take with them."""
+    for line in lines:
+        out.print(f"-- goes with its table: {line}", markup=False)
 
 
 @guarded
@@ -54,26 +57,30 @@ def init(dsn: Dsn = "", no_search_path: NoSearchPath = False, json: AsJson = Fal
 
 @migrate.command("plan")
 @guarded
-def plan(dsn: Dsn = "", json: AsJson = False) -> None:
+def plan(dsn: Dsn = "", no_search_path: NoSearchPath = False, json: AsJson = False) -> None:
     """Show the exact SQL that `apply` would run, its locks, and which steps need a superuser."""
     from ubp_sql.install import commands
 
     with connection(dsn) as conn:
-        show(commands.plan(conn), as_json=json)
+        steps = commands.plan(conn, with_search_path=not no_search_path)
+        show(steps, as_json=json)
+        if not steps and not json:
+            out.print(UP_TO_DATE)
 
 
 @migrate.command("apply")
 @guarded
-def apply(dsn: Dsn = "", json: AsJson = False) -> None:
+def apply(dsn: Dsn = "", no_search_path: NoSearchPath = False, json: AsJson = False) -> None:
     """Bring the schema and the functions to this package's version, in one transaction."""
     from ubp_sql.install import commands
 
     with connection(dsn) as conn:
-        done = commands.apply(conn)
+        missing = commands.plan(conn, with_search_path=not no_search_path)
+        done = commands.apply(conn, with_search_path=not no_search_path)
         if json:
             print_json([step.title for step in done])
         else:
-            out.print(f"{len(done)} steps applied" if done else "nothing to do: the database is up to date")
+            out.print(f"{len(done)} steps applied" if missing else "up to date; the functions were applied again")
 
 
 @migrate.command("downgrade")
@@ -88,10 +95,15 @@ def downgrade(
 
     with connection(dsn) as conn:
         steps = commands.downgrade(conn, revision, run=yes)
-        if yes:
-            out.print(f"{len(steps)} steps undone; the functions are gone until `ubp-sql migrate apply`")
+        if not steps:
+            out.print(f"the database is at {revision} already: nothing was dropped", markup=False)
+        elif yes:
+            out.print(f"{len(steps)} steps run; the functions are gone until `ubp-sql migrate apply`")
+            if left := commands.status(conn).get("still_there"):
+                out.print(f"still there: {left} (`ubp-sql uninstall` removes them)", markup=False)
         else:
             show(steps)
+            show_rows(commands.rows_that_go(conn, steps))
             out.print("-- nothing was run: add --yes to run it")
 
 
@@ -107,7 +119,8 @@ def status(dsn: Dsn = "", json: AsJson = False) -> None:
             print_json(found)
             return
         for key, value in found.items():
-            out.print(f"{key.replace('_', ' '):>20}  {value}", markup=False)
+            text = str(value).replace("\n", "\n" + " " * 22)
+            out.print(f"{key.replace('_', ' '):>20}  {text}", markup=False)
 
 
 @migrate.command("sql")
@@ -123,7 +136,7 @@ def sql(
     with connection(dsn) as conn:
         paths = commands.write(conn, folder, with_search_path=not no_search_path)
     if not paths:
-        out.print("nothing to do: the database is up to date")
+        out.print(UP_TO_DATE)
     for path in paths:
         out.print(f"psql -v ON_ERROR_STOP=1 -f {path}", markup=False)
 
@@ -131,7 +144,7 @@ def sql(
 @guarded
 def uninstall(
     dsn: Dsn = "",
-    plan: Annotated[bool, typer.Option("--plan", help="Show the SQL and what stays.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", metavar="", help="Show the SQL and what stays.")] = False,
     yes: Yes = False,
 ) -> None:
     """Remove everything that init made, and nothing else. The events in ubp.events go too."""
@@ -143,6 +156,7 @@ def uninstall(
         steps, kept = commands.uninstall(conn, run=yes)
         if not yes:
             show(steps)
+            show_rows(commands.rows_that_go(conn, steps))
         for line in kept:
             out.print(f"stays: {line}", markup=False)
         out.print(f"{len(steps)} steps run; ubp_sql is gone" if yes else "-- nothing was run: use --yes to run it")
@@ -151,7 +165,7 @@ def uninstall(
 @guarded
 def doctor(
     dsn: Dsn = "",
-    fix: Annotated[bool, typer.Option("--fix", help="Do what can be done from here.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", metavar="", help="Do what can be done from here.")] = False,
     json: AsJson = False,
 ) -> None:
     """Say in plain words what is missing on server and client, and the one thing that mends each."""

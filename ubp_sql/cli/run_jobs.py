@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from psycopg.rows import dict_row
+from rich.console import Console
 from rich.table import Table
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
@@ -34,7 +35,8 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         table.add_column(column)
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str("" if v is None else v) for v in row.values()))
-    out.print(table)
+    # In a pipe or a cron mail nothing is cut to the width of a terminal that is not there.
+    (out if out.is_terminal else Console(width=1_000, highlight=False)).print(table)
 
 
 @guarded
@@ -108,8 +110,11 @@ def train(
         print_json({**found, "tests": rows, "seconds": result.seconds})
         return
     _print_rows(rows, False)
-    state = "deployed" if result.deployed else "registered, not deployed"
-    out.print(f"{task} version {result.version} is {state}: select ubp.predict_{task}(user_id)", markup=False)
+    version = result.version
+    if result.deployed:
+        out.print(f"{task} version {version} is deployed: select ubp.predict_{task}(user_id)", markup=False)
+    else:
+        out.print(f"{task} version {version} is registered: ubp-sql model deploy {task} {version}", markup=False)
 
 
 def _define(conn: Any, task: str, given: list[Any]) -> None:

@@ -62,6 +62,8 @@ def from_server(error: psycopg.Error) -> UbpError:
 
 def _grant_hint(message: str) -> str:
     role = needed_role(message)
+    if message.endswith("schema ubp"):
+        role = "ubp_analyst (predict, read), ubp_loader (load, refresh, score) or ubp_admin (all)"
     if role is None:
         return "connect as a member of ubp_admin, or ask for the role that may"
     return f"as an administrator: grant {role} to the role you connect as"

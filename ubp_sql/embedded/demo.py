@@ -24,6 +24,7 @@ from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.training.train import Trained, train
 
 DATABASE = "ubp_demo"
+UNDER_WAY = "ubp_demo_new"
 TASK = "purchase"
 HORIZON = timedelta(days=30)
 # A column that only this log has, in its first line: enough to tell which shipped map is meant.
@@ -82,6 +83,7 @@ def run(
 ) -> Demo:
     """The whole way. Without `data` a shop is simulated. The cluster stays up; only database ubp_demo is made anew.
 
+    It is made beside the earlier one, which it replaces at the end: what fails or is interrupted loses nothing.
     Raises what its parts raise; each is one line with a way out.
     """
     if data is not None and not data.is_file():
@@ -102,8 +104,8 @@ def run(
             simulation = simulate(directory / "shop", users=users, days=days, seed=seed, cuts=[cut])
         data, load_map = simulation.events, LoadMap.from_file("simulated_shop")
     assert load_map is not None  # noqa: S101 - set beside `data` in both branches
-    _new_database(cluster)  # not before the shop is there: a mistake in its size must not cost the last demo
-    conn = connect(demo.dsn)
+    _new_database(cluster)
+    conn = connect(cluster.dsn(UNDER_WAY))
     try:
         with _timed(demo, "install", say, "installing ubp_sql"):
             commands.init(conn)
@@ -124,6 +126,8 @@ def run(
                 demo.true_auc = _true_auc(simulation.truth, demo.trained)
     finally:
         conn.close()
+    say(f"putting it in the place of database {DATABASE}")
+    _replace_database(cluster)
     return demo
 
 
@@ -151,9 +155,16 @@ def _guess_map(data: Path) -> str:
 
 def _new_database(cluster: Cluster) -> None:
     with psycopg.connect(cluster.dsn("postgres"), autocommit=True) as conn:
-        name = sql.Identifier(DATABASE)
+        name = sql.Identifier(UNDER_WAY)
         conn.execute(sql.SQL("drop database if exists {} with (force)").format(name))
         conn.execute(sql.SQL("create database {}").format(name))
+
+
+def _replace_database(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.dsn("postgres"), autocommit=True) as conn:
+        old, new = sql.Identifier(DATABASE), sql.Identifier(UNDER_WAY)
+        conn.execute(sql.SQL("drop database if exists {} with (force)").format(old))
+        conn.execute(sql.SQL("alter database {} rename to {}").format(new, old))
 
 
 def _value(conn: psycopg.Connection[Any], query: str) -> Any:

@@ -17,16 +17,16 @@ from psycopg import sql
 import ubp_sql
 from ubp_sql.errors import UbpError
 from ubp_sql.install import commands, native, server_python, steps
-from ubp_sql.install.server_python import ServerPython
+from ubp_sql.install.server_python import OLDEST_PYTHON, ServerPython
 from ubp_sql.install.state import Connection, State, connect, inspect, one, rows
-from ubp_sql.schema.roles import ROLES
+from ubp_sql.schema.roles import MAY, ROLES
 
 CLIENT_MODULES = ("numpy", "numba", "psycopg", "sqlalchemy", "alembic")
-OLDEST_PYTHON = (3, 11)
 OLDEST_SERVER = 140000
 CLIENT_PYTHON = sys.version_info[:2]
 APT_PATIENCE = 600  # seconds
 VENV = "/opt/ubp_sql"
+CACHE = "/var/cache/ubp_sql"
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,13 @@ class _Server:
             psycopg.errors.InvalidSchemaName,
             psycopg.errors.InsufficientPrivilege,
         ):
-            yield Finding(name, True, "not looked at: only a superuser can ask the server's Python")
+            yield Finding(name, True, "the server's Python: not looked at: needs a superuser")
         except psycopg.Error as error:
             way = error.diag.message_hint or "run `ubp-sql doctor` as a superuser: it can look into the server's Python"
             yield Finding(name, False, f"ubp.version() fails: {error.diag.message_primary or error}", way)
         else:
             yield Finding(name, True, f"the server's Python imports ubp_sql {version}")
+            yield Finding("cache and native scorer", True, "cache and native scorer: not looked at: needs a superuser")
             yield from self._same_version(version)
 
     def _mend_python(self, server: ServerPython) -> tuple[ServerPython, str]:
@@ -264,18 +265,30 @@ class _Server:
             yield Finding("package versions", False, text, "install the newer one on the other side, then reconnect")
 
     def _cache(self, server: ServerPython) -> Iterator[Finding]:
+        folder, account = server.home, server.account.name
         did = ""
-        if server.cache is None and self.fix and self.as_root:
+        # HOME of the server may lie where its account cannot go; rights on a folder below would not help.
+        usable = folder is not None and (not self.as_root or server_python.reachable(server.account, Path(folder)))
+        if server.cache is None and self.fix and self.as_root and usable:
             server_python.make_cache(server)
             with connect(self.dsn) as fresh:
                 server = server_python.probe(fresh, language=self._created())
-            did = f"; mended: gave {server.home} to {server.account.name}"
-        if server.cache is None:
-            folder, account = server.home, server.account.name
+            did = f"; {'tried' if server.cache is None else 'mended'}: gave {folder} to {account}"
+        if server.cache is not None:
+            yield Finding("cache", True, f"compiled kernels are kept in {server.cache}{did}")
+        elif did or not usable:
+            text = f"kernels are compiled anew in each session: {account} cannot use {folder}{did}"
+            way = f"as root: install -d -m 700 -o {account} {CACHE}; then UBP_SQL_CACHE_DIR={CACHE} into the server's"
+            yield Finding(
+                "cache", False, text, f"{way} environment (Debian: {self._environment_file()}) and restart it"
+            )
+        else:
             text = f"kernels are compiled anew in each session: {folder} is not a private folder of {account}"
             yield Finding("cache", False, text, f"as root: install -d -m 700 -o {account} {folder}")
-        else:
-            yield Finding("cache", True, f"compiled kernels are kept in {server.cache}{did}")
+
+    def _environment_file(self) -> str:
+        """Where Debian's pg_ctlcluster reads the server's variables from: beside its configuration."""
+        return str(Path(one(self.conn, "show config_file")).with_name("environment"))
 
     def _native(self, server: ServerPython) -> Iterator[Finding]:
         name, did = "native scorer", ""
@@ -296,8 +309,10 @@ class _Server:
             return
         member = [row["role"] for row in rows(self.conn, MEMBER, list(ROLES))]
         if member:
-            text = f"{user}, a member of {', '.join(member)}, is no superuser: may use ubp_sql, not install it"
-            yield Finding("rights", True, text)
+            shown = ["ubp_admin"] if "ubp_admin" in member else member
+            may = "; ".join(f"{role}: may {MAY[role]}" for role in shown if role in MAY)
+            text = f"{user} is a member of {may or ', '.join(shown)}"
+            yield Finding("rights", True, f"{text}; to install and upgrade needs a superuser")
         else:
             way = f"as a superuser: grant ubp_analyst to {user}; to install: `ubp-sql migrate sql` writes scripts"
             yield Finding("rights", False, f"{user} is neither a superuser nor a member of a role of ubp_sql", way)
@@ -309,6 +324,8 @@ class _Server:
             if state.schema_owner is not None:
                 steps.check(state)
             text = f"ubp_sql is not installed in database {state.database}"
+            if state.left_over:
+                text += f"; still there from a downgrade to base: {state.left_over} (`ubp-sql uninstall` removes them)"
             yield Finding(name, False, text, "`ubp-sql init` installs it; `ubp-sql migrate plan` shows the SQL first")
             return
         pending = [step.title for step in steps.plan(state)]

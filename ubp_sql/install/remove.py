@@ -65,7 +65,9 @@ def lost_rows(conn: Connection, statements: str) -> list[str]:
 
     Small tables are counted, of large ones the planner's estimate is told (`about`).
     """
-    dropped = {name for names in re.findall(r"(?i)^drop table ([^;]+);", statements, re.M) for name in names.split(", ")}
+    dropped = {
+        name for names in re.findall(r"(?i)^drop table ([^;]+);", statements, re.M) for name in names.split(", ")
+    }
     result = []
     with catalogue_path(conn):
         for table in rows(conn, SIZES):

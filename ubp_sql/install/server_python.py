@@ -177,6 +177,11 @@ def unreadable(account: Account, folders: list[Path]) -> list[Path]:
     return [f for f, inside in parts if not (account.can_enter(f) and all(map(account.can_read_tree, inside)))]
 
 
+def reachable(account: Account, folder: Path) -> bool:
+    """Whether the account can go to the nearest directory above `folder` that exists."""
+    return account.can_enter(next(parent for parent in folder.absolute().parents if parent.exists()))
+
+
 def pth_file(server: ServerPython) -> Path:
     """Where a .pth file reaches the server's Python; only root writes there, so no database user chooses the code."""
     return Path(server.folders[0]) / PTH
@@ -193,9 +198,13 @@ def write_pth(path: Path, folders: list[Path]) -> None:
 
 
 def make_cache(server: ServerPython) -> None:
-    """A private folder for the server's account."""
+    """A private folder for the server's account; directories made above it are root's, open to go through."""
     folder = Path(str(server.home))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for each in (folder, *folder.glob("numba-*")):
         if not each.is_symlink():
             os.chown(each, server.account.uid, server.account.gid)

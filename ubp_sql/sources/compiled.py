@@ -1,5 +1,6 @@
 """A load map against one file's columns: its SQL expressions, checked by the server before any row is read."""
 
+import re
 from dataclasses import dataclass
 
 import psycopg
@@ -117,10 +118,16 @@ class Compiled:
             except psycopg.Error as error:
                 if error.diag.message_primary is None:  # not the server's word on the expression: the connection broke
                     raise
-                raise MapError(f"{self.map.where(name)}: {error.diag.message_primary}", self._hint(name)) from error
+                raise MapError(
+                    f"{self.map.where(name)}: {error.diag.message_primary}", self._hint(name, error)
+                ) from error
 
-    def _hint(self, field: str) -> str:
+    def _hint(self, field: str, error: psycopg.Error) -> str:
         listed = ", ".join(self.columns[:40]) + (", ..." if len(self.columns) > 40 else "")
+        if len(self.columns) == 1 and re.search(r"[;,|\t]", next(iter(self._by_header))):
+            return f"one column only: is delimiter right? columns: {listed}"
         if field == "kind" and isinstance(self.map.kind, str) and self.map.kind.isidentifier():
             return f"for the same kind in every row write kind: {{constant: {self.map.kind}}}; columns: {listed}"
+        if self.map.format == "csv" and isinstance(error, psycopg.errors.UndefinedFunction):
+            return f"CSV columns are text: cast them, for example x::numeric; columns: {listed}"
         return f"columns: {listed}"

@@ -1,6 +1,7 @@
 """The session around a load: settings that make expressions mean the same everywhere, errors in plain words."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -62,15 +63,20 @@ def database_errors(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[No
             f"role {role} lacks a right: {message}; nothing was loaded", f"as an administrator: {grant}"
         ) from error
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        if not re.search(r"\bubp\b", error.diag.message_primary or ""):  # what a function of the map's misses
+            raise _broken_off(error) from error
         raise NotReady(
             f"this database has no complete ubp schema: {error.diag.message_primary}", "run `ubp-sql init` on it"
         ) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise UbpError("this server is read-only; nothing was loaded", "load on the primary") from error
     except psycopg.Error as error:
-        first_line = (error.diag.message_primary or str(error)).partition("\n")[0]
-        code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
-        raise UbpError(
-            f"the database broke off the load: {first_line}{code}",
-            "nothing was loaded; mend the cause and run it again",
-        ) from error
+        raise _broken_off(error) from error
+
+
+def _broken_off(error: psycopg.Error) -> UbpError:
+    first_line = (error.diag.message_primary or str(error)).partition("\n")[0]
+    code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+    return UbpError(
+        f"the database broke off the load: {first_line}{code}", "nothing was loaded; mend the cause and run it again"
+    )

@@ -72,7 +72,7 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
         row = cursor.fetchone()
         return Source(int(str(row[0])) if row else 0, None, None)
     source_id, zone, user_keys, item_keys = found
-    if zone != load_map.time_zone:
+    if zone != load_map.time_zone and _has_loaded(cursor, source_id):
         raise MapError(
             f"{load_map.where('time_zone')}: source {load_map.source} was loaded in {zone}, not {load_map.time_zone}",
             "hours and weekdays of one source are told in one zone: use the same, or another source name",
@@ -84,25 +84,34 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
                 f"{load_map.where(field)}: the first load of {load_map.source} made its keys {stored}, not {wanted}",
                 "leave the field out, or use another source name",
             )
-    cursor.execute("update ubp.sources set map = %s where source_id = %s", (kept, source_id))
+    cursor.execute(
+        "update ubp.sources set map = %s, time_zone = %s where source_id = %s", (kept, load_map.time_zone, source_id)
+    )
     return Source(int(str(source_id)), _text(user_keys), _text(item_keys))
+
+
+def _has_loaded(cursor: Cursor, source_id: object) -> bool:
+    cursor.execute("select exists (select from ubp.loads where source_id = %s and rows_loaded > 0)", (source_id,))
+    return cursor.fetchone() == (True,)
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def assign_ids(cursor: Cursor, table: str, source: Source, wanted: str) -> str:
+def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) -> str:
     """Fill the temporary table ubp_<table>_ids (raw, id) for the keys in ubp_typed; the name of that table.
 
     table    'users' or 'items'
-    wanted   the map's user_keys or item_keys: auto, integer, text
-
     An integer key is its own id; every other key gets one from the table. What the source's first keys were is kept
     in ubp.sources. An item key that is no integer in a source of integer ones is assigned an id as well: it cannot
     collide, and the row need not be refused.
+
+    Raises MapError where a source of integer user keys has a key to which a source of text keys gave another id:
+    which file came first must not decide what the ids of a source mean.
     """
     one = table.removesuffix("s")
+    wanted = getattr(load_map, f"{one}_keys")
     ids = f"ubp_{table}_ids"
     names = {
         "ids": sql.Identifier(ids),
@@ -128,11 +137,28 @@ def assign_ids(cursor: Cursor, table: str, source: Source, wanted: str) -> str:
         raise UbpError(
             f"the id {missing[0]} of ubp.{table} belongs to another key", f"look at ubp.{table}; nothing was loaded"
         )
-    if stored is None and mode is not None:
-        statement = sql.SQL("update ubp.sources set {} = %s where source_id = %s")
-        cursor.execute(statement.format(sql.Identifier(f"{one}_keys")), (mode, source.source_id))
+    if table == "users":
+        _refuse_other_ids(cursor, source, load_map)
+    if stored is None and mode is not None:  # a load without a usable row decides nothing
+        statement = sql.SQL("update ubp.sources set {} = %s where source_id = %s and exists (select from pg_temp.{})")
+        cursor.execute(statement.format(sql.Identifier(f"{one}_keys"), names["ids"]), (mode, source.source_id))
     cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
     return ids
+
+
+def _refuse_other_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> None:
+    cursor.execute(
+        "select key, id from pg_temp.ubp_users_ids where is_integer and id <> key::bigint order by key::bigint limit 1"
+    )
+    if other := cursor.fetchone():
+        way_out = "write `user_keys: text` in the map to share users by key text"
+        if source.user_keys is not None:
+            way_out += ", with another source name: this one's keys are integers"
+        raise MapError(
+            f"{load_map.where('user_keys')}: key {other[0]} of {load_map.source} would be user {other[0]}, but"
+            f" another source, of text keys, made it user {other[1]}; nothing was loaded",
+            way_out,
+        )
 
 
 def drop_known_keys(cursor: Cursor, source_id: int) -> int:

@@ -1,6 +1,7 @@
 """Load one file through a map into ubp.events: one transaction, every row accounted for."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from ubp_sql.sources.database import database_errors, session_settings
 from ubp_sql.sources.identity import Cursor, Source, assign_ids, drop_known_keys, lock_source, open_source
 from ubp_sql.sources.lines import LineFile
 from ubp_sql.sources.load_map import LoadMap
+from ubp_sql.sources.partitions import make_partitions
+from ubp_sql.sources.records import close_record, find_record, open_record, rejected_examples
 from ubp_sql.sources.rows import CsvRows, Row, jsonl_batches, prefetch
 from ubp_sql.sources.staging import Staging
 from ubp_sql.sources.statements import Target
@@ -24,11 +27,6 @@ from ubp_sql.sources.statements import Target
 ANALYZE_FROM = 10_000  # rows; fewer change no plan
 # Columns that plans depend on; all of them would cost 1.0 s instead of 0.3 for Online Retail.
 _ANALYZE = "analyze ubp.events (user_id, event_time, kind, item_id)"
-# A partition for each month that has rows: from the first to the last would make thousands for one wrong year.
-# 240 months are 20 years; rows of further months go to the default partition.
-_PARTITIONS = """select ubp.ensure_event_partitions(low, high) from (
-    select min(event_time) as low, max(event_time) as high from pg_temp.ubp_typed
-    group by date_trunc('month', event_time, 'UTC') order by count(*) desc limit 240) months"""
 # In the order of the file: events of the same time keep it, since ids ascend. (No order saves 0.25 s in Online Retail
 # and leaves it to the planner; by time costs 0.4 s more and gains nothing.)
 _PUBLISH = """insert into ubp.events
@@ -50,7 +48,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What became of a file's rows: loaded + rejected + already = read."""
+    """What became of a file's rows: loaded + rejected + already = read.
+
+    known_since   the content was loaded by `load_id` then (ISO, UTC), and was not read again
+    examples      reason -> the first three (line, raw text); of a dry run only, a load leaves them in the database
+    """
 
     source: str
     file: str
@@ -61,6 +63,9 @@ class LoadResult:
     already: int
     seconds: float
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    known_since: str | None = None
+    examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def load_file(
@@ -74,7 +79,8 @@ def load_file(
     """Load `file` in one transaction; a connection that is in one already gets a savepoint, and its caller commits.
 
     A file that the source has loaded before adds nothing: told by the map's keys row by row, without keys by the
-    hash of its bytes. `dry_run` does everything and then rolls back.
+    hash of its decompressed bytes; content of which no row could be loaded does not count. `dry_run` does everything
+    and then rolls back.
 
     Raises SourceError (UB012) for a file that cannot be read, MapError (UB008) for a map that does not fit it,
     NotReady (UB005) without the schema, InstallError (UB011) without rights; nothing is loaded then.
@@ -102,67 +108,57 @@ class _Load:
             nested = self._conn.info.transaction_status != TransactionStatus.IDLE
             with self._conn.transaction(), self._conn.cursor(row_factory=tuple_row) as cursor:
                 with session_settings(cursor, self._map, restore=nested):
-                    result = self._load(cursor, sha256, began)
+                    result = self._load(cursor, sha256, dry_run, nested)
                 if dry_run:
                     raise psycopg.Rollback()
             if result.loaded >= ANALYZE_FROM and not dry_run:
                 self._analyze()
-        return result
+        return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
 
     def _tell(self, phase: str) -> None:
         if self._progress is not None:
             self._progress(Progress(phase, self._lines.position, self._lines.size, self._rows))
 
-    def _load(self, cursor: Cursor, sha256: str, began: float) -> LoadResult:
+    def _load(self, cursor: Cursor, sha256: str, dry_run: bool, nested: bool) -> LoadResult:
         if not lock_source(cursor, self._map.source, wait=False):
             self._tell("waiting for another load of this source")
             lock_source(cursor, self._map.source, wait=True)
         source = open_source(cursor, self._map)
-        cursor.execute(
-            "select load_id, rows_read, rows_loaded, rows_rejected, rows_already from ubp.loads"
-            " where source_id = %s and content_sha256 = %s",
-            (source.source_id, sha256),
-        )
-        before = [int(str(number)) for number in cursor.fetchone() or ()]
-        if before and not self._map.keys:
-            load_id, read, loaded, rejected, already = before
-            return self._result(load_id, read, 0, rejected, loaded + already, began, {})
-        load_id = before[0] if before else self._record(cursor, source, sha256)
+        before = find_record(cursor, source.source_id, sha256)
+        if before and before.loaded and not self._map.keys:
+            result = self._result(before.load_id, before.read, 0, before.rejected, before.loaded + before.already)
+            return dataclasses.replace(result, known_since=before.at)
+        file = str(self._file)
+        load_id = before.load_id if before else open_record(cursor, source.source_id, file, sha256)
         if self._map.format == "csv":
-            rows = CsvRows(self._lines.blocks(sha256), self._map, str(self._file))
+            rows = CsvRows(self._lines.blocks(sha256), self._map, file)
             compiled = Compiled(self._map, rows.columns, rows.header)
             batches = rows.batches(compiled.used)
         else:
             compiled = Compiled(self._map, ["doc", "record"], ["doc", "record"])
             batches = jsonl_batches(self._lines.blocks(sha256))
         integer_users = (source.user_keys or self._map.user_keys) == "integer"
-        target = Target(load_id, source.source_id, str(self._file), integer_users, bool(before))
+        target = Target(load_id, source.source_id, file, integer_users, before is not None)
         staging = Staging(cursor, compiled, target)
         self._read(staging, batches)
+        self._tell("writing events")
+        if not dry_run:  # in a dry run the default partition takes every row for the moment
+            make_partitions(cursor, apart=not nested)
         loaded, already = self._publish(cursor, source)
         staging.drop()
         rejected = sum(staging.rejected.values())
         if loaded + rejected + already != staging.read:
             raise UbpError(
-                f"{self._file}: loaded {loaded} + rejected {rejected} + already there {already} is not read"
+                f"{file}: loaded {loaded} + rejected {rejected} + already there {already} is not read"
                 f" {staging.read}; nothing was loaded",
                 "a trigger or rule on ubp.events may drop rows; if there is none, please report this",
             )
-        cursor.execute(
-            "update ubp.loads set rows_read = %s, rows_loaded = %s, rows_rejected = %s, rows_already = %s,"
-            " finished_at = clock_timestamp() where load_id = %s",
-            (staging.read, loaded, rejected, already, load_id),
+        close_record(cursor, load_id, staging.read, loaded, rejected, already)
+        return dataclasses.replace(
+            self._result(load_id, staging.read, loaded, rejected, already),
+            rejected_by_reason=dict(sorted(staging.rejected.items(), key=lambda pair: -pair[1])),
+            examples=rejected_examples(cursor, load_id) if dry_run else {},
         )
-        return self._result(load_id, staging.read, loaded, rejected, already, began, staging.rejected)
-
-    def _record(self, cursor: Cursor, source: Source, sha256: str) -> int:
-        cursor.execute(
-            "insert into ubp.loads (source_id, file, content_sha256, rows_read, rows_loaded, rows_rejected,"
-            " rows_already, started_at) values (%s, %s, %s, 0, 0, 0, 0, clock_timestamp()) returning load_id",
-            (source.source_id, str(self._file), sha256),
-        )
-        row = cursor.fetchone()
-        return int(str(row[0])) if row else 0
 
     def _read(self, staging: Staging, batches: Iterator[list[Row]]) -> None:
         self._tell("reading")
@@ -174,28 +170,27 @@ class _Load:
 
     def _publish(self, cursor: Cursor, source: Source) -> tuple[int, int]:
         """From ubp_typed to ubp.events: (rows loaded, rows that were there already)."""
-        self._tell("writing events")
         already = drop_known_keys(cursor, source.source_id) if self._map.keys else 0
         cursor.execute("analyze pg_temp.ubp_typed (user_key, item_key)")
         tables = [
-            assign_ids(cursor, "users", source, self._map.user_keys),
-            assign_ids(cursor, "items", source, self._map.item_keys),
+            assign_ids(cursor, "users", source, self._map),
+            assign_ids(cursor, "items", source, self._map),
         ]
-        cursor.execute(_PARTITIONS)
         cursor.execute(_PUBLISH, (source.source_id,))
         loaded = cursor.rowcount
         for name in tables:
             cursor.execute(sql.SQL("drop table pg_temp.{}").format(sql.Identifier(name)))
         return loaded, already
 
-    def _result(
-        self, load_id: int, read: int, loaded: int, rejected: int, already: int, began: float, reasons: dict[str, int]
-    ) -> LoadResult:
-        seconds = round(time.perf_counter() - began, 3)
-        by_reason = dict(sorted(reasons.items(), key=lambda pair: -pair[1]))
-        return LoadResult(
-            self._map.source, str(self._file), load_id, read, loaded, rejected, already, seconds, by_reason
-        )
+    def _result(self, load_id: int, read: int, loaded: int, rejected: int, already: int) -> LoadResult:
+        warnings = []
+        if self._lines.looks_utf8:
+            warnings.append(
+                f"{self._file} is valid UTF-8, read as {self._map.encoding}: is encoding right? Letters beyond ASCII"
+                " come out garbled if not"
+            )
+        counts = (load_id, read, loaded, rejected, already)
+        return LoadResult(self._map.source, str(self._file), *counts, seconds=0.0, warnings=warnings)
 
     def _analyze(self) -> None:
         """Fresh statistics, where this role owns the table; others leave it to autovacuum."""

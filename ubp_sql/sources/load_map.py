@@ -1,6 +1,7 @@
 """The load map: a YAML file that says which column or SQL expression of a file is the user, the time, the kind, ..."""
 
 import codecs
+import difflib
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -114,7 +115,7 @@ class LoadMap(BaseModel):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             # A machine without a zone database knows no name; the server then has the last word.
             if zoneinfo.available_timezones():
-                raise ValueError(f"no time zone is called {name!r}; write one like Europe/London or UTC") from error
+                raise ValueError(f"no time zone is called {name!r}") from error
         return name
 
     @model_validator(mode="after")
@@ -132,6 +133,11 @@ class LoadMap(BaseModel):
         if self.format == "csv" and self.quote == self.delimiter:
             raise ValueError("quote: must differ from the delimiter")
         return self
+
+    @property
+    def shipped(self) -> bool:
+        """Is it one of the maps that came with the package?"""
+        return self._file != "" and Path(self._file).resolve().parent == SHIPPED.resolve()
 
     @property
     def rules(self) -> list[tuple[str, str]]:
@@ -210,10 +216,18 @@ def _note_lines(node: Any, prefix: str, lines: dict[str, int]) -> str | None:
     return twice
 
 
+_FIELD_HINTS = {
+    "kind": "kind is an expression, {constant: NAME}, or a list of rules `- NAME: condition`",
+    "time_zone": "write a name such as Europe/London or UTC",
+    "encoding": "write a name such as utf-8, cp1252 or utf-16",
+}
+
+
 def _explain(error: ValidationError, file: str, lines: dict[str, int]) -> tuple[str, str]:
     """The first problem as one line and a hint; pydantic's own branches of a union are not part of the field's name."""
     problems = error.errors()
-    first = problems[0]
+    # A misspelt field is also a missing one: the misspelling says more.
+    first = next((p for p in problems if p["type"] == "extra_forbidden" and len(p["loc"]) == 1), problems[0])
     parts: list[str] = []
     for part in first["loc"]:
         name = ".".join([*parts, str(part)])
@@ -224,10 +238,10 @@ def _explain(error: ValidationError, file: str, lines: dict[str, int]) -> tuple[
     place = f" line {lines[field]}" if field in lines else ""
     hint = f"fields: {', '.join(LoadMap.model_fields)}"
     if first["type"] == "extra_forbidden":
-        return f"map {file}{place}: {field} is not a field of a map", hint
+        meant = difflib.get_close_matches(field, LoadMap.model_fields, n=1)
+        return f"map {file}{place}: unknown field {field}{f', did you mean {meant[0]}?' if meant else ''}", hint
     if first["type"] == "missing":
         return f"map {file}: field {field} is missing", hint
     text = str(first["ctx"]["error"]) if "error" in first.get("ctx", {}) else first["msg"]
-    if field == "kind":
-        hint = "kind is an expression, {constant: NAME}, or a list of rules `- NAME: condition`"
-    return f"map {file}{place}: {field + ': ' if field else ''}{text}", "see docs/load-map.md" if not field else hint
+    hint = _FIELD_HINTS.get(parts[0] if parts else "", "see docs/load-map.md")
+    return f"map {file}{place}: {field + ': ' if field else ''}{text}", hint

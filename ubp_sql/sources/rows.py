@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 20_000  # 5,000 cost 25 % more on the server, 50,000 nothing less
 BATCH_CHARACTERS = 8 << 20
-# The staging table's own columns and PostgreSQL's system columns.
-RESERVED = ("ubp_line", "ubp_ord", "ubp_raw", "ubp_reason")
+# The staging table's own columns and its name, which stands for the whole row, and PostgreSQL's system columns.
+RESERVED = ("ubp_line", "ubp_ord", "ubp_raw", "ubp_reason", "ubp_staging")
 TAKEN = (*RESERVED, "ctid", "tableoid", "oid", "xmin", "xmax", "cmin", "cmax")
 MAX_COLUMNS = 1000
 

@@ -35,7 +35,8 @@ exception when data_exception or program_limit_exceeded then
 end $try$"""
 
 _NAME_BAD_ROWS = """update pg_temp.ubp_staging s set ubp_reason = bad.reason
-from (select ubp_line, ubp_ord, pg_temp.ubp_try(t) as reason from pg_temp.ubp_staging t where ubp_reason is null) bad
+from (select ubp_line, ubp_ord, pg_temp.ubp_try(ubp_staging) as reason
+  from pg_temp.ubp_staging where ubp_reason is null) bad
 where bad.reason is not null and bad.ubp_line = s.ubp_line and bad.ubp_ord = s.ubp_ord"""
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ubp_sql.errors import TrainingError
 from ubp_sql.training.cuts import weights
 from ubp_sql.training.rows import CutRows
-from ubp_sql.training.settings import BASE_RATE_SHIFT, LIGHTGBM, ROUNDS
+from ubp_sql.training.settings import BASE_RATE_SHIFT, LEAST_IN_LEAF, LIGHTGBM, MOST_IN_LEAF, ROUNDS, ROWS_A_LEAF
 
 
 def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> lightgbm.Booster:
@@ -31,7 +31,8 @@ def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> ligh
         raise TrainingError(
             f"{which} of the {len(labels)} training rows has the label", "choose another label kind, horizon or period"
         )
-    settings: dict[str, Any] = {**LIGHTGBM, "num_threads": threads}
+    leaf = min(MOST_IN_LEAF, max(LEAST_IN_LEAF, len(labels) // ROWS_A_LEAF))
+    settings: dict[str, Any] = {**LIGHTGBM, "min_data_in_leaf": leaf, "num_threads": threads}
     weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
     # A list of matrices: joined, they would be in memory twice.
     data = lightgbm.Dataset(

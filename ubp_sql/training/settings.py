@@ -7,7 +7,6 @@ LIGHTGBM: dict[str, Any] = {
     "objective": "binary",
     "learning_rate": 0.03,
     "num_leaves": 6,
-    "min_data_in_leaf": 100,
     "lambda_l2": 10.0,
     "feature_fraction_bynode": 0.2,
     "bagging_fraction": 0.5,
@@ -18,6 +17,8 @@ LIGHTGBM: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+# Rows a leaf needs: one in ROWS_A_LEAF of all, within these bounds. A small log finds nothing to split at 100.
+LEAST_IN_LEAF, MOST_IN_LEAF, ROWS_A_LEAF = 20, 100, 300
 # Cuts a third of the horizon apart: closer ones repeat each other's labels, and 10 days fall on all weekdays.
 CUTS_PER_HORIZON = 3
 MOST_CUTS = 40

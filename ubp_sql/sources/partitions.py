@@ -1,0 +1,50 @@
+"""Monthly partitions for the rows of a load, made so that nobody waits for the load to end."""
+
+import psycopg
+
+Cursor = psycopg.Cursor[tuple[object, ...]]
+
+LOCK_TIMEOUT = "5s"  # while we wait for the default partition, whoever comes after us waits too
+# A partition for each month that has rows: from the first to the last would make thousands for one wrong year.
+# 240 months are 20 years; rows of further months go to the default partition.
+_MISSING = """select to_char(month, 'YYYY-MM-01 00:00+00') from (
+    select date_trunc('month', event_time at time zone 'UTC') as month from pg_temp.ubp_typed
+    group by 1 order by count(*) desc limit 240) months
+where to_regclass('ubp.events_' || to_char(month, 'YYYY_MM')) is null order by month"""
+_MAKE = "select ubp.ensure_event_partitions(%s::timestamptz, %s::timestamptz)"
+
+
+def make_partitions(cursor: Cursor, apart: bool) -> None:
+    """Make the partitions that the rows of ubp_typed lack.
+
+    Making one locks ubp.events_default against everybody until the transaction ends. `apart`: on a connection beside
+    this one, a short transaction a month; only for a transaction that has not touched ubp.events, since it would wait
+    for itself. A month that cannot be locked in LOCK_TIMEOUT stays in the default partition until the next load.
+    Without `apart`, or where the server takes no second connection, it happens in the transaction of `cursor`.
+    """
+    cursor.execute(_MISSING)
+    months = [str(row[0]) for row in cursor.fetchall()]
+    beside = _connect_beside(cursor) if apart and months else None
+    if beside is None:
+        for month in months:
+            cursor.execute(_MAKE, (month, month))
+        return
+    with beside:
+        for month in months:
+            try:
+                beside.execute(_MAKE, (month, month))
+            except psycopg.errors.LockNotAvailable:
+                return
+
+
+def _connect_beside(cursor: Cursor) -> psycopg.Connection[tuple[object, ...]] | None:
+    cursor.execute("select current_setting('role')")
+    row = cursor.fetchone()
+    info = cursor.connection.info
+    try:
+        beside = psycopg.connect(info.dsn, password=info.password or None, autocommit=True)
+    except psycopg.OperationalError:
+        return None
+    beside.execute("select set_config('role', %s, false)", (str(row[0]) if row else "none",))
+    beside.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
+    return beside
