@@ -1,5 +1,6 @@
 """`ubp-sql doctor`: each fault is made, found, named in plain words, and mended where that can be done from here."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -130,10 +131,26 @@ def test_without_rights(db: Database, login: Login) -> None:
     stranger = f"{db.dsn} user={login()}"
     assert faults(stranger) == faults(stranger, fix=True) == ["rights", "installation"]
     assert "grant ubp_analyst" in finding("rights", stranger).way_out
-    analyst = f"{db.dsn} user={login('ubp_auditor')}"
-    assert faults(analyst) == []
-    assert f"imports ubp_sql {ubp_sql.__version__}" in finding("server's Python", analyst).text
-    assert "a member of ubp_auditor" in finding("rights", analyst).text
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("ubp_loader", "ubp_loader: may load, refresh, score;"),
+        ("ubp_analyst", "ubp_analyst: may predict and read"),
+        ("ubp_auditor", "ubp_auditor: may read every table"),
+        ("ubp_admin", "is a member of ubp_admin: may define, train, deploy"),
+    ],
+)
+def test_as_a_member(db: Database, login: Login, cli: Cli, role: str, may: str) -> None:
+    dsn = f"{db.dsn} user={login(role)}"
+    assert faults(dsn) == faults(dsn, fix=True) == []
+    assert f"imports ubp_sql {ubp_sql.__version__}" in finding("server's Python", dsn).text
+    assert may in finding("rights", dsn).text
+    shown = cli("doctor", "--dsn", dsn)
+    assert shown.exit_code == 0
+    assert "not looked at: needs a superuser" in shown.stdout
+    assert cli("migrate", "status", "--dsn", dsn).exit_code == 0
 
 
 def test_another_encoding(cluster: Cluster) -> None:
@@ -155,6 +172,39 @@ def test_a_cache_that_others_may_write(db: Database) -> None:
     assert "compiled anew" in found.text
     assert "mended" in finding("cache", db.dsn, fix=True).text
     assert path.stat().st_mode & 0o777 == 0o700
+
+
+@root_only
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_cache_that_cannot_be_made(
+    db: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed: bool
+) -> None:
+    """A HOME that the server's account cannot reach, or a disk that takes nothing: another place is named."""
+    probe = server_python.probe
+    home = tmp_path / "home" / ".cache" / "ubp_sql"
+    home.parents[1].mkdir(mode=0o700 if closed else 0o755)
+
+    def broken(conn: Any, *, language: bool) -> server_python.ServerPython:
+        return dataclasses.replace(probe(conn, language=language), cache=None, home=str(home))
+
+    monkeypatch.setattr(server_python, "probe", broken)
+    monkeypatch.setattr(server_python, "reachable", lambda account, folder: not closed)
+    found = finding("cache", db.dsn, fix=True)
+    assert not found.ok
+    assert f"cannot use {home}" in found.text
+    assert ("tried: gave" in found.text) == home.exists() == (not closed)
+    assert str(home) not in found.way_out
+    for part in (f" {doctor.CACHE}; then", "UBP_SQL_CACHE_DIR=", "/environment"):
+        assert part in found.way_out
+
+
+@root_only
+def test_who_can_be_reached(db: Database, tmp_path: Path) -> None:
+    with db.connect() as conn:
+        account = server_python.probe(conn, language=True).account
+    tmp_path.chmod(0o700)
+    assert not server_python.reachable(account, tmp_path / "a" / "b")
+    assert server_python.reachable(account, Path("/var/there/is/none"))
 
 
 def test_a_broken_client(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +282,19 @@ def test_a_package_that_the_server_cannot_import(bare_server: Database, monkeypa
     found = finding("server's Python", bare_server.dsn, fix=True)
     assert "this client's Python is 3.99" in found.way_out
     assert f"-m venv {doctor.VENV}" in found.way_out
+
+
+@pytest.mark.parametrize("command", [["init"], ["migrate", "apply"]])
+def test_init_looks_before_it_runs(bare_server: Database, cli: Cli, command: list[str]) -> None:
+    before = catalogue.everything(bare_server.dsn)
+    done = cli(*command, "--dsn", bare_server.dsn)
+    assert done.exit_code == 6
+    error, hint = done.stderr.strip().splitlines()
+    assert error.startswith("error UB011: the server's Python 3.")
+    assert "cannot import the package: ModuleNotFoundError: No module named 'ubp_sql'" in error
+    assert str(Path(ubp_sql.__file__).parents[1]) in hint
+    assert "ubp-sql doctor --fix" in hint
+    assert catalogue.everything(bare_server.dsn) == before
 
 
 @root_only

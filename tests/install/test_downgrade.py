@@ -6,6 +6,7 @@ import pytest
 
 from tests.fix_database import Database
 from tests.install import catalogue
+from tests.install.conftest import Cli
 from ubp_sql.errors import BadInput
 from ubp_sql.install import commands, render
 
@@ -46,6 +47,44 @@ def test_to_base_and_up_again(db: Database) -> None:
         commands.apply(conn)
     assert (catalogue.objects(db.dsn), catalogue.grants(db.dsn)) == (objects, grants)
     assert catalogue.bodies(db.dsn) == bodies, "what init made outside the schema is still known"
+
+
+def test_where_it_is_already(db: Database, cli: Cli) -> None:
+    before = catalogue.everything(db.dsn)
+    done = cli("migrate", "downgrade", render.head(), "--yes", "--dsn", db.dsn)
+    assert done.exit_code == 0
+    assert done.stdout == f"the database is at {render.head()} already: nothing was dropped\n"
+    assert catalogue.everything(db.dsn) == before, "the functions too"
+    cli("migrate", "downgrade", "base", "--yes", "--dsn", db.dsn)
+    assert "is at base already" in cli("migrate", "downgrade", "base", "--yes", "--dsn", db.dsn).stdout
+
+
+def test_base_says_what_is_still_there(db: Database, cli: Cli) -> None:
+    assert "still_there" not in cli("migrate", "status", "--json", "--dsn", db.dsn).stdout
+    for done in (
+        cli("migrate", "downgrade", "base", "--yes", "--dsn", db.dsn),
+        cli("migrate", "status", "--dsn", db.dsn),
+        cli("doctor", "--dsn", db.dsn),
+    ):
+        [line] = [line for line in done.stdout.splitlines() if "still there" in line]
+        assert "schema ubp, search_path of the database, language plpython3u, roles ubp_" in line
+
+
+def test_plans_tell_the_rows_that_go(db: Database, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(db)
+    db.execute("insert into ubp.event_keys select 0, gen_random_uuid() from generate_series(1, 1999)")
+    plans = (["migrate", "downgrade", "base"], ["uninstall", "--plan"])
+    for plan in plans:
+        shown = cli(*plan, "--dsn", db.dsn).stdout
+        for line in ("ubp.events: 3 rows", "ubp.users: 1 row", "ubp.event_keys: 2,000 rows"):
+            assert f"-- goes with its table: {line}\n" in shown
+        assert "ubp.deployments:" not in shown, "empty"
+    monkeypatch.setattr("ubp_sql.install.remove.COUNTED_UP_TO", 0)
+    assert "ubp.event_keys: 2,000 rows" in cli(*plans[1], "--dsn", db.dsn).stdout, "nothing to estimate from"
+    db.execute("analyze ubp.event_keys, ubp.events")
+    db.execute("insert into ubp.event_keys select 0, gen_random_uuid() from generate_series(1, 5)")
+    for plan in plans:
+        assert "ubp.event_keys: about 2,000 rows" in cli(*plan, "--dsn", db.dsn).stdout
 
 
 def test_each_step_down_and_up(db: Database) -> None:

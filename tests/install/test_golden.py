@@ -78,12 +78,12 @@ select 'schema ' || nspname from pg_namespace
  where nspname = 'ubp' and obj_description(oid, 'pg_namespace') is null
 union all
 select 'relation ' || relname from pg_class
- where relnamespace = 'ubp'::regnamespace and relkind in ('r', 'p', 'v') and relname <> 'alembic_version'
+ where relnamespace = 'ubp'::regnamespace and relkind in ('r', 'p', 'v')
    and obj_description(oid, 'pg_class') is null
 union all
 select format('column %s.%s', c.relname, a.attname) from pg_class c join pg_attribute a on a.attrelid = c.oid
- where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0
-   and not a.attisdropped and c.relname <> 'alembic_version' and col_description(c.oid, a.attnum) is null
+ where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition and a.attnum > 0
+   and not a.attisdropped and col_description(c.oid, a.attnum) is null
 union all
 select 'function ' || oid::regprocedure from pg_proc
  where pronamespace = 'ubp'::regnamespace and obj_description(oid, 'pg_proc') is null

@@ -45,7 +45,7 @@ def test_their_number_is_limited(lone_db: Database) -> None:
         assert made == [240, 240, 120, 0, 0]
         assert lone_db.one(MONTHS) == LIMIT + 1, "and the default partition"
         lone_db.execute("insert into ubp.events (user_id, event_time, kind) values (1, '2011-01-05', 'view')")
-        assert lone_db.one("select tableoid::regclass::text from ubp.events") == "ubp.events_default"
+        assert lone_db.one("select tableoid::regclass::text from ubp.events") == "events_default"
         assert lone_db.one("select ubp.ensure_event_partitions('1901-01-01', '1901-02-01')") == 0, "there already"
         assert lone_db.one("show max_locks_per_transaction") == "64"
         commands.uninstall(conn, run=True)

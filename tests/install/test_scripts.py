@@ -8,7 +8,7 @@ import pytest
 import ubp_sql
 from tests.fix_database import Database
 from tests.install import catalogue
-from tests.install.conftest import Login, Psql
+from tests.install.conftest import Cli, Login, Psql
 from ubp_sql.install import commands, render
 from ubp_sql.install.steps import BY_OWNER, SUPERUSER
 
@@ -73,6 +73,37 @@ def test_plan_changes_nothing_and_apply_runs_it(empty_db: Database, db: Database
     assert catalogue.objects(empty_db.dsn) == catalogue.objects(db.dsn)
 
 
+def test_plan_sql_and_apply_agree(empty_db: Database, cli: Cli, tmp_path: Path) -> None:
+    """What init does to the search_path is in all three; an upgrade leaves it alone; nothing to do is said so."""
+    path, dsn = "alter database", ["--dsn", empty_db.dsn]
+    for options, wanted in ((["--no-search-path"], False), ([], True)):
+        assert (path in cli("migrate", "plan", *options, *dsn).stdout) == wanted
+        assert cli("migrate", "sql", "--out", str(tmp_path), *options, *dsn).exit_code == 0
+        assert (path in "".join(file.read_text() for file in tmp_path.iterdir())) == wanted
+    with empty_db.connect() as conn:
+        steps = len(commands.plan(conn))
+    assert f"{steps} steps applied" in cli("migrate", "apply", *dsn).stdout
+    assert empty_db.one("show search_path") == '"$user", public, ubp'
+    empty_db.execute(f"alter database {empty_db.name} reset search_path")
+    assert cli("migrate", "plan", *dsn).stdout == "nothing to do: the database is up to date\n"
+    assert cli("migrate", "apply", *dsn).stdout == "up to date; the functions were applied again\n"
+    assert empty_db.one("show search_path") == '"$user", public'
+
+
+def test_pending_steps_stand_one_a_line(empty_db: Database, cli: Cli) -> None:
+    with empty_db.connect() as conn:
+        titles = [step.title for step in commands.plan(conn)]
+    lines = cli("migrate", "status", "--dsn", empty_db.dsn).stdout.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.strip().startswith("pending"))
+    assert [line[22:] for line in lines[first:]] == titles
+
+
+def test_flags_are_shown_as_flags(cli: Cli) -> None:
+    for command in (["init"], ["doctor"], ["uninstall"], ["migrate", "plan"], ["migrate", "downgrade"]):
+        shown = cli(*command, "--help").stdout
+        assert "<bool>" not in "".join(line for line in shown.splitlines() if "--help" not in line), shown
+
+
 def test_init_again_changes_nothing(empty_db: Database) -> None:
     with empty_db.connect() as conn:
         commands.init(conn)
@@ -112,8 +143,8 @@ def test_status(empty_db: Database) -> None:
     assert found["pending"] == "nothing"
 
 
-def test_an_auditor_sees_the_status(db: Database, login: Login) -> None:
-    for group in ("ubp_auditor", "ubp_admin"):
+def test_members_see_the_status(db: Database, login: Login) -> None:
+    for group in ("ubp_loader", "ubp_analyst", "ubp_auditor", "ubp_admin"):
         with db.connect(user=login(group)) as conn:
             assert commands.status(conn)["revision"] == render.head()
 

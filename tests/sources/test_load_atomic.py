@@ -163,7 +163,7 @@ def test_a_read_only_server(db: Database, tmp_path: Path) -> None:
 
 
 def test_an_id_that_belongs_to_another_key(db: Database, tmp_path: Path) -> None:
-    db.execute("insert into ubp.users (user_id, user_key) values (7, 'somebody')")
+    db.execute("insert into ubp.users (user_id, user_key, tenant) values (7, '7', 1)")
     with pytest.raises(UbpError, match=r"the id 7 of ubp\.users belongs to another key"):
         load_csv(db, tmp_path, CONTENT)
     assert events(db) == []
@@ -180,3 +180,80 @@ def test_a_closed_connection(db: Database, tmp_path: Path) -> None:
     conn.close()
     with pytest.raises(UbpError, match="closed"):
         load_file(conn, write(tmp_path, CONTENT), make_map(tmp_path))
+
+
+def test_an_object_that_a_function_of_the_map_lacks_is_not_our_schema(db: Database, tmp_path: Path) -> None:
+    db.execute(
+        "create function public.lookup(text) returns text language plpgsql as"
+        " $$ begin return (select x from public.gone where y = $1); end $$"
+    )
+    with pytest.raises(UbpError, match=r'the database broke off the load: relation "public\.gone"') as caught:
+        load_csv(db, tmp_path, CONTENT, kind="public.lookup(what)")
+    assert not isinstance(caught.value, NotReady)
+
+
+def test_an_incomplete_schema(db: Database, tmp_path: Path) -> None:
+    db.execute("drop table ubp.loads cascade")
+    with pytest.raises(NotReady, match="no complete ubp schema"):
+        load_csv(db, tmp_path, CONTENT)
+
+
+LOCKED = """create function public.locked() returns trigger language plpgsql as $$ begin
+  if exists (select from pg_locks where pid = pg_backend_pid() and mode = 'AccessExclusiveLock'
+             and relation = 'ubp.events_default'::regclass) then raise 'locked'; end if;
+  return new; end $$"""
+
+
+def test_the_default_partition_is_not_locked_while_rows_are_written(db: Database, tmp_path: Path) -> None:
+    db.execute(LOCKED)
+    db.execute("create trigger locked before insert on ubp.events for each row execute function public.locked()")
+    assert load_csv(db, tmp_path, CONTENT).loaded == 500
+    assert db.one("select count(*) from only ubp.events_default") == 0
+    assert db.one("select to_regclass('ubp.events_2024_01') is not null")
+
+
+def test_a_default_partition_in_use_does_not_stop_a_load(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows wait there; the next load of that month moves them into their partition."""
+    monkeypatch.setattr("ubp_sql.sources.partitions.LOCK_TIMEOUT", "100ms")
+    with psycopg.connect(db.dsn) as other:
+        other.execute("lock table ubp.events_default in access share mode")
+        assert load_csv(db, tmp_path, CONTENT).loaded == 500
+    assert db.one("select count(*) from only ubp.events_default") == 500
+    load_csv(db, tmp_path, "who,at,what\n1,2024-01-01,view\n")
+    assert db.one("select count(*) from only ubp.events_default") == 0
+    assert db.one("select count(*) from ubp.events_2024_01") == 501
+
+
+def test_without_a_second_connection_partitions_are_made_in_the_load(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, load_map = write(tmp_path, CONTENT), make_map(tmp_path)
+    with db.connect() as conn:
+
+        def full(*_: object, **__: object) -> None:
+            raise psycopg.OperationalError("too many clients")
+
+        monkeypatch.setattr(psycopg, "connect", full)
+        load_file(conn, path, load_map)
+        monkeypatch.undo()
+    assert db.one("select count(*) from ubp.events_2024_01") == 500
+
+
+def test_a_dry_run_makes_no_partition(db: Database, tmp_path: Path) -> None:
+    load(db, write(tmp_path, CONTENT), make_map(tmp_path), dry_run=True)
+    assert db.one("select to_regclass('ubp.events_2024_01')") is None
+
+
+def test_partitions_are_made_by_the_role_that_loads(db: Database, tmp_path: Path) -> None:
+    """The second connection logs in as the first did, and sets the role that it had set."""
+    role = f"login_of_{db.name}"
+    db.execute(f"create role {role} login noinherit in role ubp_loader")
+    try:
+        with db.connect(user=role) as conn:
+            conn.execute("set role ubp_loader")
+            assert load_file(conn, write(tmp_path, CONTENT), make_map(tmp_path)).loaded == 500
+    finally:
+        db.execute(f"drop owned by {role}")
+        db.execute(f"drop role {role}")

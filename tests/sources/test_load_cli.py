@@ -32,6 +32,10 @@ def map_file(tmp_path: Path) -> Path:
     return path
 
 
+def first_day(db: Database) -> str:
+    return str(db.one("select (finished_at at time zone 'UTC')::date::text from ubp.loads"))
+
+
 def test_what_a_person_sees(db: Database, tmp_path: Path, map_file: Path) -> None:
     path = write(tmp_path, TEXT)
     first = run(path, "--map", map_file, "--dsn", db.dsn)
@@ -39,7 +43,10 @@ def test_what_a_person_sees(db: Database, tmp_path: Path, map_file: Path) -> Non
     assert "1 loaded + 1 rejected + 0 already there = 2 read" in first.stdout
     assert "rejected 1: no user key" in first.stdout
     again = run(path, "--map", map_file, "--dsn", db.dsn)
-    assert "0 loaded + 1 rejected + 1 already there = 2 read" in again.stdout
+    assert f"this content was loaded by load 1 on {first_day(db)}" in again.stdout
+    assert "nothing was added (0 loaded + 1 rejected + 1 already there = 2)" in again.stdout
+    assert "rows/s" not in again.stdout
+    assert again.exit_code == 0
 
 
 def test_what_a_script_sees(db: Database, tmp_path: Path, map_file: Path) -> None:
@@ -56,6 +63,48 @@ def test_a_dry_run_says_so(db: Database, tmp_path: Path, map_file: Path) -> None
     assert "1 loaded" in result.stdout
     assert "nothing was kept" in result.stdout
     assert events(db) == []
+
+
+def test_a_dry_run_shows_the_first_rejected_rows_of_each_reason(db: Database, tmp_path: Path, map_file: Path) -> None:
+    bad = "".join(f"{n},{n} o'clock,view [{n}]\n" for n in range(5)) + ",2024-01-01," + "x" * 500 + "\n"
+    result = run(write(tmp_path, TEXT + bad), "--map", map_file, "--dsn", db.dsn, "--dry-run")
+    assert result.exit_code == 0
+    assert [line.strip() for line in result.stdout.splitlines()[1:-1]] == [
+        'rejected 5: event_time: invalid input syntax for type timestamp with time zone: "..."',
+        "line 4: 0,0 o'clock,view [0]",
+        "line 5: 1,1 o'clock,view [1]",
+        "line 6: 2,2 o'clock,view [2]",
+        "rejected 2: no user key",
+        "line 3: ,2024-01-02,cart",
+        "line 9: ,2024-01-01," + "x" * 188 + "...",
+    ]
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_nothing_loaded_and_something_rejected_is_an_error(
+    db: Database, tmp_path: Path, map_file: Path, json_option: list[str]
+) -> None:
+    path = write(tmp_path, "who,at,what\n,2024-01-01,view\n")
+    result = run(path, "--map", map_file, "--dsn", db.dsn, *json_option)
+    assert result.exit_code == 3
+    assert ("hint: no row could be loaded" in result.stderr) == (not json_option)
+
+
+def test_a_superuser_with_a_map_that_did_not_ship_is_warned(db: Database, tmp_path: Path, map_file: Path) -> None:
+    path = write(tmp_path, TEXT)
+    assert "warning: the map's expressions ran with all rights" in run(path, "--map", map_file, "--dsn", db.dsn).stderr
+    role = f"cli_of_{db.name}"
+    db.execute(f"create role {role} login in role ubp_loader")
+    try:
+        assert run(path, "--map", map_file, "--dsn", f"{db.dsn} user={role}").stderr == ""
+    finally:
+        db.execute(f"drop role {role}")
+
+
+def test_a_doubtful_encoding_is_a_warning(db: Database, tmp_path: Path, map_file: Path) -> None:
+    map_file.write_text(map_file.read_text() + "encoding: latin-1\n")
+    result = run(write(tmp_path, TEXT + "1,2024-01-01,café\n"), "--map", map_file, "--dsn", db.dsn)
+    assert "is valid UTF-8, read as iso8859-1: is encoding right?" in result.stderr
 
 
 def test_late_data(db: Database, tmp_path: Path, map_file: Path) -> None:

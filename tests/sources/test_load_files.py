@@ -171,3 +171,25 @@ def test_a_file_that_changes_under_the_load(db: Database, tmp_path: Path, monkey
     with pytest.raises(SourceError, match="changed while it was read"):
         load_csv(db, tmp_path, TEXT)
     assert events(db) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "warned"),
+    [
+        ("café", "latin-1", True),
+        ("café", "cp1252", True),
+        ("cafe", "latin-1", False),
+        ("café", "utf-8", False),
+    ],
+)
+def test_utf8_read_as_something_else_is_noticed(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, encoding: str, warned: bool
+) -> None:
+    monkeypatch.setattr(lines_module, "BLOCK", 5)  # characters are cut in two
+    result = load_csv(db, tmp_path, f"who,at,what\n1,2024-01-01,{text}\n", encoding=encoding)
+    assert [warning.partition(" is ")[2][:11] for warning in result.warnings] == ["valid UTF-8"] * warned
+
+
+def test_real_latin1_is_not_suspected(db: Database, tmp_path: Path) -> None:
+    result = load_csv(db, tmp_path, "who,at,what\n1,2024-01-01,café\n".encode("latin-1"), encoding="latin-1")
+    assert result.warnings == []

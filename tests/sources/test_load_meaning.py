@@ -8,6 +8,7 @@ from psycopg.rows import tuple_row
 
 from tests.fix_database import Database
 from tests.sources.loading import events, load, load_csv, make_map, write
+from ubp_sql.errors import MapError
 from ubp_sql.sources.load import load_file
 
 
@@ -76,14 +77,48 @@ def test_a_map_can_ask_for_integer_keys(db: Database, tmp_path: Path) -> None:
     assert (result.loaded, result.rejected) == (1, 1)
 
 
-def test_one_key_is_one_user_in_every_source(db: Database, tmp_path: Path) -> None:
-    """Also where the first source assigned an id and the second would take the number."""
-    load_csv(db, tmp_path, "who,at,what\na,2024-01-01,v\n7,2024-01-01,v\n")
-    load_csv(db, tmp_path, "who,at,what\n7.0,2024-01-02,v\n8,2024-01-02,v\n", source="other")
+def test_a_text_source_shares_the_user_of_an_integer_source(db: Database, tmp_path: Path) -> None:
+    load_csv(db, tmp_path, "who,at,what\n17850,2024-01-01,v\n")
+    load_csv(db, tmp_path, "who,at,what\na,2024-01-01,v\n17850,2024-01-01,v\n", source="other")
     users = [user for user, _ in events(db)]
-    assert users[2] == users[1]
-    assert users[3] == 8
-    assert db.one("select count(*) from ubp.users") == 3
+    assert users[2] == users[0] == 17850
+    assert db.one("select count(*) from ubp.users") == 2
+
+
+def test_an_integer_key_is_its_number_or_the_load_is_refused(db: Database, tmp_path: Path) -> None:
+    """The text source came first and key 7 has an assigned id: which file came first must not decide what 7 means."""
+    load_csv(db, tmp_path, "who,at,what\na,2024-01-01,v\n7,2024-01-01,v\n")
+    assigned = db.one("select user_id from ubp.users where user_key = '7'")
+    content = "who,at,what\n8,2024-01-02,v\n7,2024-01-02,v\n"
+    with pytest.raises(MapError, match=f"key 7 of other would be user 7, but .* made it user {assigned}") as caught:
+        load_csv(db, tmp_path, content, source="other")
+    assert caught.value.hint == "write `user_keys: text` in the map to share users by key text"
+    assert len(events(db)) == 2
+    assert db.one("select count(*) from ubp.users") == 2
+    assert db.one("select count(*) from ubp.sources where name = 'other'") == 0
+    assert load_csv(db, tmp_path, content, source="other", user_keys="text").loaded == 2
+    assert [user for user, _ in events(db)][3] == assigned
+
+
+def test_a_source_of_integers_cannot_turn_to_text(db: Database, tmp_path: Path) -> None:
+    load_csv(db, tmp_path, "who,at,what\n5,2024-01-01,v\n", source="numbers")
+    load_csv(db, tmp_path, "who,at,what\na,2024-01-01,v\n7,2024-01-01,v\n")
+    with pytest.raises(MapError, match="key 7") as caught:
+        load_csv(db, tmp_path, "who,at,what\n7,2024-01-02,v\n", source="numbers")
+    assert "another source name" in (caught.value.hint or "")
+
+
+def test_item_keys_are_shared_by_text_in_either_order(db: Database, tmp_path: Path) -> None:
+    load_csv(db, tmp_path, "who,at,what,item\n1,2024-01-01,v,A\n1,2024-01-01,v,7\n", item="item")
+    load_csv(db, tmp_path, "who,at,what,item\n1,2024-01-02,v,7\n", item="item", source="other")
+    items = [item for (item,) in events(db, "item_id")]
+    assert items[2] == items[1]
+
+
+def test_a_load_without_a_usable_row_does_not_decide_the_kind_of_keys(db: Database, tmp_path: Path) -> None:
+    load_csv(db, tmp_path, "who,at,what\n5,x,v\n", user_keys="text")
+    load_csv(db, tmp_path, "who,at,what\n5,2024-01-01,v\n", user_keys="integer")
+    assert events(db) == [(5, "v")]
 
 
 def test_an_item_key_that_is_no_integer_is_assigned_an_id(db: Database, tmp_path: Path) -> None:

@@ -62,16 +62,16 @@ def test_rows_of_any_content(db: Database, keys: list[str]) -> None:
     @given(st.lists(ROW | ODD_ROW, max_size=12))
     def check(rows: list[tuple[str, ...] | list[str]]) -> None:
         out = io.StringIO(newline="")
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["who", "at", "what", "n"])
+        out.write("who,at,what,n\n")
         raws = []
         for row in rows:
             start = out.tell()
-            writer.writerow(row)
+            # csv.writer leaves a carriage return unquoted, which is another case (test_load_rejects).
+            returns = any("\r" in value for value in row)
+            csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerow(row)
             raws.append(out.getvalue()[start:])
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            # A carriage return alone is no line end, and csv.writer quotes it, so the rows are what was written.
             try:
                 result, found = run(db, directory, out.getvalue().encode(), fresh_map(directory, keys=keys))
             except SourceError:  # so full of control characters that it is taken for binary data

@@ -178,3 +178,18 @@ def test_a_file_of_bad_rows_alone_ends_soon(db: Database, tmp_path: Path) -> Non
         'event_time: invalid input syntax for type timestamp with time zone: "..."'
     ]
     assert result.seconds < 30
+
+
+NAMES = (
+    "t u k e s f n l r d bad doc record judged raw line problem reason field place key ubp_row ubp_field ubp_staging"
+)
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_a_column_of_any_name_beside_a_bad_row(db: Database, tmp_path: Path, name: str) -> None:
+    """No name that the loader uses for itself may hide a column, or be hidden by one."""
+    content = f"who,at,what,{name}\n1,2024-01-01,view,5\n1,not a date,view,5\n"
+    result = load_csv(db, tmp_path, content, value=name)
+    assert (result.loaded, result.rejected) == (1, 1)
+    assert events(db, "value") == [(5.0,)]
+    assert rejected(db)[0][1].startswith("event_time: invalid input syntax")

@@ -109,3 +109,17 @@ def test_a_source_keeps_its_kind_of_keys(db: Database, tmp_path: Path) -> None:
 def test_the_map_is_kept_with_the_source(db: Database, tmp_path: Path) -> None:
     load_csv(db, tmp_path, CONTENT, value="price")
     assert db.one("select map->>'value' from ubp.sources where name = 's'") == "price"
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+def test_a_wrong_delimiter_is_guessed_from_the_header(db: Database, tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(MapError) as caught:
+        load_csv(db, tmp_path, CONTENT.replace(",", delimiter))
+    assert (caught.value.hint or "").startswith("one column only: is delimiter right?")
+
+
+@pytest.mark.parametrize("expression", ["to_timestamp(at)", "to_timestamp(at + 1)"])
+def test_a_missing_cast_is_explained(db: Database, tmp_path: Path, expression: str) -> None:
+    with pytest.raises(MapError) as caught:
+        load_csv(db, tmp_path, CONTENT, event_time=expression)
+    assert (caught.value.hint or "").startswith("CSV columns are text: cast them, for example x::numeric")

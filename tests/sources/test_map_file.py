@@ -19,6 +19,7 @@ HEAD = "source: s\nformat: csv\nuser: u\nevent_time: t\n"
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 def test_every_shipped_map_is_named_without_a_path(name: str) -> None:
     assert LoadMap.from_file(name).source == name
+    assert LoadMap.from_file(name).shipped
 
 
 def test_the_example_of_the_docs_is_a_map(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_numbers_and_a_byte_order_mark_are_taken(tmp_path: Path) -> None:
         ("a: b: c\n", "line 1: not YAML"),
         ("&a [*a]", "holds no fields"),
         (HEAD, "field kind is missing"),
-        (HEAD + "kind: k\nusr: x\n", "line 6: usr is not a field of a map"),
+        (HEAD + "kind: k\nusr: x\n", "line 6: unknown field usr, did you mean user?"),
         (HEAD + "kind: k\nuser: x\n", "line 6: user is given twice"),
         (HEAD + "kind: k; drop table x\n", "line 5: kind: ; is not allowed"),
         (HEAD + "kind: {constant: a, other: b}\n", "line 5: kind"),
@@ -88,6 +89,29 @@ def test_a_wrong_map_is_one_line_with_a_way_out(tmp_path: Path, text: str, expec
     assert "\n" not in caught.value.message
     assert caught.value.hint
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            HEAD.replace("source", "sorce") + "kind: k\n",
+            "line 1: unknown field sorce, did you mean source?",
+            "fields: ",
+        ),
+        (HEAD + "kind: k\nqqq: 1\n", "line 6: unknown field qqq", "fields: "),
+        (HEAD + "kind: k\ntime_zone: Mars/Base\n", "no time zone is called 'Mars/Base'", "write a name such as Europe"),
+        (HEAD + "kind: k\nencoding: klingon\n", "no text encoding is called 'klingon'", "write a name such as utf-8"),
+        (HEAD + "kind: k\nvalue: (a\n", "( is not closed", "see docs/load-map.md"),
+    ],
+)
+def test_the_message_and_the_hint_are_about_the_mistake(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MapError) as caught:
+        LoadMap.from_file(path)
+    assert caught.value.message.endswith(message)
+    assert (caught.value.hint or "").startswith(hint)
 
 
 @pytest.mark.parametrize("path", ["nothing_of_this_name", "/does/not/exist.yaml", "/tmp"])  # noqa: S108
@@ -165,7 +189,7 @@ def test_words_are_what_an_expression_may_refer_to() -> None:
 
 
 def test_column_names() -> None:
-    header = ["InvoiceNo", " Customer ID ", "customer-id", "", "2nd", "Größe", "ÄB", "x" * 80, "x" * 80]
+    header = ["InvoiceNo", " Customer ID ", "customer - id", "", "2nd", "Größe", "ÄB", "x" * 80, "x" * 80]
     assert column_names(header) == [
         "invoiceno", "customer_id", "customer_id_2", "column_4", "_2nd", "größe", "Äb", "x" * 55, "x" * 55 + "_2",
     ]  # fmt: skip

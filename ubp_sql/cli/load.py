@@ -13,12 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
-from ubp_sql.errors import BadInput
+from ubp_sql.errors import BadInput, SourceError
 
 if TYPE_CHECKING:
     from ubp_sql.sources.load import LoadResult, Progress
 
 PLAIN_EVERY_S = 5.0
+RAW_SHOWN = 200  # characters of a rejected row
 
 File = Annotated[Path, typer.Argument(help="CSV or JSONL, plain or gzip.", show_default=False)]
 Map = Annotated[str, typer.Option("--map", help="The load map: a YAML file, or the name of one that ships.")]
@@ -41,22 +42,41 @@ def load(
         load_map = load_map.ingested_now()
     with connection(dsn) as conn, shown_progress(quiet=json) as progress:
         result = load_file(conn, file, load_map, progress=progress, dry_run=dry_run)
+        superuser = conn.info.parameter_status("is_superuser") == "on"
     if json:
         print_json(dataclasses.asdict(result))
     else:
         show(result, dry_run)
+        if superuser and not load_map.shipped:
+            warn("the map's expressions ran with all rights of a superuser; load as a member of ubp_loader")
+    if result.rejected and not result.loaded + result.already:
+        if not json:
+            err.print("hint: no row could be loaded: does the map fit the file? Mend it and load again", markup=False)
+        raise typer.Exit(SourceError.exit_code)
+
+
+def warn(text: str) -> None:
+    err.print(f"warning: {text}", markup=False)
 
 
 def show(result: "LoadResult", dry_run: bool = False) -> None:
     """The counts, and why rows were rejected."""
-    rate = f"{result.read / result.seconds:,.0f} rows/s" if result.seconds > 0 else ""
-    out.print(
-        f"{result.file}: {result.loaded:,} loaded + {result.rejected:,} rejected + {result.already:,} already there"
-        f" = {result.read:,} read, in {result.seconds:.1f} s ({rate})",
-        markup=False,
-    )
+    for text in result.warnings:
+        warn(text)
+    counts = f"{result.loaded:,} loaded + {result.rejected:,} rejected + {result.already:,} already there"
+    if result.known_since:
+        out.print(
+            f"{result.file}: this content was loaded by load {result.load_id} on {result.known_since};"
+            f" nothing was added ({counts} = {result.read:,})",
+            markup=False,
+        )
+        return
+    rate = f" ({result.read / result.seconds:,.0f} rows/s)" if result.seconds > 0 else ""
+    out.print(f"{result.file}: {counts} = {result.read:,} read, in {result.seconds:.1f} s{rate}", markup=False)
     for reason, rows in list(result.rejected_by_reason.items())[:10]:
         out.print(f"  rejected {rows:,}: {reason}", markup=False)
+        for line, raw in result.examples.get(reason, []):
+            out.print(f"    line {line}: {raw if len(raw) <= RAW_SHOWN else raw[:RAW_SHOWN] + '...'}", markup=False)
     if result.rejected and not dry_run:
         out.print(f"  with line and raw text in ubp.rejected_events, load_id {result.load_id}", markup=False)
     if dry_run:

@@ -50,11 +50,12 @@ select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unne
  where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
    and setting like 'search_path=%'"""
 
-# Leaves of a partitioned table hold its rows; reltuples is -1 where nothing was analysed yet.
+# The leaves of a partitioned table hold its rows (a plain table has no tree); reltuples is -1 before an ANALYZE.
 SIZES = """
-select c.oid::regclass::text as name, sum(pg_relation_size(leaf.relid)) as bytes, sum(f.reltuples) as estimate,
+select c.oid::regclass::text as name, sum(pg_relation_size(f.oid)) as bytes, sum(f.reltuples) as estimate,
        bool_and(f.reltuples >= 0) as analysed, has_table_privilege(c.oid, 'select') as readable
-  from pg_class c cross join lateral pg_partition_tree(c.oid) leaf join pg_class f on f.oid = leaf.relid and leaf.isleaf
+  from pg_class c left join lateral pg_partition_tree(c.oid) leaf on leaf.isleaf
+  join pg_class f on f.oid = coalesce(leaf.relid, c.oid)
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
  group by c.oid order by c.oid"""
 COUNTED_UP_TO = 64 << 20  # bytes; a count of that much takes a tenth of a second
@@ -76,9 +77,9 @@ def lost_rows(conn: Connection, statements: str) -> list[str]:
             about, number = "about ", max(0, int(table["estimate"]))
             if table["readable"] and (table["bytes"] <= COUNTED_UP_TO or not table["analysed"]):
                 count = sql.SQL("select count(*) from {}").format(sql.Identifier(*table["name"].split(".")))
-                about, number = "", one(conn, count.as_string(conn))
+                about, number = "", next(number for (number,) in conn.execute(count))
             if number:
-                result.append(f"{table['name']}: {about}{number:,} rows")
+                result.append(f"{table['name']}: {about}{number:,} row{'s' * (number != 1)}")
     return result
 
 

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -129,7 +129,7 @@ def require(conn: Connection, *, language: bool) -> None:
         )
 
 
-def _ask(conn: Connection, block: str, language: bool) -> dict[str, Any]:
+def _ask(conn: Connection, block: LiteralString, language: bool) -> dict[str, Any]:
     """What a DO block tells; leaves nothing behind, not even the language where it is not created yet.
 
     The connection must be a superuser's and in autocommit mode. Raises psycopg.Error.
@@ -144,7 +144,7 @@ def _ask(conn: Connection, block: str, language: bool) -> dict[str, Any]:
         with conn.transaction(force_rollback=True):
             if not language:
                 conn.execute("create extension plpython3u")
-            conn.execute(block.encode())
+            conn.execute(block)
     finally:
         conn.remove_notice_handler(listen)
     found: dict[str, Any] = next(json.loads(text) for text in heard if text.startswith("{"))

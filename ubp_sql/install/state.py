@@ -45,7 +45,8 @@ class State:
         if self.installed or self.schema_owner != OWNER:
             return ""
         language = ["language plpython3u"] if self.made.get("extension") else []
-        return ", ".join(["schema ubp", *language, f"roles {' '.join(self.roles)}"])
+        path = ["search_path of the database"] if self.made.get("search_path") else []
+        return ", ".join(["schema ubp", *path, *language, f"roles {' '.join(self.roles)}"])
 
 
 def one(conn: Connection, query: str, *arguments: object) -> Any:
@@ -116,7 +117,7 @@ def _inspect(conn: Connection) -> State:
                 for row in rows(conn, "select package_version, made from ubp.installation"):
                     package_version, made = row["package_version"], row["made"]
         except psycopg.errors.InsufficientPrivilege:
-            hint = "connect as a superuser or a member of ubp_auditor"
+            hint = "connect as a superuser or a member of ubp_loader, ubp_analyst, ubp_auditor or ubp_admin"
             raise InstallError(f"role {conn.info.user} may not read the installation", hint) from None
     return State(
         database=conn.info.dbname,

@@ -26,6 +26,9 @@ where not exists (select from ubp.{table} t where t.tenant = 0 and t.{key_column
 order by key collate "C" on conflict (tenant, {key_column}) do nothing"""
 _RESOLVE = """update pg_temp.{ids} i set id = t.{id_column}
 from ubp.{table} t where t.tenant = 0 and t.{key_column} = i.key"""
+# A load without a usable row decides nothing.
+_DECIDE = """update ubp.sources set {keys_column} = %s where source_id = %s
+and exists (select from pg_temp.{ids})"""
 
 # The first row of each key, if the key is new.
 _FRESH = """with firsts as (
@@ -72,7 +75,7 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
         row = cursor.fetchone()
         return Source(int(str(row[0])) if row else 0, None, None)
     source_id, zone, user_keys, item_keys = found
-    if zone != load_map.time_zone and _has_loaded(cursor, source_id):
+    if zone != load_map.time_zone:
         raise MapError(
             f"{load_map.where('time_zone')}: source {load_map.source} was loaded in {zone}, not {load_map.time_zone}",
             "hours and weekdays of one source are told in one zone: use the same, or another source name",
@@ -84,15 +87,8 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
                 f"{load_map.where(field)}: the first load of {load_map.source} made its keys {stored}, not {wanted}",
                 "leave the field out, or use another source name",
             )
-    cursor.execute(
-        "update ubp.sources set map = %s, time_zone = %s where source_id = %s", (kept, load_map.time_zone, source_id)
-    )
+    cursor.execute("update ubp.sources set map = %s where source_id = %s", (kept, source_id))
     return Source(int(str(source_id)), _text(user_keys), _text(item_keys))
-
-
-def _has_loaded(cursor: Cursor, source_id: object) -> bool:
-    cursor.execute("select exists (select from ubp.loads where source_id = %s and rows_loaded > 0)", (source_id,))
-    return cursor.fetchone() == (True,)
 
 
 def _text(value: object) -> str | None:
@@ -119,6 +115,7 @@ def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) ->
         "column": sql.Identifier(f"{one}_key"),
         "key_column": sql.Identifier(f"{one}_key"),
         "id_column": sql.Identifier(f"{one}_id"),
+        "keys_column": sql.Identifier(f"{one}_keys"),
         "is_integer": sql.SQL(INTEGER_KEY.format(key="raw")),
     }
     cursor.execute(sql.SQL(_DISTINCT).format(**names))
@@ -139,9 +136,8 @@ def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) ->
         )
     if table == "users":
         _refuse_other_ids(cursor, source, load_map)
-    if stored is None and mode is not None:  # a load without a usable row decides nothing
-        statement = sql.SQL("update ubp.sources set {} = %s where source_id = %s and exists (select from pg_temp.{})")
-        cursor.execute(statement.format(sql.Identifier(f"{one}_keys"), names["ids"]), (mode, source.source_id))
+    if stored is None and mode is not None:
+        cursor.execute(sql.SQL(_DECIDE).format(**names), (mode, source.source_id))
     cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
     return ids
 

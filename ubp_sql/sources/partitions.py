@@ -29,7 +29,11 @@ def make_partitions(cursor: Cursor, apart: bool) -> None:
         for month in months:
             cursor.execute(_MAKE, (month, month))
         return
+    cursor.execute("select current_setting('role')")
+    row = cursor.fetchone()
     with beside:
+        settings = "select set_config('role', %s, false), set_config('lock_timeout', %s, false)"
+        beside.execute(settings, (str(row[0]) if row else "none", LOCK_TIMEOUT))
         for month in months:
             try:
                 beside.execute(_MAKE, (month, month))
@@ -38,13 +42,8 @@ def make_partitions(cursor: Cursor, apart: bool) -> None:
 
 
 def _connect_beside(cursor: Cursor) -> psycopg.Connection[tuple[object, ...]] | None:
-    cursor.execute("select current_setting('role')")
-    row = cursor.fetchone()
     info = cursor.connection.info
     try:
-        beside = psycopg.connect(info.dsn, password=info.password or None, autocommit=True)
+        return psycopg.connect(info.dsn, password=info.password or None, autocommit=True)
     except psycopg.OperationalError:
         return None
-    beside.execute("select set_config('role', %s, false)", (str(row[0]) if row else "none",))
-    beside.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
-    return beside

@@ -41,7 +41,10 @@ def find_record(cursor: Cursor, source_id: int, sha256: str) -> Record | None:
         (source_id, sha256),
     )
     found = cursor.fetchone()
-    return None if found is None else Record(*(int(str(number)) for number in found[:5]), at=str(found[5]))
+    if found is None:
+        return None
+    load_id, read, loaded, rejected, already = (int(str(number)) for number in found[:5])
+    return Record(load_id, read, loaded, rejected, already, str(found[5]))
 
 
 def open_record(cursor: Cursor, source_id: int, file: str, sha256: str) -> int:
