@@ -120,6 +120,11 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
     return made
 
 
+def known_deployment(plpy: Any, memory: dict[Any, Any], number: int) -> Deployed:
+    """The deployment of that number as the session keeps it, else read."""
+    return memory.get(number) or deployment(plpy, memory, number)
+
+
 def no_deployment(plpy: Any, memory: dict[str, Any], task: str) -> UbpError:
     """Why a task has nothing to answer with."""
     if single(plpy, memory, KNOWN_TASK, ["text"], [task]) is None:
@@ -165,7 +170,7 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
     row = single(plpy, memory, BY_KEY, ["text", "text"], [task, user_key])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    deployed = known_deployment(plpy, memory, row["deployment_id"])
     return None if row["packed"] is None else score_row(deployed, row["packed"])
 
 
@@ -205,7 +210,7 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    deployed = known_deployment(plpy, memory, row["deployment_id"])
     return _detail(task, deployed, judge(deployed, row["packed"]), row["as_of"], row["percentile"])
 
 
@@ -249,8 +254,7 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
         if row["user_id"] is None:
             result.append((None, None, "the user id is NULL"))
         else:
-            number = row["deployment_id"]
-            deployed = memory.get(number) or deployment(plpy, memory, number)
+            deployed = known_deployment(plpy, memory, row["deployment_id"])
             result.append((row["user_id"], *judge(deployed, row["packed"])))
     return result
 
@@ -269,7 +273,7 @@ def _live(
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    deployed = memory.get(row["deployment_id"]) or deployment(plpy, memory, row["deployment_id"])
+    deployed = known_deployment(plpy, memory, row["deployment_id"])
     values = live_row(plpy, memory, deployed.feature_set_id, user_id, as_of)
     return deployed, None if values is None else pack(values)
 

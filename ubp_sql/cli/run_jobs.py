@@ -11,16 +11,11 @@ from rich.table import Table
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
 from ubp_sql.errors import BadInput, NoModelDeployed, NotReady
+from ubp_sql.install import state
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: list | deploy | rollback | export.")
 MOST_DAYS = 36_500
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
-
-
-def _rows(conn: Any, query: str, *arguments: object) -> list[dict[str, Any]]:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        result: list[dict[str, Any]] = cursor.execute(query, arguments or None).fetchall()
-        return result
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -54,7 +49,7 @@ def refresh(
     moment = None if as_of is None else parse_cut(as_of)
     query = "select * from ubp.refresh_features(coalesce(%s::timestamptz, now()), %s)"
     with connection(dsn) as conn, err.status("computing features"):
-        rows = _rows(conn, query, moment, feature_set)
+        rows = state.rows(conn, query, moment, feature_set)
     _print_rows(rows, json)
 
 
@@ -62,7 +57,7 @@ def refresh(
 def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
     """Score every user with stored features into ubp.user_scores."""
     with connection(dsn) as conn, err.status("scoring"):
-        rows = _rows(conn, "select * from ubp.score_users(%s)", task)
+        rows = state.rows(conn, "select * from ubp.score_users(%s)", task)
     _print_rows(rows, json)
 
 
@@ -122,18 +117,20 @@ def _define(conn: Any, task: str, given: list[Any]) -> None:
 
     given  label kind, population kind, horizon, feature set; None: as it is, else the default
     """
-    known = _rows(conn, "select label_kind, population_kind, horizon, feature_set from ubp.tasks where task = %s", task)
+    known = state.rows(
+        conn, "select label_kind, population_kind, horizon, feature_set from ubp.tasks where task = %s", task
+    )
     if known and given == [None] * 4:
         return
     usual = list(known[0].values()) if known else [task, None, timedelta(days=30), "default"]
     label, population, horizon, name = (
         own if own is not None else default for own, default in zip(given, usual, strict=True)
     )
-    if not _rows(conn, "select 1 as found from ubp.feature_sets where name = %s", name):
+    if not state.rows(conn, "select 1 as found from ubp.feature_sets where name = %s", name):
         if name != "default":
             raise NotReady(f"there is no feature set {name!r}", "ubp.define_feature_set makes one")
-        _rows(conn, "select ubp.define_feature_set(%s)", name)
-    _rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
+        state.rows(conn, "select ubp.define_feature_set(%s)", name)
+    state.rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
 
 
 @model.command("list")
@@ -144,7 +141,7 @@ def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
         select task, version, deployed, auc, tested, trees, feature_set, created_at
           from ubp.model_versions order by task, version"""
     with connection(dsn) as conn:
-        _print_rows(_rows(conn, query), json)
+        _print_rows(state.rows(conn, query), json)
 
 
 @model.command()
@@ -154,7 +151,7 @@ def deploy(
 ) -> None:
     """Make a version answer for its task."""
     with connection(dsn) as conn:
-        done = _rows(conn, "select ubp.deploy_model(%s, %s) as version", task, version)
+        done = state.rows(conn, "select ubp.deploy_model(%s, %s) as version", task, version)
     out.print(f"{task} is answered by version {done[0]['version']}")
 
 
@@ -163,7 +160,7 @@ def deploy(
 def rollback(task: Task, dsn: Dsn = "") -> None:
     """Make the version before answer again."""
     with connection(dsn) as conn:
-        done = _rows(conn, "select ubp.rollback_model(%s) as version", task)
+        done = state.rows(conn, "select ubp.rollback_model(%s) as version", task)
     out.print(f"{task} is answered by version {done[0]['version']} again")
 
 

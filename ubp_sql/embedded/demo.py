@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from ubp_sql.embedded.cluster import Cluster
 from ubp_sql.errors import MapError, SourceError
 from ubp_sql.install import commands
-from ubp_sql.install.state import connect
+from ubp_sql.install.state import connect, one, rows
 from ubp_sql.sources.load import LoadResult, Progress, load_file
 from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.training.train import Trained, train
@@ -112,14 +112,14 @@ def run(
         with _timed(demo, "load", say, f"loading {data.name}"):
             demo.loaded = load_file(conn, data, load_map, progress=progress)
         with _timed(demo, "features", say, "computing features"):
-            as_of = _value(conn, DAY_AFTER)
-            demo.refreshed = _row(conn, "select * from ubp.refresh_features(%s)", as_of)
+            as_of = one(conn, DAY_AFTER)
+            demo.refreshed = rows(conn, "select * from ubp.refresh_features(%s)", as_of)[0]
         with _timed(demo, "train", say, "training"):
             conn.execute("select ubp.define_task(%s, %s)", [TASK, TASK])
             cuts = None if simulation is None else [datetime.combine(simulation.last_cut, datetime.min.time(), UTC)]
             demo.trained = train(conn, TASK, test_cuts=cuts, say=say)
         with _timed(demo, "score", say, "scoring everybody"):
-            demo.scored = _row(conn, "select * from ubp.score_users(%s)", TASK)
+            demo.scored = rows(conn, "select * from ubp.score_users(%s)", TASK)[0]
         with _timed(demo, "explain", say, "looking for the reasons"):
             demo.best = _best(conn, demo.trained)
             if simulation is not None:
@@ -165,16 +165,6 @@ def _replace_database(cluster: Cluster) -> None:
         old, new = sql.Identifier(DATABASE), sql.Identifier(UNDER_WAY)
         conn.execute(sql.SQL("drop database if exists {} with (force)").format(old))
         conn.execute(sql.SQL("alter database {} rename to {}").format(new, old))
-
-
-def _value(conn: psycopg.Connection[Any], query: str) -> Any:
-    row = conn.execute(query).fetchone()
-    return row[0] if row else None
-
-
-def _row(conn: psycopg.Connection[Any], query: str, *arguments: object) -> dict[str, Any]:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchone() or {}
 
 
 def _best(conn: psycopg.Connection[Any], trained: Trained) -> list[Candidate]:

@@ -8,19 +8,14 @@ from ubp_sql.errors import BadInput, InstallError
 from ubp_sql.install import render, server_python, steps
 from ubp_sql.install.remove import lost_rows, removal
 from ubp_sql.install.run import execute, write_scripts
-from ubp_sql.install.state import Connection, State, catalogue_path, inspect, one
+from ubp_sql.install.state import Connection, State, catalogue_path, database_search_path, inspect
 from ubp_sql.install.steps import Step
 from ubp_sql.schema.roles import OWNER
-
-PRESENT_PATH = """
-select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
- where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
-   and setting like 'search_path=%'"""
 
 
 def _search_path(conn: Connection, state: State) -> list[Step]:
     with catalogue_path(conn):
-        present = one(conn, PRESENT_PATH) or ""
+        present = database_search_path(conn)
     if any(part.strip() in ("ubp", '"ubp"') for part in present.split(",")):
         return []
     return [steps.search_path(state, present)]

@@ -4,7 +4,7 @@ import re
 
 from psycopg import sql
 
-from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, one, rows
+from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, database_search_path, one, rows
 from ubp_sql.install.steps import SUPERUSER, Step
 from ubp_sql.schema.roles import OWNER, READER, ROLES
 
@@ -45,10 +45,6 @@ PLPYTHON_USERS = """
 select count(*) from pg_proc p join pg_language l on l.oid = p.prolang
  where l.lanname = 'plpython3u'
    and not (p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s))"""
-SETTING = """
-select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
- where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
-   and setting like 'search_path=%'"""
 
 # The leaves of a partitioned table hold its rows (a plain table has no tree); reltuples is -1 before an ANALYZE.
 SIZES = """
@@ -122,7 +118,7 @@ def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
 def _search_path(conn: Connection, state: State) -> list[Step]:
     if not state.made.get("search_path"):
         return []
-    present = one(conn, SETTING) or ""
+    present = database_search_path(conn)
     rest = ", ".join(part.strip() for part in present.split(",") if part.strip() not in ("ubp", '"ubp"'))
     database = sql.Identifier(state.database).as_string(None)
     if rest in ("", '"$user", public'):

@@ -61,6 +61,17 @@ def rows(conn: Connection, query: str, *arguments: object) -> list[dict[str, Any
         return cursor.execute(query, arguments or None).fetchall()
 
 
+SEARCH_PATH = """
+select substr(setting, length('search_path=') + 1) from pg_db_role_setting, unnest(setconfig) as setting
+ where setdatabase = (select oid from pg_database where datname = current_database()) and setrole = 0
+   and setting like 'search_path=%'"""
+
+
+def database_search_path(conn: Connection) -> str:
+    """The search_path that the database sets for its sessions; empty where it sets none."""
+    return one(conn, SEARCH_PATH) or ""
+
+
 @contextmanager
 def catalogue_path(conn: Connection) -> Iterator[None]:
     """Inside, names are those of pg_catalog: a superuser must not run what lies in a schema of the search_path."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg.rows import dict_row
 
 from ubp_sql.errors import TrainingError, UnknownTask
+from ubp_sql.install import state
 from ubp_sql.training.cuts import last_matured, training_cuts
 from ubp_sql.training.evaluate import as_rows, metrics
 from ubp_sql.training.fit import fit
@@ -74,16 +74,17 @@ def train(
     Raises UnknownTask (UB001), TrainingError (UB014).
     """
     started = time.perf_counter()
-    definition = _one(conn, TASK, task)
-    if definition is None:
+    found = state.rows(conn, TASK, task)
+    if not found:
         raise UnknownTask(
             f"unknown task {task!r}", "ubp.define_task defines it; `ubp-sql train purchase` defines its own"
         )
+    definition = found[0]
     horizon = timedelta(seconds=definition["horizon_s"])
-    span = _one(conn, SPAN, definition["population_kind"])
-    if span is None or span["first_event"] is None:
+    span = state.rows(conn, SPAN, definition["population_kind"])[0]
+    if span["first_event"] is None:
         raise TrainingError(f"there is no event of kind {definition['population_kind']!r}", "load events first")
-    names = [row["name"] for row in _all(conn, NAMES, definition["feature_set_id"])]
+    names = [row["name"] for row in state.rows(conn, NAMES, definition["feature_set_id"])]
     last = last_matured(span["last_event"], horizon)
     tests = sorted(test_cuts) if test_cuts is not None else [last]
     plans = {cut: training_cuts(span["first_event"], cut, horizon) for cut in tests}
@@ -141,13 +142,3 @@ def _register(conn: Connection, result: Trained, data_from: datetime, data_until
         if deploy:
             cursor.execute("select ubp.deploy_model(%s, %s)", [result.task, result.version])
             result.deployed = True
-
-
-def _one(conn: Connection, query: str, *arguments: object) -> dict[str, Any] | None:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchone()
-
-
-def _all(conn: Connection, query: str, *arguments: object) -> list[dict[str, Any]]:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, arguments).fetchall()
