@@ -4,7 +4,7 @@ from typing import Any
 
 from alembic import context
 
-from ubp_sql.schema.tables import SCHEMA, metadata
+from ubp_sql.schema.database import SCHEMA, metadata
 
 OPTIONS: dict[str, Any] = {
     "target_metadata": metadata,

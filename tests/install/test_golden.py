@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from tests.fix_database import Database
 from tests.install import catalogue
-from ubp_sql.schema.tables import SCHEMA, metadata
+from ubp_sql.schema.database import SCHEMA, metadata
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

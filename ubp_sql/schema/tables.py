@@ -1,53 +1,21 @@
-"""The tables of schema `ubp` as SQLAlchemy metadata: the present shape, which migrations build step by step.
+"""The first tables of schema `ubp`: events and who they speak of, feature sets, tasks, models, scores, jobs.
 
-A test compares this metadata with a migrated database, so neither can drift. Comments reach `\\d+`.
+The present shape, which migrations build step by step. A test compares the metadata with a migrated database, so
+neither can drift. Comments reach `\\d+`.
 """
-
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, REAL, UUID
 
-SCHEMA = "ubp"
+from ubp_sql.schema.base import NOW, TIME, column, identity, table, tenant
+
 # Assigned ids start far above any key that shops use as a number and below 2**53, where doubles stop being exact.
 FIRST_ASSIGNED_ID = 4_000_000_000_000_000
 
-metadata = sa.MetaData(
-    schema=SCHEMA,
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-    },
-)
-TIME = sa.TIMESTAMP(timezone=True)
-NOW = sa.text("now()")
-
-
-def _column(name: str, kind: Any, comment: str, *rest: Any, **options: Any) -> sa.Column[Any]:
-    """A column whose comment stands beside its type."""
-    return sa.Column(name, kind, *rest, comment=comment, **options)
-
-
-def _identity(name: str, comment: str, start: int = 1) -> sa.Column[Any]:
-    return _column(name, sa.BigInteger(), comment, sa.Identity(always=False, start=start), primary_key=True)
-
-
-def _tenant() -> sa.Column[Any]:
-    comment = "owner of the row in a shared database; 0 = the only one"
-    return _column("tenant", sa.Integer(), comment, nullable=False, server_default="0")
-
-
-def _table(name: str, comment: str, *parts: Any, **options: Any) -> sa.Table:
-    return sa.Table(name, metadata, *parts, comment=comment, **options)
-
-
-installation = _table(
+installation = table(
     "installation",
     "One row: which package version applied the functions, and what the installation itself created.",
-    _column(
+    column(
         "singleton",
         sa.Boolean(),
         "always true: one row",
@@ -55,151 +23,151 @@ installation = _table(
         primary_key=True,
         server_default="true",
     ),
-    _column("package_version", sa.Text(), "version of ubp_sql whose functions are installed", nullable=False),
-    _column(
+    column("package_version", sa.Text(), "version of ubp_sql whose functions are installed", nullable=False),
+    column(
         "made",
         JSONB(),
         "what init created outside the schema: extension, roles, search_path (uninstall removes just these)",
         nullable=False,
         server_default="{}",
     ),
-    _column("applied_at", TIME, "when the functions were last applied", nullable=False, server_default=NOW),
+    column("applied_at", TIME, "when the functions were last applied", nullable=False, server_default=NOW),
 )
 
-sources = _table(
+sources = table(
     "sources",
     "Where events come from: one row a loaded feed; source 0 is plain INSERT and COPY.",
-    _column("source_id", sa.Integer(), "number kept in events.source", sa.Identity(always=False), primary_key=True),
-    _column("name", sa.Text(), "name given in the load map", nullable=False, unique=True),
-    _column("kind", sa.Text(), "direct or file", nullable=False, server_default="file"),
-    _column(
+    column("source_id", sa.Integer(), "number kept in events.source", sa.Identity(always=False), primary_key=True),
+    column("name", sa.Text(), "name given in the load map", nullable=False, unique=True),
+    column("kind", sa.Text(), "direct or file", nullable=False, server_default="file"),
+    column(
         "time_zone",
         sa.Text(),
         "zone whose clock gives hour, weekday and day of this source's events",
         nullable=False,
         server_default="UTC",
     ),
-    _column(
+    column(
         "user_keys", sa.Text(), "integer: the key is the user_id; text: ubp.users assigned it; set by the first load"
     ),
-    _column("item_keys", sa.Text(), "integer or text, likewise for items"),
-    _column("map", JSONB(), "the load map last used"),
-    _column("created_at", TIME, "first load", nullable=False, server_default=NOW),
-    _tenant(),
+    column("item_keys", sa.Text(), "integer or text, likewise for items"),
+    column("map", JSONB(), "the load map last used"),
+    column("created_at", TIME, "first load", nullable=False, server_default=NOW),
+    tenant(),
     # A zone that the server does not know raises 22023 here; in a refresh it would stop everybody's.
     sa.CheckConstraint("(timestamptz 'epoch' at time zone time_zone) is not null", name="time_zone"),
 )
 
-loads = _table(
+loads = table(
     "loads",
     "One row a loaded file: rows_loaded + rows_rejected + rows_already = rows_read.",
-    _identity("load_id", "number of the load"),
-    _column("source_id", sa.Integer(), "source of the file", sa.ForeignKey("ubp.sources.source_id"), nullable=False),
-    _column("file", sa.Text(), "file as named on the command line", nullable=False),
-    _column("content_sha256", sa.Text(), "hash of the file's bytes: the same content is loaded once", nullable=False),
-    _column("rows_read", sa.BigInteger(), "rows found in the file", nullable=False),
-    _column("rows_loaded", sa.BigInteger(), "rows written to ubp.events", nullable=False),
-    _column("rows_rejected", sa.BigInteger(), "rows written to ubp.rejected_events", nullable=False),
-    _column("rows_already", sa.BigInteger(), "rows whose keys were loaded before", nullable=False),
-    _column("started_at", TIME, "start of the load", nullable=False, server_default=NOW),
-    _column("finished_at", TIME, "end of the load"),
-    _column("loaded_by", sa.Text(), "role that ran it", nullable=False, server_default=sa.text("session_user")),
+    identity("load_id", "number of the load"),
+    column("source_id", sa.Integer(), "source of the file", sa.ForeignKey("ubp.sources.source_id"), nullable=False),
+    column("file", sa.Text(), "file as named on the command line", nullable=False),
+    column("content_sha256", sa.Text(), "hash of the file's bytes: the same content is loaded once", nullable=False),
+    column("rows_read", sa.BigInteger(), "rows found in the file", nullable=False),
+    column("rows_loaded", sa.BigInteger(), "rows written to ubp.events", nullable=False),
+    column("rows_rejected", sa.BigInteger(), "rows written to ubp.rejected_events", nullable=False),
+    column("rows_already", sa.BigInteger(), "rows whose keys were loaded before", nullable=False),
+    column("started_at", TIME, "start of the load", nullable=False, server_default=NOW),
+    column("finished_at", TIME, "end of the load"),
+    column("loaded_by", sa.Text(), "role that ran it", nullable=False, server_default=sa.text("session_user")),
     sa.UniqueConstraint("source_id", "content_sha256"),
 )
 
-event_keys = _table(
+event_keys = table(
     "event_keys",
     "Identity of loaded events whose map names key columns: a key is loaded once.",
-    _column("source_id", sa.Integer(), "source of the event", primary_key=True, autoincrement=False),
-    _column("event_key", UUID(), "md5 of the key columns' values", primary_key=True),
+    column("source_id", sa.Integer(), "source of the event", primary_key=True, autoincrement=False),
+    column("event_key", UUID(), "md5 of the key columns' values", primary_key=True),
 )
 
-rejected_events = _table(
+rejected_events = table(
     "rejected_events",
     "Rows that could not be used, with reason, file and line: nothing is dropped in silence.",
-    _identity("rejected_id", "number of the row"),
-    _column("load_id", sa.BigInteger(), "load that met it", nullable=False),
-    _column("source_id", sa.Integer(), "source of the file", nullable=False),
-    _column("file", sa.Text(), "file as named on the command line", nullable=False),
-    _column("line", sa.BigInteger(), "line in the file, counted from 1", nullable=False),
-    _column("reason", sa.Text(), "why it could not be used, in plain words", nullable=False),
-    _column("raw", sa.Text(), "the row as it stood in the file"),
-    _column("rejected_at", TIME, "when", nullable=False, server_default=NOW),
-    _tenant(),
+    identity("rejected_id", "number of the row"),
+    column("load_id", sa.BigInteger(), "load that met it", nullable=False),
+    column("source_id", sa.Integer(), "source of the file", nullable=False),
+    column("file", sa.Text(), "file as named on the command line", nullable=False),
+    column("line", sa.BigInteger(), "line in the file, counted from 1", nullable=False),
+    column("reason", sa.Text(), "why it could not be used, in plain words", nullable=False),
+    column("raw", sa.Text(), "the row as it stood in the file"),
+    column("rejected_at", TIME, "when", nullable=False, server_default=NOW),
+    tenant(),
     sa.Index(None, "load_id", "line"),
 )
 
-users = _table(
+users = table(
     "users",
     "Users that loads have named, and the key text each had in its source.",
-    _identity("user_id", "the key where every key of the source is an integer, else assigned", start=FIRST_ASSIGNED_ID),
-    _column("user_key", sa.Text(), "key text of the source", nullable=False),
-    _tenant(),
-    _column("created_at", TIME, "first seen by a load", nullable=False, server_default=NOW),
+    identity("user_id", "the key where every key of the source is an integer, else assigned", start=FIRST_ASSIGNED_ID),
+    column("user_key", sa.Text(), "key text of the source", nullable=False),
+    tenant(),
+    column("created_at", TIME, "first seen by a load", nullable=False, server_default=NOW),
     sa.UniqueConstraint("tenant", "user_key"),
     # A number below the assigned ids belongs to the key that reads so: nobody can give it to another key.
     sa.CheckConstraint("user_id >= 4000000000000000 or user_key = user_id::text", name="user_key"),
 )
 
-items = _table(
+items = table(
     "items",
     "Items that loads have named, and the key text each had in its source.",
-    _identity("item_id", "the key where every key of the source is an integer, else assigned", start=FIRST_ASSIGNED_ID),
-    _column("item_key", sa.Text(), "key text of the source", nullable=False),
-    _column("title", sa.Text(), "what people call it"),
-    _tenant(),
+    identity("item_id", "the key where every key of the source is an integer, else assigned", start=FIRST_ASSIGNED_ID),
+    column("item_key", sa.Text(), "key text of the source", nullable=False),
+    column("title", sa.Text(), "what people call it"),
+    tenant(),
     sa.UniqueConstraint("tenant", "item_key"),
     sa.CheckConstraint("item_id >= 4000000000000000 or item_key = item_id::text", name="item_key"),
 )
 
-events = _table(
+events = table(
     "events",
     "What users did: one row an event, partitioned by month; open to INSERT and COPY.",
-    _column("event_id", sa.BigInteger(), "number of the event", sa.Identity(always=False), primary_key=True),
-    _column("user_id", sa.BigInteger(), "who", nullable=False),
-    _column("event_time", TIME, "when it happened", primary_key=True),
-    _column("kind", sa.Text(), "what: view, cart, purchase, cancel or any name of your own", nullable=False),
-    _column("item_id", sa.BigInteger(), "with which item"),
-    _column("value", sa.Double(), "worth in your currency; NaN counts as missing"),
-    _column("quantity", REAL(), "how many"),
-    _column("duration_s", REAL(), "how long, seconds"),
-    _column("attributes", JSONB(), "anything else; order_id names the order the event belongs to"),
-    _column(
+    column("event_id", sa.BigInteger(), "number of the event", sa.Identity(always=False), primary_key=True),
+    column("user_id", sa.BigInteger(), "who", nullable=False),
+    column("event_time", TIME, "when it happened", primary_key=True),
+    column("kind", sa.Text(), "what: view, cart, purchase, cancel or any name of your own", nullable=False),
+    column("item_id", sa.BigInteger(), "with which item"),
+    column("value", sa.Double(), "worth in your currency; NaN counts as missing"),
+    column("quantity", REAL(), "how many"),
+    column("duration_s", REAL(), "how long, seconds"),
+    column("attributes", JSONB(), "anything else; order_id names the order the event belongs to"),
+    column(
         "ingested_at",
         TIME,
         "when the database learnt of it: a past moment knows only what had arrived",
         nullable=False,
         server_default=NOW,
     ),
-    _column("source", sa.Integer(), "ubp.sources.source_id; 0 = plain INSERT", nullable=False, server_default="0"),
-    _tenant(),
+    column("source", sa.Integer(), "ubp.sources.source_id; 0 = plain INSERT", nullable=False, server_default="0"),
+    tenant(),
     # Finite and of our era: an infinite or absurd time would put an event into every window or into none.
     sa.CheckConstraint("event_time >= '1900-01-01 00:00+00' and event_time < '2300-01-01 00:00+00'", name="event_time"),
     sa.Index(None, "user_id", "event_time"),
     postgresql_partition_by="range (event_time)",
 )
 
-feature_sets = _table(
+feature_sets = table(
     "feature_sets",
     "A set of features computed together. Never changed: a changed definition is a new set.",
-    _column("feature_set_id", sa.Integer(), "number of the set", sa.Identity(always=False), primary_key=True),
-    _column(
+    column("feature_set_id", sa.Integer(), "number of the set", sa.Identity(always=False), primary_key=True),
+    column(
         "name", sa.Text(), "name; the view ubp.user_features shows the set called default", nullable=False, unique=True
     ),
-    _column("hash", sa.Text(), "sha256 of the definition; models are pinned to it", nullable=False),
-    _column("definition", JSONB(), "kinds and windows", nullable=False),
-    _column("time_zone", sa.Text(), "zone of as_of's own hour and weekday", nullable=False, server_default="UTC"),
-    _column("as_of", TIME, "the one moment the stored rows speak of; moved by refresh_features only"),
-    _column("users", sa.BigInteger(), "users with a stored row"),
-    _column("refreshed_at", TIME, "when the rows were computed"),
-    _column("created_at", TIME, "when the set was defined", nullable=False, server_default=NOW),
-    _column("created_by", sa.Text(), "role that defined it", nullable=False, server_default=sa.text("session_user")),
+    column("hash", sa.Text(), "sha256 of the definition; models are pinned to it", nullable=False),
+    column("definition", JSONB(), "kinds and windows", nullable=False),
+    column("time_zone", sa.Text(), "zone of as_of's own hour and weekday", nullable=False, server_default="UTC"),
+    column("as_of", TIME, "the one moment the stored rows speak of; moved by refresh_features only"),
+    column("users", sa.BigInteger(), "users with a stored row"),
+    column("refreshed_at", TIME, "when the rows were computed"),
+    column("created_at", TIME, "when the set was defined", nullable=False, server_default=NOW),
+    column("created_by", sa.Text(), "role that defined it", nullable=False, server_default=sa.text("session_user")),
 )
 
-feature_definitions = _table(
+feature_definitions = table(
     "feature_definitions",
     "The features of each set: name, unit and meaning (ubp.feature_catalogue shows them with the set's name).",
-    _column(
+    column(
         "feature_set_id",
         sa.Integer(),
         "set",
@@ -207,107 +175,107 @@ feature_definitions = _table(
         primary_key=True,
         autoincrement=False,
     ),
-    _column("position", sa.Integer(), "place in feature_rows.features, from 1", primary_key=True, autoincrement=False),
-    _column("name", sa.Text(), "column name in ubp.user_features", nullable=False),
-    _column("family", sa.Text(), "aggregate it belongs to", nullable=False),
-    _column("kind", sa.Text(), "event kind it counts"),
-    _column("window_days", sa.Integer(), "width of its window in days; NULL = lifetime"),
-    _column("unit", sa.Text(), "unit of the value", nullable=False),
-    _column("meaning", sa.Text(), "what it says, in a sentence", nullable=False),
-    _column("null_rule", sa.Text(), "when it is NULL", nullable=False),
-    _column("sql_type", sa.Text(), "type of its column in ubp.user_features", nullable=False),
+    column("position", sa.Integer(), "place in feature_rows.features, from 1", primary_key=True, autoincrement=False),
+    column("name", sa.Text(), "column name in ubp.user_features", nullable=False),
+    column("family", sa.Text(), "aggregate it belongs to", nullable=False),
+    column("kind", sa.Text(), "event kind it counts"),
+    column("window_days", sa.Integer(), "width of its window in days; NULL = lifetime"),
+    column("unit", sa.Text(), "unit of the value", nullable=False),
+    column("meaning", sa.Text(), "what it says, in a sentence", nullable=False),
+    column("null_rule", sa.Text(), "when it is NULL", nullable=False),
+    column("sql_type", sa.Text(), "type of its column in ubp.user_features", nullable=False),
     sa.UniqueConstraint("feature_set_id", "name"),
 )
 
-feature_rows = _table(
+feature_rows = table(
     "feature_rows",
     "One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
-    _column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
-    _column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
-    _column(
+    column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
+    column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
+    column(
         "features", ARRAY(REAL()), "values in the order of feature_definitions.position; NaN = NULL", nullable=False
     ),
-    _column(
+    column(
         "packed",
         BYTEA(),
         "the same values as little-endian float32, which the scorer reads as they are",
         nullable=False,
     ),
-    _column("as_of", TIME, "moment of the values", nullable=False),
-    _column("valid_until", TIME, "when an event of the user next crosses a window's edge; NULL = not known"),
-    _tenant(),
+    column("as_of", TIME, "moment of the values", nullable=False),
+    column("valid_until", TIME, "when an event of the user next crosses a window's edge; NULL = not known"),
+    tenant(),
 )
 
-task_definitions = _table(
+task_definitions = table(
     "task_definitions",
     "What is predicted: the label, for whom, how far ahead (ubp.tasks shows them with their deployment).",
-    _column("task", sa.Text(), "name; predict_<task> is made with the first deployment", primary_key=True),
-    _column("meaning", sa.Text(), "what a score says, in a sentence", nullable=False),
-    _column("label_kind", sa.Text(), "label: an event of this kind within the horizon", nullable=False),
-    _column(
+    column("task", sa.Text(), "name; predict_<task> is made with the first deployment", primary_key=True),
+    column("meaning", sa.Text(), "what a score says, in a sentence", nullable=False),
+    column("label_kind", sa.Text(), "label: an event of this kind within the horizon", nullable=False),
+    column(
         "population_kind", sa.Text(), "whom it is asked of: users with an event of this kind before", nullable=False
     ),
-    _column("horizon", sa.Interval(), "how far ahead", nullable=False),
-    _column(
+    column("horizon", sa.Interval(), "how far ahead", nullable=False),
+    column(
         "feature_set_id",
         sa.Integer(),
         "features it uses",
         sa.ForeignKey("ubp.feature_sets.feature_set_id"),
         nullable=False,
     ),
-    _column("created_at", TIME, "when it was defined", nullable=False, server_default=NOW),
+    column("created_at", TIME, "when it was defined", nullable=False, server_default=NOW),
 )
 
-models = _table(
+models = table(
     "models",
     "Registered models: source text, compiled form, lineage. Never changed once registered.",
-    _identity("model_id", "number of the model"),
-    _column("task", sa.Text(), "task it answers", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
-    _column("version", sa.Integer(), "1, 2, ... within the task", nullable=False),
-    _column("format", sa.Text(), "format of the source", nullable=False),
-    _column("source", BYTEA(), "the model as the trainer wrote it", nullable=False),
-    _column("compiled", BYTEA(), "flat form that the scorer reads", nullable=False),
-    _column("compiled_sha256", sa.Text(), "hash of the compiled form", nullable=False),
-    _column(
+    identity("model_id", "number of the model"),
+    column("task", sa.Text(), "task it answers", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
+    column("version", sa.Integer(), "1, 2, ... within the task", nullable=False),
+    column("format", sa.Text(), "format of the source", nullable=False),
+    column("source", BYTEA(), "the model as the trainer wrote it", nullable=False),
+    column("compiled", BYTEA(), "flat form that the scorer reads", nullable=False),
+    column("compiled_sha256", sa.Text(), "hash of the compiled form", nullable=False),
+    column(
         "feature_set_id",
         sa.Integer(),
         "feature set of its inputs",
         sa.ForeignKey("ubp.feature_sets.feature_set_id"),
         nullable=False,
     ),
-    _column("feature_set_hash", sa.Text(), "hash of that set when the model was trained", nullable=False),
-    _column("objective", sa.Text(), "what the score is", nullable=False),
-    _column("trees", sa.Integer(), "number of trees", nullable=False),
-    _column("settings", JSONB(), "settings of the training", nullable=False, server_default="{}"),
-    _column("data_from", TIME, "first training cut"),
-    _column("data_until", TIME, "end of the last label window used"),
-    _column("code_version", sa.Text(), "version of ubp_sql that registered it", nullable=False),
-    _column("created_by", sa.Text(), "role that registered it", nullable=False, server_default=sa.text("session_user")),
-    _column("created_at", TIME, "when", nullable=False, server_default=NOW),
+    column("feature_set_hash", sa.Text(), "hash of that set when the model was trained", nullable=False),
+    column("objective", sa.Text(), "what the score is", nullable=False),
+    column("trees", sa.Integer(), "number of trees", nullable=False),
+    column("settings", JSONB(), "settings of the training", nullable=False, server_default="{}"),
+    column("data_from", TIME, "first training cut"),
+    column("data_until", TIME, "end of the last label window used"),
+    column("code_version", sa.Text(), "version of ubp_sql that registered it", nullable=False),
+    column("created_by", sa.Text(), "role that registered it", nullable=False, server_default=sa.text("session_user")),
+    column("created_at", TIME, "when", nullable=False, server_default=NOW),
     sa.UniqueConstraint("task", "version"),
 )
 
-deployments = _table(
+deployments = table(
     "deployments",
     "Which version answers for a task, now and before. A rollback is one more row.",
-    _identity("deployment_id", "number of the deployment"),
-    _column("task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
-    _column("model_id", sa.BigInteger(), "model", sa.ForeignKey("ubp.models.model_id"), nullable=False),
-    _column("version", sa.Integer(), "version of the model", nullable=False),
-    _column("compiled_sha256", sa.Text(), "which compiled form a session must hold", nullable=False),
-    _column("feature_set_id", sa.Integer(), "feature set the model reads", nullable=False),
-    _column("feature_set_hash", sa.Text(), "hash of that set the model was trained on", nullable=False),
-    _column("population_position", sa.Integer(), "feature that must be at least 1 for a score", nullable=False),
-    _column("deployed_at", TIME, "from", nullable=False, server_default=NOW),
-    _column("deployed_by", sa.Text(), "role", nullable=False, server_default=sa.text("session_user")),
-    _column("retired_at", TIME, "until; NULL = answers now"),
+    identity("deployment_id", "number of the deployment"),
+    column("task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
+    column("model_id", sa.BigInteger(), "model", sa.ForeignKey("ubp.models.model_id"), nullable=False),
+    column("version", sa.Integer(), "version of the model", nullable=False),
+    column("compiled_sha256", sa.Text(), "which compiled form a session must hold", nullable=False),
+    column("feature_set_id", sa.Integer(), "feature set the model reads", nullable=False),
+    column("feature_set_hash", sa.Text(), "hash of that set the model was trained on", nullable=False),
+    column("population_position", sa.Integer(), "feature that must be at least 1 for a score", nullable=False),
+    column("deployed_at", TIME, "from", nullable=False, server_default=NOW),
+    column("deployed_by", sa.Text(), "role", nullable=False, server_default=sa.text("session_user")),
+    column("retired_at", TIME, "until; NULL = answers now"),
     sa.Index("deployments_task_live_idx", "task", unique=True, postgresql_where=sa.text("retired_at is null")),
 )
 
-model_metrics = _table(
+model_metrics = table(
     "model_metrics",
     "How well each model did on moments it had not seen.",
-    _column(
+    column(
         "model_id",
         sa.BigInteger(),
         "model",
@@ -315,37 +283,37 @@ model_metrics = _table(
         primary_key=True,
         autoincrement=False,
     ),
-    _column("cut", TIME, "moment of the test", primary_key=True),
-    _column("metric", sa.Text(), "auc, pr_auc, log_loss, brier, calibration_error, lift_10", primary_key=True),
-    _column("value", sa.Double(), "value", nullable=False),
-    _column("n", sa.BigInteger(), "users tested", nullable=False),
-    _column("positives", sa.BigInteger(), "of them with the label", nullable=False),
-    _column("protocol", sa.Text(), "what was held out", nullable=False),
+    column("cut", TIME, "moment of the test", primary_key=True),
+    column("metric", sa.Text(), "auc, pr_auc, log_loss, brier, calibration_error, lift_10", primary_key=True),
+    column("value", sa.Double(), "value", nullable=False),
+    column("n", sa.BigInteger(), "users tested", nullable=False),
+    column("positives", sa.BigInteger(), "of them with the label", nullable=False),
+    column("protocol", sa.Text(), "what was held out", nullable=False),
 )
 
-user_scores = _table(
+user_scores = table(
     "user_scores",
     "Stored scores of whole populations, written by ubp.score_users.",
-    _column("task", sa.Text(), "task", primary_key=True),
-    _column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
-    _column("score", sa.Double(), "score; NULL with a reason"),
-    _column("percentile", sa.Double(), "share of scored users with a lower score, 0-100"),
-    _column("reason", sa.Text(), "why there is no score"),
-    _column("version", sa.Integer(), "model version", nullable=False),
-    _column("as_of", TIME, "moment of the features", nullable=False),
-    _column("scored_at", TIME, "when", nullable=False, server_default=NOW),
-    _tenant(),
+    column("task", sa.Text(), "task", primary_key=True),
+    column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
+    column("score", sa.Double(), "score; NULL with a reason"),
+    column("percentile", sa.Double(), "share of scored users with a lower score, 0-100"),
+    column("reason", sa.Text(), "why there is no score"),
+    column("version", sa.Integer(), "model version", nullable=False),
+    column("as_of", TIME, "moment of the features", nullable=False),
+    column("scored_at", TIME, "when", nullable=False, server_default=NOW),
+    tenant(),
 )
 
-job_runs = _table(
+job_runs = table(
     "job_runs",
     "Refreshes and scorings of everybody that were done: when, by whom, how many rows.",
-    _identity("job_id", "number of the run"),
-    _column("job", sa.Text(), "refresh_features or score_users", nullable=False),
-    _column("state", sa.Text(), "done: a run that failed leaves no row", nullable=False),
-    _column("started_at", TIME, "start", nullable=False, server_default=sa.text("clock_timestamp()")),
-    _column("finished_at", TIME, "end"),
-    _column("rows", sa.BigInteger(), "rows written"),
-    _column("detail", JSONB(), "figures of the run", nullable=False, server_default="{}"),
-    _column("run_by", sa.Text(), "role", nullable=False, server_default=sa.text("session_user")),
+    identity("job_id", "number of the run"),
+    column("job", sa.Text(), "refresh_features or score_users", nullable=False),
+    column("state", sa.Text(), "done: a run that failed leaves no row", nullable=False),
+    column("started_at", TIME, "start", nullable=False, server_default=sa.text("clock_timestamp()")),
+    column("finished_at", TIME, "end"),
+    column("rows", sa.BigInteger(), "rows written"),
+    column("detail", JSONB(), "figures of the run", nullable=False, server_default="{}"),
+    column("run_by", sa.Text(), "role", nullable=False, server_default=sa.text("session_user")),
 )

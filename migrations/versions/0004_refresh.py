@@ -1,0 +1,17 @@
+"""What incremental refreshes keep.
+
+Locks: none that matter, every object is new.
+"""
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

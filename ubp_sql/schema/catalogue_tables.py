@@ -1,0 +1,1 @@
+"""Tables of schema `ubp`: what features need beside events: the calendar."""

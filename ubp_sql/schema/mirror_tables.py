@@ -1,0 +1,1 @@
+"""Tables of schema `ubp`: the event log, the columnar mirror, users to be recomputed."""

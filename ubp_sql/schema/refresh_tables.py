@@ -1,0 +1,1 @@
+"""Tables of schema `ubp`: refreshes under way."""
