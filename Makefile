@@ -33,7 +33,7 @@ check: setup  ## style, types and the project's own rules
 	@$(PY) -m mypy
 	@$(PY) -W error -m tests.lint
 
-bench: setup  ## one benchmark, or the list of them: make bench [CASE=accuracy]
+bench: setup  ## one benchmark, or the list of them: make bench [CASE=snapshot] [EVENTS=millions] [ROUNDS=n]
 	@$(PY) -m bench $(if $(CASE),--case '$(CASE)')
 
 fresh:  ## both commands in a bare Debian root (as root, with debootstrap)

@@ -12,8 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench import report
 from bench.cases import CASES
 from bench.server import ROOT
+from ubp_sql.embedded.binaries import find_binaries
 
 
 def machine() -> dict[str, str]:
@@ -23,23 +25,22 @@ def machine() -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    packages = {name: version(name) for name in ("numpy", "numba", "lightgbm", "polars", "psycopg")}
-    return {"commit": commit.stdout.strip(), "cpu": model, "python": platform.python_version(), **packages}
+    packages = {name: version(name) for name in ("numpy", "numba", "lightgbm", "duckdb", "polars", "psycopg")}
+    server = {"postgresql": find_binaries().version, "python": platform.python_version()}
+    return {"commit": commit.stdout.strip(), "cpu": model, **server, **packages}
 
 
 def show(name: str, result: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{name}: {CASES[name][0]}", title_justify="left")
     rows = result["rows"]
-    for column in rows[0]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(
-            *(
-                f"{v:.4f}" if isinstance(v, float) and v < 10 else f"{v:,.1f}" if isinstance(v, float) else str(v)
-                for v in row.values()
-            )
-        )
+        table.add_row(*(report.cell(row.get(column)) for column in columns))
     console.print(table)
+    for line in result.get("notes", []):
+        console.print(f"       {line}", markup=False)
     for line, met in result["bars"].items():
         console.print(f"{'met   ' if met else 'MISSED'} {line}", markup=False)
 
@@ -47,11 +48,16 @@ def show(name: str, result: dict[str, Any], console: Console) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--case", choices=sorted(CASES), help="run only this one")
-    chosen = parser.parse_args().case
+    parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md from the last results")
+    arguments = parser.parse_args()
+    chosen = arguments.case
     console = Console(width=None if sys.stdout.isatty() else 240)
+    if arguments.report:
+        console.print("written from: " + ", ".join(report.write({name: what for name, (what, _) in CASES.items()})))
+        return 0
     if chosen is None:
         for name, (what, _) in CASES.items():
-            console.print(f"make bench CASE={name:<10} {what}", markup=False)
+            console.print(f"make bench CASE={name:<13} {what}", markup=False)
         return 0
     result = CASES[chosen][1]()
     show(chosen, result, console)

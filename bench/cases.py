@@ -3,7 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from bench import accuracy, demo, load, predict
+from bench import (
+    accuracy,
+    cancel,
+    demo,
+    incremental,
+    live,
+    load,
+    point_in_time,
+    predict,
+    read_column,
+    scale,
+    snapshot,
+)
 
 CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "accuracy": (
@@ -13,4 +25,20 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "predict": ("latency of predict_purchase(user_id) beside a primary-key SELECT", predict.run),
     "load": ("seconds to load Online Retail", load.run),
     "demo": ("`make demo DATA=...` as a whole process, second run", demo.run),
+    "snapshot": (
+        "25 features of 100 k users from 5 M events, arrays and table, beside SQL, DuckDB and Polars [EVENTS, USERS]",
+        snapshot.run,
+    ),
+    "point_in_time": (
+        "the same at 200 k (user, moment) pairs and at every one of 5 M events, beside SQL and DuckDB [EVENTS]",
+        point_in_time.run,
+    ),
+    "scale": ("time and memory over ten times the events; EVENTS=50 for the long form [EVENTS]", scale.run),
+    "incremental": (
+        "refresh after few or many fresh events and after as_of moved, beside everybody",
+        incremental.run,
+    ),
+    "live": ("features of one user at now() from mirror and delta, beside a primary-key SELECT", live.run),
+    "cancel": ("how soon cancel and statement_timeout end the long functions", cancel.run),
+    "read_column": ("a column of ubp.user_features over 1 M users, beside a plain table", read_column.run),
 }

@@ -1,22 +1,18 @@
 """Latency of `predict_purchase(user_id)` beside a primary-key SELECT: pgbench, prepared, both in one run."""
 
 import statistics
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 import psycopg
 
+from bench import latency
 from bench.server import cluster, fresh, load_online_retail
-from ubp_sql.embedded.binaries import find_binaries
 from ubp_sql.training.train import train
 
 MOST = 3.0
 MIXED_SECONDS, ROUND_SECONDS, ROUNDS = 15, 2, 5
-COLD_CALLS = 200
 STATEMENTS = {
     "primary key": "select v from bench_pk where user_id = :u::bigint;",
     "predict_purchase(user_id)": "select ubp.predict_purchase(:u::bigint);",
@@ -62,42 +58,15 @@ def _check(conn: psycopg.Connection[Any], model: str) -> None:
 
 
 def _pgbench(dsn: str, low: int, high: int) -> list[dict[str, Any]]:
-    """Both ways of one run: statements drawn at random in one session, and each in turn with a session of its own.
-
-    Mixed, each statement finds the processor's caches and clock as the other left them, which flatters the slower one;
-    in turn, each has them to itself.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        scripts = []
-        for number, statement in enumerate(STATEMENTS.values()):
-            path = Path(folder) / f"{number}.sql"
-            path.write_text(f"\\set u random({low}, {high})\n{statement}\n")
-            scripts.append(path)
-        mixed = _latencies(dsn, folder, scripts, MIXED_SECONDS)
-        alone: dict[int, list[int]] = {number: [] for number in range(len(scripts))}
-        for _ in range(ROUNDS):
-            for number, path in enumerate(scripts):
-                alone[number] += _latencies(dsn, folder, [path], ROUND_SECONDS)[0]
+    scripts = [f"\\set u random({low}, {high})\n{statement}\n" for statement in STATEMENTS.values()]
+    found = latency.mixed_and_in_turn(
+        dsn, scripts, mixed_seconds=MIXED_SECONDS, round_seconds=ROUND_SECONDS, rounds=ROUNDS
+    )
     rows = []
-    for way, times in (("mixed", mixed), ("in turn", alone)):
+    for way, times in found.items():
         for number, name in enumerate(STATEMENTS):
             cuts = statistics.quantiles(times[number], n=100)
             rows.append(
                 {"run": way, "statement": name, "calls": len(times[number]), "p50 µs": cuts[49], "p99 µs": cuts[98]}
             )
     return rows
-
-
-def _latencies(dsn: str, folder: str, scripts: list[Path], seconds: int) -> dict[int, list[int]]:
-    """Microseconds of each call by script, less the first of the session: they import, compile and fill caches."""
-    pgbench = find_binaries().program("pgbench")
-    files = [part for path in scripts for part in ("-f", str(path))]
-    command = [pgbench, "-n", "-M", "prepared", "-T", str(seconds), "-l", "--log-prefix", f"{folder}/log", *files, dsn]
-    subprocess.run(command, check=True, capture_output=True, cwd=folder)
-    times: dict[int, list[int]] = {}
-    for log in Path(folder).glob("log.*"):
-        for line in log.read_text().splitlines():
-            _, _, latency, script, *_ = line.split()
-            times.setdefault(int(script), []).append(int(latency))
-        log.unlink()
-    return {script: found[COLD_CALLS:] for script, found in times.items()}

@@ -1,6 +1,8 @@
 """The naive oracle: what each feature means, as plain loops over one user's events. Imports nothing from ubp_sql."""
 
 import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 DAY = 86_400_000_000
@@ -123,3 +125,107 @@ def hour_share(events: list[Event], begin: int, end: int) -> float | None:
 
 def weekday_share(events: list[Event], days: set[int]) -> float | None:
     return sum(weekday(e.local) in days for e in events) / len(events) if events else None
+
+
+# The plain operations of the kernels, on the events of one window in their order.
+
+
+def in_bucket(events: list[Event], as_of: int, width: int, number: int) -> list[Event]:
+    """Events of tumbling window `number`, 0 the newest, of `width` microseconds."""
+    return [e for e in events if as_of - (number + 1) * width <= e.t < as_of - number * width]
+
+
+def extrema(events: list[Event]) -> tuple[float | None, float | None]:
+    return min(values(events), default=None), max(values(events), default=None)
+
+
+def spread(events: list[Event]) -> float | None:
+    """Sample standard deviation, by whole numbers over a power of two: exact but for the root."""
+    n, ratios = len(values(events)), [x.as_integer_ratio() for x in values(events)]
+    if n < 2:
+        return None
+    scale = max(below for _, below in ratios)
+    whole = [above * (scale // below) for above, below in ratios]
+    squares = sum((n * x - sum(whole)) ** 2 for x in whole)
+    return math.sqrt(squares / (n * n * (n - 1) * scale * scale))
+
+
+def distinct(events: list[Event], key: Callable[[Event], int | None]) -> int:
+    return len({key(e) for e in events} - {None})
+
+
+def newest_values(events: list[Event], n: int) -> list[float]:
+    return values(events)[::-1][:n]
+
+
+def starts(events: list[Event], key: Callable[[Event], int | None] | None) -> list[int]:
+    """Times of the first event of each key, or of every event."""
+    if key is None:
+        return [e.t for e in events]
+    first: dict[int, int] = {}
+    for e in events:
+        name = key(e)
+        if name is not None:
+            first.setdefault(name, e.t)
+    return list(first.values())
+
+
+def differences(times: list[int]) -> list[int]:
+    return [times[i] - times[i - 1] for i in range(1, len(times))]
+
+
+def deviation_days(gaps_us: list[int]) -> float | None:
+    n, total = len(gaps_us), sum(gaps_us)
+    if n < 2:
+        return None
+    return math.sqrt(sum((n * gap - total) ** 2 for gap in gaps_us) / (n * n * (n - 1))) / DAY
+
+
+def decayed(weights: list[tuple[int, float]], half_life: float) -> float:
+    """Sum of (time, x), each halved for every half-life between it and the newest."""
+    newest = max((t for t, _ in weights), default=0)
+    return math.fsum(x * 2.0 ** (-(newest - t) / half_life) for t, x in weights)
+
+
+def bins(events: list[Event], key: Callable[[Event], int | None], size: int) -> list[int]:
+    return [sum(key(e) == j for e in events) for j in range(size)]
+
+
+def by_key(events: list[Event], key: Callable[[Event], int | None]) -> dict[int, int]:
+    """How often each key comes, most recent key first."""
+    found: dict[int, int] = {}
+    for e in reversed(events):
+        name = key(e)
+        if name is not None:
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def entropy(counts: list[int]) -> float | None:
+    n = sum(counts)
+    return -math.fsum(c / n * math.log(c / n) for c in counts) if n else None
+
+
+def most_frequent(events: list[Event], key: Callable[[Event], int | None], k: int) -> list[tuple[int, int]]:
+    """(key, count), of equals the more recent first: a stable sort of keys that are in that order."""
+    return sorted(by_key(events, key).items(), key=lambda pair: -pair[1])[:k]
+
+
+def code_of(key: int) -> int:
+    """20 bits of a hash of a key (Stafford's mix 13 on 64 bits)."""
+    h = key % 2**64
+    h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    h = (h ^ h >> 27) * 0x94D049BB133111EB % 2**64
+    return (h ^ h >> 31) % 2**20
+
+
+def month(local: int) -> int:
+    """Months since January."""
+    return (datetime(1970, 1, 1) + timedelta(days=local // DAY)).month - 1
+
+
+def valid_until(events: list[Event], as_of: int, widths: list[int]) -> int:
+    """The last moment from as_of on at which the same events are in windows of these widths and in lifetime."""
+    moments = [e.t + w for e in events for w in widths if max(e.t + 1, e.ingested) <= e.t + w >= as_of]
+    moments += [max(e.t, e.ingested - 1) for e in events]
+    return min((m for m in moments if m >= as_of), default=2**62)

@@ -2,20 +2,26 @@
 
 create or replace view ubp.feature_catalogue as
 select s.name as feature_set, d.position, d.name as feature, d.family, d.kind, d.window_days, d.unit, d.meaning,
-       d.null_rule, d.sql_type
+       d.null_rule, d.sql_type,
+       d.time_window, d.edge_rule, d.cost, d.spec, d.sql_oracle
   from ubp.feature_definitions d
   join ubp.feature_sets s using (feature_set_id);
 comment on view ubp.feature_catalogue is 'Every feature: unit, meaning, when it is NULL; position is its place in score()';
 comment on column ubp.feature_catalogue.feature_set is 'name of the set';
 comment on column ubp.feature_catalogue.position is 'place in the array of score(), from 1';
 comment on column ubp.feature_catalogue.feature is 'name; its column in ubp.user_features';
-comment on column ubp.feature_catalogue.family is 'aggregate it belongs to';
-comment on column ubp.feature_catalogue.kind is 'event kind it counts; NULL = of several kinds or none';
-comment on column ubp.feature_catalogue.window_days is 'width of its window in days; NULL = lifetime';
+comment on column ubp.feature_catalogue.family is 'aggregate: docs/features.md lists them';
+comment on column ubp.feature_catalogue.kind is 'event kind it is about; several with a comma between';
+comment on column ubp.feature_catalogue.window_days is 'width of its window in days; NULL = lifetime, or see time_window';
 comment on column ubp.feature_catalogue.unit is 'unit of the value';
 comment on column ubp.feature_catalogue.meaning is 'what it says, in a sentence';
 comment on column ubp.feature_catalogue.null_rule is 'when it is NULL';
 comment on column ubp.feature_catalogue.sql_type is 'type of its column in ubp.user_features';
+comment on column ubp.feature_catalogue.time_window is 'window as it is written: 7d, 36h, all, last 5, 4 x 7d';
+comment on column ubp.feature_catalogue.edge_rule is 'which events the window takes';
+comment on column ubp.feature_catalogue.cost is 'which events are looked at, and the bytes of each';
+comment on column ubp.feature_catalogue.spec is 'its definition, as define_features takes it';
+comment on column ubp.feature_catalogue.sql_oracle is 'plain SQL that gives the value of every user at the set''s as_of: run it and compare (reads ubp.events)';
 alter view ubp.feature_catalogue owner to ubp_owner;
 grant select on ubp.feature_catalogue to ubp_analyst, ubp_auditor, ubp_loader;
 

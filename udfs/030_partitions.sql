@@ -1,9 +1,64 @@
 -- Monthly partitions of ubp.events.
 
+-- ubp.watch_event_partitions: gives ubp.events and each of its partitions the statement triggers that fill ubp.event_log,
+-- where they are missing: a statement fires those of the table it names. Returns how many tables lacked one. A table that
+-- was detached loses them: were it attached again, nobody would know what became of it meanwhile.
+-- Errors: UB005 a partition belongs to somebody else
+-- Locks: share row exclusive on the first, so that the rows of a statement under way are waited for; access exclusive on
+-- the latter.
+create or replace function ubp.watch_event_partitions()
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+as $plpgsql$
+declare
+  part regclass;
+  name text;
+  made integer := 0;
+begin
+  for part in
+    select t.relid from pg_partition_tree('ubp.events') t
+     where (select count(*) from pg_trigger g where g.tgrelid = t.relid and g.tgname::text = any (
+             array['log_insert', 'log_update', 'log_delete', 'log_truncate'])) < 4
+     order by t.relid
+  loop
+    if not exists (select from pg_class c where c.oid = part and c.relowner = 'ubp_owner'::regrole) then
+      raise exception 'partition % of ubp.events is not ubp_owner''s', part
+        using errcode = 'UB005', hint = format('alter table %s owner to ubp_owner', part);
+    end if;
+    execute format('create or replace trigger log_insert after insert on %s referencing new table as fresh '
+      'for each statement execute function ubp.log_event_insert()', part);
+    execute format('create or replace trigger log_update after update on %s referencing old table as gone '
+      'new table as fresh for each statement execute function ubp.log_event_update()', part);
+    execute format('create or replace trigger log_delete after delete on %s referencing old table as gone '
+      'for each statement execute function ubp.log_event_delete()', part);
+    execute format('create or replace trigger log_truncate after truncate on %s '
+      'for each statement execute function ubp.log_event_truncate()', part);
+    made := made + 1;
+  end loop;
+  for part, name in
+    select g.tgrelid, g.tgname from pg_trigger g join pg_class c on c.oid = g.tgrelid
+     where g.tgfoid in ('ubp.log_event_insert()'::regprocedure, 'ubp.log_event_update()'::regprocedure,
+                        'ubp.log_event_delete()'::regprocedure, 'ubp.log_event_truncate()'::regprocedure)
+       and c.relowner = 'ubp_owner'::regrole
+       and not exists (select from pg_partition_tree('ubp.events') t where t.relid = g.tgrelid)
+     order by g.oid
+  loop
+    execute format('drop trigger %I on %s', name, part);
+  end loop;
+  return made;
+end
+$plpgsql$;
+comment on function ubp.watch_event_partitions() is 'Gives ubp.events and its partitions the triggers that log what statements do, where they are missing; returns how many tables had none.';
+revoke all on function ubp.watch_event_partitions() from public;
+alter function ubp.watch_event_partitions() owner to ubp_owner;
+grant execute on function ubp.watch_event_partitions() to ubp_admin;
+
 -- ubp.ensure_event_partitions: makes the missing monthly partitions (UTC months) that cover [from_time, until_time].
 -- Rows of such a month that already lie in the default partition move into the new one. Returns how many it made.
--- At most 600 months in all (50 years) get a partition; rows of further ones stay in the default partition. A scan of
--- everything, and an uninstall, lock each partition and its indexes: 600 fit into the lock table of a default server.
+-- At most 360 months in all (30 years) get a partition; rows of further ones stay in the default partition. A scan of
+-- everything locks each partition and its indexes, an uninstall its triggers too: the lock table of a default server has
+-- room for those of 360.
 -- Locks: access exclusive on ubp.events_default until the end of a transaction that made a partition.
 create or replace function ubp.ensure_event_partitions(from_time timestamptz, until_time timestamptz)
 returns integer
@@ -29,7 +84,7 @@ begin
     if to_regclass(format('ubp.%I', name)) is null then
       perform pg_advisory_xact_lock(hashtextextended('ubp.events partitions', 0));
       if room is null then
-        select 600 - count(*) into room from pg_inherits
+        select 360 - count(*) into room from pg_inherits
          where inhparent = 'ubp.events'::regclass and inhrelid <> 'ubp.events_default'::regclass;
       end if;
       exit when room <= made;
@@ -37,21 +92,27 @@ begin
         -- Waits for plain INSERTs under way: the DELETE below would not see their rows, and ATTACH would refuse them.
         lock table ubp.events_default in access exclusive mode;
         execute format('create table ubp.%I (like ubp.events including defaults including constraints)', name);
+        -- What the mirror holds of the rows that move stays right.
+        alter table ubp.events_default disable trigger log_delete;
         execute format(
           'with moved as (delete from only ubp.events_default where event_time >= %L and event_time < %L returning *)
            insert into ubp.%I select * from moved', first_day, next_day, name);
         execute format(
           'alter table ubp.events attach partition ubp.%I for values from (%L) to (%L)', name, first_day, next_day);
+        alter table ubp.events_default enable trigger log_delete;
         execute format('comment on table ubp.%I is %L', name, 'Events of ' || to_char(first_day, 'YYYY-MM') || ' (UTC)');
         made := made + 1;
       end if;
     end if;
     first_day := next_day;
   end loop;
+  if made > 0 then
+    perform ubp.watch_event_partitions();
+  end if;
   return made;
 end
 $plpgsql$;
-comment on function ubp.ensure_event_partitions(timestamptz, timestamptz) is 'Makes the missing monthly partitions of ubp.events between two times, up to 600 in all; returns how many it made.';
+comment on function ubp.ensure_event_partitions(timestamptz, timestamptz) is 'Makes the missing monthly partitions of ubp.events between two times, up to 360 in all; returns how many it made.';
 revoke all on function ubp.ensure_event_partitions(timestamptz, timestamptz) from public;
 alter function ubp.ensure_event_partitions(timestamptz, timestamptz) owner to ubp_owner;
 grant execute on function ubp.ensure_event_partitions(timestamptz, timestamptz) to ubp_loader, ubp_admin;

@@ -19,7 +19,7 @@ grant execute on function ubp.features(bigint) to ubp_analyst, ubp_auditor, ubp_
 -- Errors: UB003 as_of NULL or infinite · UB005 no feature set
 create or replace function ubp.features(user_id bigint, as_of timestamptz)
 returns table (feature text, value double precision, unit text, meaning text)
-language plpython3u stable parallel unsafe cost 100000 rows 130 security definer
+language plpython3u stable parallel unsafe cost 10000 rows 130 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD'
 as $python$
@@ -30,6 +30,34 @@ comment on function ubp.features(bigint, timestamptz) is 'The features of one us
 revoke all on function ubp.features(bigint, timestamptz) from public;
 alter function ubp.features(bigint, timestamptz) owner to ubp_reader;
 grant execute on function ubp.features(bigint, timestamptz) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.feature_vector: the values of features(user_id, as_of) alone, of any set; NULL for a user without events by then.
+-- Errors: UB003 as_of NULL or infinite, feature_set NULL · UB005 no feature set
+create or replace function ubp.feature_vector(user_id bigint, as_of timestamptz default now(), feature_set text default 'default')
+returns real[]
+language plpython3u stable parallel unsafe cost 10000 security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD'
+as $python$
+from ubp_sql import api
+return api.feature_vector(plpy, SD, user_id, as_of, feature_set)
+$python$;
+comment on function ubp.feature_vector(bigint, timestamptz, text) is 'The features of one user at a moment, from the raw events, as one array in the order of ubp.feature_catalogue.position.';
+revoke all on function ubp.feature_vector(bigint, timestamptz, text) from public;
+alter function ubp.feature_vector(bigint, timestamptz, text) owner to ubp_reader;
+grant execute on function ubp.feature_vector(bigint, timestamptz, text) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- As feature_vector(user_id, as_of), by the key text of the source.
+create or replace function ubp.feature_vector(user_key text, as_of timestamptz default now(), feature_set text default 'default')
+returns real[]
+language sql stable parallel unsafe
+begin atomic
+  select ubp.feature_vector(ubp.resolve_user(user_key), as_of, feature_set);
+end;
+comment on function ubp.feature_vector(text, timestamptz, text) is 'As feature_vector(user_id, as_of), by the key text of the source.';
+revoke all on function ubp.feature_vector(text, timestamptz, text) from public;
+alter function ubp.feature_vector(text, timestamptz, text) owner to ubp_owner;
+grant execute on function ubp.feature_vector(text, timestamptz, text) to ubp_analyst, ubp_auditor, ubp_loader;
 
 -- ubp.features by key text.
 create or replace function ubp.features(user_key text)

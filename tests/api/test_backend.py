@@ -17,7 +17,7 @@ AS_OF = "2025-07-20 00:00+00"
 REFRESH = f"select * from ubp.refresh_features('{AS_OF}')"
 SCORE = "select * from ubp.score_users('purchase')"
 TRAIN = f"""
-select cut, length(features) from ubp.training_matrix('purchase',
+select cut_times, length(features) from ubp.training_matrix('purchase',
   (select array_agg(timestamptz '{AS_OF}' - n * interval '5 days') from generate_series(1, 24) n))"""
 STORED = """
 select (select md5(string_agg(user_id || md5(packed) || as_of, '' order by user_id)) from ubp.feature_rows),
@@ -100,19 +100,20 @@ def test_cancel_from_another_session(warm: Connection, big: Database, statement:
 # Defaults hold what the functions need: the names of a DO block are gone after it.
 SLOW = """do $$
 import time
-from ubp_sql.kernels import cpu
+from ubp_sql.kernels import dispatch
 from ubp_sql.models import batch
 
-def windowed_features(*arguments, calls=[], sleep=time.sleep):
+def run_pairs(*arguments, calls=[], sleep=time.sleep):
     calls.append(1)
     sleep(0.02 if len(calls) < 200 else 0)
     return len(calls) >= 200
 
-def forest_raw(rows, *arguments, wait=windowed_features):
+def forest_raw(rows, *arguments, wait=run_pairs):
     wait()
     return rows[:, 0]
 
-cpu.windowed_features, batch.forest_raw, batch.CHUNK_VISITS = windowed_features, forest_raw, 1
+kernels = dispatch.backend()
+kernels.run_pairs, kernels.forest_raw, batch.CHUNK_VISITS = run_pairs, forest_raw, 1
 $$ language plpython3u"""
 
 

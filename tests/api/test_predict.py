@@ -48,8 +48,8 @@ def test_stored_row_equals_live_row_at_the_same_moment(shop: Database) -> None:
 
 
 def test_packed_and_typed_features_are_equal(shop: Database) -> None:
-    for row in shop.rows("select features, packed from ubp.feature_rows"):
-        assert np.array(row["features"], "<f4").tobytes() == bytes(row["packed"])
+    for row in shop.rows("select features, packed, ubp.array_image(features) as image from ubp.feature_rows"):
+        assert np.array(row["features"], np.float32).tobytes() == bytes(row["packed"]) == bytes(row["image"])[20:]
 
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia")

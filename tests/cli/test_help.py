@@ -28,7 +28,7 @@ ALL = commands(ROOT)
 def test_the_commands_of_the_design_are_there() -> None:
     paths = {" ".join(path) for path, _ in ALL}
     assert paths >= {
-        *("init", "doctor", "uninstall", "load", "refresh", "train", "score", "demo"),
+        *("init", "doctor", "uninstall", "load", "refresh", "train", "training-set", "score", "demo"),
         *(f"migrate {name}" for name in ("plan", "apply", "downgrade", "status", "sql")),
         *(f"embedded {name}" for name in ("start", "stop", "status", "psql")),
         *(f"model {name}" for name in ("list", "deploy", "rollback", "export")),

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,14 +14,22 @@ from ubp_sql.errors import BadInput
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.features.families import chain
 from ubp_sql.features.names import slug
+from ubp_sql.features.spec import FeatureSpec
 
 DEFAULT = FeatureSetDefinition(("purchase", "cancel"))
 
 
 def test_the_default_set_is_pinned() -> None:
     """Models are pinned to this hash. It may only change together with SEMANTICS_VERSION or the set itself."""
-    assert len(DEFAULT.features) == 141
-    assert DEFAULT.hash == "e9ce6537f015700ac9ff769b4cd0967c68e4fba38a4a5892c40d3681181dad38"
+    assert DEFAULT.hash == "269e54779f5e1d150a3d4cc69f41e0e8ce9585e8326e43fa8eb7a072466f2161"
+
+
+def test_the_names_of_the_default_set_are_pinned() -> None:
+    """Trained pipelines ask for these names in this order."""
+    golden = Path(__file__).parents[1] / "golden" / "standard_features.txt"
+    names = [feature.name for feature in DEFAULT.features]
+    assert len(names) == 141
+    assert names == golden.read_text().split()
 
 
 def test_the_hash_follows_what_values_depend_on() -> None:
@@ -37,10 +46,10 @@ def test_the_hash_follows_what_values_depend_on() -> None:
 
 
 def test_every_family_has_several_windows() -> None:
-    by_family: dict[str, set[int | None]] = {}
+    by_family: dict[str, set[str]] = {}
     for feature in DEFAULT.features:
-        by_family.setdefault(feature.family, set()).add(feature.window_days)
-    without_window = {"days_since", "tenure_days", "last_gap", "overdue_ratio"}
+        by_family.setdefault(feature.family, set()).add(feature.spec.window.text)
+    without_window = {"recency", "tenure", "gap_last", "overdue"}
     assert {family for family, windows in by_family.items() if len(windows) < 3} == without_window
 
 
@@ -84,7 +93,51 @@ def test_every_feature_explains_itself() -> None:
         assert feature.unit
         assert feature.null_rule.startswith(("NULL", "never NULL", "0 without"))
         assert feature.sql_type == ("integer" if feature.null_rule.startswith("never NULL") else "real")
-        assert len(feature.opcode) == 8
+        assert feature.edge_rule
+        assert feature.cost
+    assert DEFAULT.plan.formulas.shape[0] == len(DEFAULT.features)
+
+
+def test_one_pass_shares_what_features_have_in_common() -> None:
+    """Count, sum and mean of a kind over all windows are two operations over one stream of events."""
+    names = {"count": None, "sum": "value", "mean": "value"}
+    specs = [
+        FeatureSpec.from_parts(f"{name}_{days}", name, ["view"], of, f"{days}d")
+        for days in (7, 30, 90)
+        for name, of in names.items()
+    ]
+    plan = FeatureSetDefinition((), (), tuple(specs)).plan
+    assert (len(plan.formulas), len(plan.ops), len(plan.streams), len(plan.links)) == (9, 2, 1, 0)
+
+
+def test_a_set_grows_and_its_beginning_keeps_its_hash() -> None:
+    first = FeatureSpec.from_parts("a", "count", ["view"], None, "7d")
+    second = FeatureSpec.from_parts("b", "sum", ["cart"], "value", "36h")
+    small = FeatureSetDefinition((), (), (first,))
+    grown = small.grown([second, first])
+    assert [f.name for f in grown.features] == ["a", "b"]
+    assert grown.kinds == ("view", "cart")
+    assert grown.hash != small.hash
+    assert FeatureSetDefinition((), (), grown.specs[:1]).hash == small.hash
+    assert grown.grown([first, second]) is grown
+    assert FeatureSetDefinition.from_json(grown.to_json()) == grown
+    more = DEFAULT.grown([first])
+    assert more.kinds == ("purchase", "cancel", "view")
+    assert [f.name for f in more.features[:141]] == [f.name for f in DEFAULT.features]
+    assert FeatureSetDefinition.from_json(more.to_json()).hash == more.hash
+    with pytest.raises(BadInput, match="another definition"):
+        more.grown([FeatureSpec.from_parts("a", "count", ["view"], None, "8d")])
+
+
+def test_equal_meaning_is_equal_spelling() -> None:
+    """Two ways of writing a definition make one feature."""
+    one = FeatureSpec.from_parts("f", "decayed_sum", ["view"], None, "all", {"half_life": "168h"})
+    other = FeatureSpec.from_parts("f", "decayed_sum", "view", "value", None, {"half_life": "1w"})
+    assert FeatureSetDefinition((), (), (one,)).hash == FeatureSetDefinition((), (), (other,)).hash
+    share = {"in": ["Sat", 7], "where": {"value": {"min": 1}}}
+    again = {"in": [6, "sunday"], "where": {"value": {"min": 1.0}}}
+    made = [FeatureSpec.from_parts("f", "clock_share", ["view"], "weekday", "7d", s) for s in (share, again)]
+    assert len({FeatureSetDefinition((), (), (spec,)).hash for spec in made}) == 1
 
 
 KINDS = st.lists(st.text(max_size=40), min_size=1, max_size=4).map(tuple)
@@ -176,6 +229,8 @@ def test_the_longest_name_fits_an_identifier() -> None:
         json.dumps(json.loads(DEFAULT.to_json()) | {"windows_days": ["7"]}),
         json.dumps(json.loads(DEFAULT.to_json()) | {"semantics": 0}),
         json.dumps(json.loads(DEFAULT.to_json()) | {"hash": "0" * 64}),
+        json.dumps(json.loads(DEFAULT.to_json()) | {"features": [3]}),
+        json.dumps(json.loads(DEFAULT.to_json()) | {"columns": [{"name": "x"}]}),
     ],
 )
 def test_from_json_is_strict(text: str) -> None:
@@ -183,6 +238,17 @@ def test_from_json_is_strict(text: str) -> None:
         FeatureSetDefinition.from_json(text)
 
 
-def test_a_definition_does_not_import_numba() -> None:
-    code = "import sys, ubp_sql.features.definition, ubp_sql.features.compute; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import ubp_sql.features.definition, ubp_sql.features.compute", "numba"),
+        (
+            "from ubp_sql.features.definition import FeatureSetDefinition as D; D(('view',)).features[3].meaning",
+            "numpy",
+        ),
+    ],
+)
+def test_a_definition_is_light(code: str, heavy: str) -> None:
+    """A session that scores stored rows asks for names: that must not cost it an import."""
+    argv = [sys.executable, "-c", f"import sys; {code}; sys.exit({heavy!r} in sys.modules)"]
+    assert subprocess.run(argv, check=False).returncode == 0

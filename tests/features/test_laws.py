@@ -1,23 +1,21 @@
 """Laws that hold for every set of events: features depend on what they say they depend on, and on nothing else."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.features.helpers import columns, ints, rows
+from tests.features.helpers import columns, event, ints, rows, same_bits
 from tests.features.test_kernel import AS_OF, one_user
 from tests.reference import DAY, Event
+from ubp_sql.features import compute as computing
 from ubp_sql.features.compute import compute
 from ubp_sql.features.definition import FeatureSetDefinition
-from ubp_sql.kernels.dispatch import F32
+from ubp_sql.kernels import dispatch
 
 SET = FeatureSetDefinition(("purchase", "cancel"))
 WIDEST = max(SET.windows_days)
 users = st.lists(one_user(SET), min_size=1, max_size=5)
-
-
-def same_bits(one: F32, other: F32) -> bool:
-    return one.shape == other.shape and np.array_equal(one.view(np.uint32), other.view(np.uint32))
 
 
 @given(users)
@@ -81,14 +79,21 @@ def test_many_moments_at_once_are_each_alone(batch: list[list[Event]]) -> None:
     moments = [AS_OF - 30 * DAY, AS_OF - 1, AS_OF]
     n = len(batch)
     as_of = ints(moments * n)
-    found = compute(columns(batch, SET.kinds), SET, np.repeat(np.arange(n), 3), as_of, as_of)
+    found = compute(columns(batch, SET.kinds), SET, np.repeat(np.arange(n), 3), as_of, as_of).features
     assert all(same_bits(found[i::3], rows(batch, SET, moment)) for i, moment in enumerate(moments))
 
 
-def test_the_kernels_are_compiled_once() -> None:
-    """A second signature would cost seconds and memory in every session that meets it."""
-    from ubp_sql.kernels import _cpu_windows
+def test_the_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signature would cost many seconds and memory in every session that meets it; read-only columns too."""
+    from ubp_sql.kernels import _cpu_engine
 
+    monkeypatch.setattr(computing, "backend", lambda: dispatch.backend("cpu"))
+    events = columns([[event(AS_OF - 1)]], SET.kinds)
+    events.t_us.flags.writeable = events.kind.flags.writeable = False
+    for column in [*events.numbers.values(), *events.keys.values()]:
+        column.flags.writeable = False
+    one = ints([AS_OF])
+    one.flags.writeable = False
+    compute(events, SET, ints([0]), one, one)
     rows([[]], SET, AS_OF)
-    for kernel in (_cpu_windows.windowed_features, _cpu_windows.link_previous):
-        assert len(getattr(kernel, "signatures", [None])) == 1
+    assert len(getattr(_cpu_engine.run_pairs, "signatures", [None])) == 1

@@ -113,7 +113,9 @@ def test_functions_cannot_be_misled(db: Database) -> None:
     found = _flags(db)
     assert len(found) > 20
     for f in found:
-        assert f["bound"] or "search_path=pg_catalog, pg_temp" in str(f["config"]), f
+        # A function in C of the server's own looks up no name.
+        by_name = not f["bound"] and f["language"] != "internal"
+        assert not by_name or "search_path=pg_catalog, pg_temp" in str(f["config"]), f
         assert f["owner"] in ("ubp_owner", "ubp_reader"), f
         assert not f["anybody"], f
         assert f["parallel"] == ("s" if str(f["name"]).split(".")[-1].startswith("score_blob(") else "u"), f

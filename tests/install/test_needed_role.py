@@ -20,6 +20,8 @@ MESSAGES = {
     "permission denied for view tasks": "ubp_analyst",
     "permission denied for view user_features_weekly": "ubp_analyst",
     "permission denied for table events": "ubp_auditor",
+    "permission denied for table training_purchase": "ubp_auditor",
+    "permission denied for function training_set": "ubp_admin",
     "permission denied for table theirs": None,
     "permission denied for database shop": None,
     "must be owner of table events": None,

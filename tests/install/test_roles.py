@@ -60,6 +60,7 @@ MANAGES = (
     "select ubp.rollback_model('no_task')",
     "select ubp.rebuild_generated()",
     "select * from ubp.training_matrix('no_task', array[now()])",
+    "select ubp.training_set('no_task')",
 )
 CHANGES = (
     "delete from ubp.events",

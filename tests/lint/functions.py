@@ -108,7 +108,8 @@ def _of_function(node: Any, said: _Said) -> Iterator[str]:
     parallel = options["parallel"].sval if "parallel" in options else ""
     if parallel == "restricted" or (parallel == "safe") != (name in PARALLEL_SAFE):
         yield f"parallel {parallel}"
-    if node.sql_body is None and settings.get("search_path") != SEARCH_PATH:
+    # LANGUAGE internal names one of PostgreSQL's own functions, which looks no name up.
+    if node.sql_body is None and language != "internal" and settings.get("search_path") != SEARCH_PATH:
         yield "neither a begin-atomic body nor search_path = pg_catalog, pg_temp"
     if definer and settings.get("search_path") != SEARCH_PATH:
         yield "security definer without search_path = pg_catalog, pg_temp"

@@ -33,7 +33,7 @@ ONLY = {
 }
 # What `from ubp_sql import api` must not load: each costs a new session tens to hundreds of milliseconds.
 HEAVY = ("numpy", "numba", "llvmlite", "lightgbm", "psycopg", "sqlalchemy", "pydantic", "yaml", "typer", "rich")
-LOADED = "import sys, ubp_sql.api, ubp_sql.models.native; print(*sorted(m for m in sys.modules if m in {!r}))"
+LOADED = "import sys, ubp_sql.api, ubp_sql.kernels.native; print(*sorted(m for m in sys.modules if m in {!r}))"
 
 
 def _imports(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:

@@ -16,11 +16,21 @@ from ubp_sql.api.predict import (
 from ubp_sql.api.session import version
 
 __all__ = [
+    "build_mirror",
+    "cancel_refresh",
+    "compact_mirror",
+    "copy_feature_set",
+    "define_event_column",
+    "define_feature",
     "define_feature_set",
+    "define_features",
     "define_task",
     "deploy_model",
+    "drop_mirror",
+    "feature_vector",
     "features",
     "features_at",
+    "parity_check",
     "predict",
     "predict_at",
     "predict_detail",
@@ -28,13 +38,23 @@ __all__ = [
     "predict_key",
     "predict_many",
     "rebuild_generated",
+    "rebuild_mirror",
     "refresh_features",
+    "refresh_step",
     "register_model",
     "rollback_model",
     "score",
     "score_blob",
     "score_users",
+    "sequence",
+    "sequence_kinds",
+    "sequence_matrix",
+    "sequences",
+    "set_user_attribute",
+    "start_refresh",
     "training_matrix",
+    "training_set",
+    "verify_mirror",
     "version",
 ]
 
@@ -43,7 +63,23 @@ def __getattr__(name: str) -> object:
     """Loads the rest on first use: a session that only scores stored users never pays for it."""
     from importlib import import_module
 
-    for module in ("catalogue", "live", "refresh", "registry", "population", "training"):
+    if name not in __all__:  # a module of this package: the import system asks for it here first
+        raise AttributeError(name)
+    for module in (
+        "live",  # first: the one that a session of an application waits for
+        "mirror",
+        "mirror_verify",
+        "catalogue",
+        "attributes",
+        "last_events",
+        "refresh",
+        "refresh_steps",
+        "parity",
+        "registry",
+        "population",
+        "training",
+        "training_table",
+    ):
         found = getattr(import_module(f"ubp_sql.api.{module}"), name, None)
         if found is not None:
             globals()[name] = found

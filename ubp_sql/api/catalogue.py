@@ -1,12 +1,19 @@
 """Feature sets and tasks: what is computed, what is predicted, and the objects generated from them."""
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ubp_sql.api.moments import FeatureSet, feature_set
 from ubp_sql.api.session import check_version, entry, run, single
-from ubp_sql.errors import BadInput, NotReady
+from ubp_sql.api.set_view import view_statements
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
+from ubp_sql.features.columns import Declared
+from ubp_sql.features.compile import kinds_of
 from ubp_sql.features.definition import FeatureSetDefinition
+from ubp_sql.features.spec import FeatureSpec
+from ubp_sql.features.windows import shown
 
 KINDS_FOUND = """
 select kind from (select kind, count(*) as n, sum(count(*)) over () as total from ubp.events group by kind) k
@@ -14,13 +21,35 @@ select kind from (select kind, count(*) as n, sum(count(*)) over () as total fro
 MAIN_ZONE = """
 select s.time_zone from (select source, count(*) as n from ubp.events group by source) e
   join ubp.sources s on s.source_id = e.source order by e.n desc, s.source_id limit 1"""
+# An empty log may be filled tomorrow; in a full one, a kind that nobody ever sent is a typing error.
+UNKNOWN_KINDS = """
+select k.kind, (select string_agg(m.kind, ', ' order by m.kind) from (select kind from ubp.mirror_kinds limit 20) m)
+         as others
+  from unnest($1) k(kind)
+ where k.kind not like 'attribute:%' and exists (select from ubp.events)
+   and not exists (select from ubp.mirror_kinds m where m.kind = k.kind)
+   and not exists (select from ubp.events e where e.kind = k.kind) limit 1"""
+EVENT_COLUMNS = "select name, attribute, type from ubp.event_columns order by position"
 NEW_SET = """
-insert into ubp.feature_sets (name, hash, definition, time_zone) values ($1, $2, $3, $4)
+insert into ubp.feature_sets (name, hash, definition, time_zone, plan) values ($1, $2, $3, $4, $5)
 on conflict (name) do nothing returning feature_set_id"""
-NEW_FEATURE = """
+# Refreshes take the same lock: none may write rows of the old definition after the set has grown.
+LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' || $1, 0))"
+EXISTS = "select 1 as found from ubp.feature_sets where name = $1 for update"
+IN_USE = """
+select d.task from ubp.deployments d where d.feature_set_id = $1 and d.retired_at is null order by d.task limit 1"""
+GROW = """
+update ubp.feature_sets set hash = $2, definition = $3, plan = $4, stale = true where feature_set_id = $1"""
+STORE_PLAN = "update ubp.feature_sets set plan = $2 where feature_set_id = $1 and plan is null"
+NEW_FEATURES = """
 insert into ubp.feature_definitions
-  (feature_set_id, position, name, family, kind, window_days, unit, meaning, null_rule, sql_type)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+  (feature_set_id, position, name, family, kind, window_days, unit, meaning, null_rule, sql_type,
+   time_window, edge_rule, cost, spec, sql_oracle)
+select $1, f.position, f.name, f.family, f.kind, f.window_days, f.unit, f.meaning, f.null_rule, f.sql_type,
+       f.time_window, f.edge_rule, f.cost, f.spec, f.sql_oracle
+  from jsonb_to_recordset($2) as f
+    (position integer, name text, family text, kind text, window_days integer, unit text, meaning text, null_rule text,
+     sql_type text, time_window text, edge_rule text, cost text, spec jsonb, sql_oracle text)"""
 ZONE = "select 1 as found from pg_timezone_names where name = $1"
 SAME_TASK = """
 select label_kind = $2 and population_kind = $3 and horizon = $4 and feature_set_id = $5 as same
@@ -34,11 +63,14 @@ select $1 > interval '0' and $1 <= interval '36500 days' and date_trunc('month',
 SETS = "select feature_set_id from ubp.feature_sets order by feature_set_id"
 DEPLOYED = "select distinct task from ubp.deployments order by task"
 
+TASK_WORD = re.compile(r"[^a-z0-9]+")
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
 # user_features_<name> must fit the 63 letters that PostgreSQL keeps of an identifier.
 SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,48}")
 # Names of ours that predict_<task> would collide with.
 RESERVED_TASKS = {"detail", "many", "if"}
+MOST_SPECS = 2_000
+MOST_CHARS = 4 << 20
 
 
 @entry
@@ -49,7 +81,7 @@ def define_feature_set(
     check_version(plpy, memory)
     if kinds is None:
         return define_found_kinds(plpy, memory, name, windows, zone)
-    return _define(plpy, memory, name, _definition(kinds, windows), zone or _main_zone(plpy, memory))
+    return _define(plpy, memory, name, _definition(kinds, windows), zone)
 
 
 def define_found_kinds(
@@ -67,7 +99,7 @@ def define_found_kinds(
             kinds.append(row["kind"])
     if not kinds:
         raise NotReady("ubp.events is empty: there are no kinds to take", "load events, or name the kinds")
-    return _define(plpy, memory, name, _definition(kinds, windows), zone or _main_zone(plpy, memory))
+    return _define(plpy, memory, name, _definition(kinds, windows), zone)
 
 
 def _main_zone(plpy: Any, memory: dict[str, Any]) -> str:
@@ -82,51 +114,142 @@ def _definition(kinds: list[str], windows: list[int] | None) -> FeatureSetDefini
     return FeatureSetDefinition(tuple(kinds)) if windows is None else FeatureSetDefinition(tuple(kinds), tuple(windows))
 
 
-def _define(plpy: Any, memory: dict[str, Any], name: str, definition: FeatureSetDefinition, zone: str) -> int:
-    if not name or not SET_NAME.fullmatch(name):
-        raise BadInput(f"{name!r} is no name for a feature set", "lower-case letters, digits and _, at most 49")
+def _define(
+    plpy: Any, memory: dict[str, Any], name: str, definition: FeatureSetDefinition, zone: str | None = None
+) -> int:
+    """Writes a new set; returns how many features it has."""
+    if not isinstance(name, str) or not SET_NAME.fullmatch(name):
+        raise BadInput(f"{shown(name)} is no name for a feature set", "lower-case letters, digits and _, at most 49")
+    zone = zone or _main_zone(plpy, memory)
     if single(plpy, memory, ZONE, ["text"], [zone]) is None:
         raise BadInput(f"unknown time zone {zone!r}", "select name from pg_timezone_names lists them")
-    types = ["text", "text", "jsonb", "text"]
-    new = single(plpy, memory, NEW_SET, types, [name, definition.hash, definition.to_json(), zone])
+    types = ["text", "text", "jsonb", "text", "bytea"]
+    values = [name, definition.hash, definition.to_json(), zone, definition.plan_blob]
+    new = single(plpy, memory, NEW_SET, types, values)
     if new is None:
-        raise BadInput(f"feature set {name!r} exists and a set never changes", "give the new definition another name")
-    types = ["integer", "integer", "text", "text", "text", "integer", "text", "text", "text", "text"]
-    for f in definition.features:
-        row = [
-            new["feature_set_id"],
-            f.position + 1,
-            f.name,
-            f.family,
-            f.kind,
-            f.window_days,
-            f.unit,
-            f.meaning,
-            f.null_rule,
-        ]
-        run(plpy, memory, NEW_FEATURE, types, [*row, f.sql_type])
+        raise BadInput(
+            f"feature set {name!r} exists, and what it has never changes",
+            "ubp.define_feature adds to it; a new definition takes another name",
+        )
+    _write_features(plpy, memory, new["feature_set_id"], name, definition, 0)
     _make_view(plpy, feature_set(plpy, memory, name))
-    return len(definition.features)
+    return definition.n_features
+
+
+def _write_features(
+    plpy: Any, memory: dict[str, Any], number: int, name: str, definition: FeatureSetDefinition, first: int
+) -> None:
+    """The catalogue's rows of the features from position `first` on."""
+    from ubp_sql.features.sql import OF_SET, oracle
+
+    given = OF_SET.format(name=f"'{name}'")
+    rows = [
+        {
+            "position": f.position + 1,
+            "name": f.name,
+            "family": f.family,
+            "kind": f.kind,
+            "window_days": f.window_days,
+            "unit": f.unit,
+            "meaning": f.meaning,
+            "null_rule": f.null_rule,
+            "sql_type": f.sql_type,
+            "time_window": f.spec.window.text,
+            "edge_rule": f.edge_rule,
+            "cost": f.cost,
+            "spec": f.spec.to_json(),
+            "sql_oracle": oracle(definition, f, given),
+        }
+        for f in definition.features[first:]
+    ]
+    run(plpy, memory, NEW_FEATURES, ["integer", "jsonb"], [number, json.dumps(rows)])
+
+
+@entry
+def define_feature(
+    plpy: Any,
+    memory: dict[str, Any],
+    name: str | None,
+    aggregate: str | None,
+    kinds: list[str | None] | None,
+    of: str | None,
+    window: str | None,
+    settings: str | None,
+    set_name: str,
+) -> int:
+    """Adds one feature to a set, which is made where it is missing; returns the position of its first column."""
+    check_version(plpy, memory)
+    spec = FeatureSpec.from_parts(name, aggregate, kinds, of, window, _json(settings or "{}", "settings"))
+    definition = _grow(plpy, memory, set_name, [spec])
+    return next(f.position + 1 for f in definition.features if f.spec.name == spec.name)
+
+
+@entry
+def define_features(plpy: Any, memory: dict[str, Any], features: str | None, set_name: str) -> int:
+    """Adds the features of a JSON list, all or none; returns how many columns the set has then."""
+    check_version(plpy, memory)
+    found = _json(features, "features") if features is not None else None
+    if not isinstance(found, list) or not 1 <= len(found) <= MOST_SPECS:
+        raise BadInput(
+            f"features {shown(features)} are no list of 1 to {MOST_SPECS} definitions",
+            """for example '[{"name": "views_7d", "aggregate": "count", "kinds": ["view"], "window": "7d"}]'""",
+        )
+    return _grow(plpy, memory, set_name, [FeatureSpec.from_mapping(entry) for entry in found]).n_features
+
+
+def _json(text: str, what: str) -> Any:
+    """The value of a jsonb argument. Raises BadInput (UB003) on one that is too long or too deep."""
+    try:
+        return json.loads(text[:MOST_CHARS])
+    except (ValueError, RecursionError):
+        raise BadInput(f"{what} are too long or too deep", "a list of definitions is short and flat") from None
+
+
+def _grow(plpy: Any, memory: dict[str, Any], set_name: str, specs: Sequence[FeatureSpec]) -> FeatureSetDefinition:
+    """The set with the specs in it."""
+    run(plpy, memory, LOCK, ["text"], [set_name or ""])
+    declared = [Declared(r["name"], r["attribute"], r["type"]) for r in run(plpy, memory, EVENT_COLUMNS, [], [])]
+    if single(plpy, memory, EXISTS, ["text"], [set_name]) is None:
+        _check_kinds(plpy, memory, specs, ())
+        definition = FeatureSetDefinition((), (), (specs[0],), tuple(declared)).grown(specs[1:], declared)
+        _define(plpy, memory, set_name, definition)
+        return definition
+    found = feature_set(plpy, memory, set_name)
+    definition = found.definition.grown(specs, declared)
+    if definition is found.definition:
+        return definition
+    _check_kinds(plpy, memory, specs, found.definition.kinds)
+    used = single(plpy, memory, IN_USE, ["integer"], [found.feature_set_id])
+    if used is not None:
+        raise BadInput(
+            f"feature set {set_name!r} is used by the deployed model of task {used['task']!r}: it cannot change",
+            f"select ubp.copy_feature_set('{set_name}', '{set_name[:47]}_2') makes a set that can; train on that one",
+        )
+    values = [found.feature_set_id, definition.hash, definition.to_json(), definition.plan_blob]
+    run(plpy, memory, GROW, ["integer", "text", "jsonb", "bytea"], values)
+    _write_features(plpy, memory, found.feature_set_id, set_name, definition, found.definition.n_features)
+    _make_view(plpy, found._replace(definition=definition))
+    return definition
+
+
+def _check_kinds(plpy: Any, memory: dict[str, Any], specs: Sequence[FeatureSpec], known: Sequence[str]) -> None:
+    kinds = sorted({kind for spec in specs for kind in kinds_of(spec)} - set(known))
+    row = single(plpy, memory, UNKNOWN_KINDS, ["text[]"], [kinds]) if kinds else None
+    if row is not None:
+        others = f"there are: {row['others']}" if row["others"] else "ubp.events shows the kinds there are"
+        raise BadInput(f"no event has the kind {row['kind']!r}", others)
+
+
+@entry
+def copy_feature_set(plpy: Any, memory: dict[str, Any], set_name: str, new_name: str) -> int:
+    """A set of the same features under another name, which may grow on its own; returns how many."""
+    check_version(plpy, memory)
+    found = feature_set(plpy, memory, set_name)
+    return _define(plpy, memory, new_name, found.definition, found.time_zone)
 
 
 def _make_view(plpy: Any, found: FeatureSet) -> None:
-    """ubp.user_features (set default) or ubp.user_features_<name>: one named, typed, commented column per feature."""
-    view = plpy.quote_ident("user_features" if found.name == "default" else f"user_features_{found.name}")
-    columns = []
-    for f in found.definition.features:
-        value = f"nullif(r.features[{f.position + 1}], 'NaN')"
-        columns.append(f"{value}::{f.sql_type} as {plpy.quote_ident(f.name)}")
-    statements = [
-        # every part is quoted or a number of ours
-        f"create or replace view ubp.{view} as select r.user_id, r.as_of, {', '.join(columns)}"  # noqa: S608
-        f" from ubp.feature_rows r where r.feature_set_id = {found.feature_set_id}",
-        f"comment on view ubp.{view} is {plpy.quote_literal(f'Features of set {found.name}, one row a user')}",
-        f"grant select on ubp.{view} to ubp_analyst, ubp_auditor, ubp_loader, ubp_reader",
-    ]
-    for f in found.definition.features:
-        meaning = plpy.quote_literal(f"{f.meaning} [{f.unit}]")
-        statements.append(f"comment on column ubp.{view}.{plpy.quote_ident(f.name)} is {meaning}")
-    for statement in statements:
+    for statement in view_statements(found, plpy.quote_ident, plpy.quote_literal):
         plpy.execute(statement)
 
 
@@ -155,6 +278,12 @@ def define_task(
                 f"feature set {set_name!r} does not cover the kind {kind!r}",
                 f"its kinds: {', '.join(found.definition.kinds)}; ubp.define_feature_set makes another",
             )
+    if found.definition.lifetime_count(population_kind) is None:
+        raise BadInput(
+            f"feature set {set_name!r} has no number of all {population_kind} events: whom to ask would not be known",
+            f"select ubp.define_feature('count_{TASK_WORD.sub('_', population_kind.lower())[:40]}_all', 'count', "
+            f"array[{plpy.quote_literal(population_kind)}], feature_set => '{set_name}')",
+        )
     row = single(plpy, memory, HORIZON, ["interval"], [horizon])
     if row is None or not row["good"]:
         raise BadInput(f"horizon {horizon} is not a positive number of days or hours", "for example interval '30 days'")
@@ -174,7 +303,13 @@ def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
     """Makes the view of every feature set and the functions of every deployed task; returns how many tasks and sets."""
     sets = [row["feature_set_id"] for row in run(plpy, memory, SETS, [], [])]
     for key in sets:
-        _make_view(plpy, feature_set(plpy, memory, key))
+        try:
+            found = feature_set(plpy, memory, key)
+        except FeatureSetMismatch as error:  # an upgrade goes on, and whoever asks the set is told
+            plpy.warning(f"{error.message}: {error.hint}")
+            continue
+        _make_view(plpy, found)
+        run(plpy, memory, STORE_PLAN, ["integer", "bytea"], [key, found.definition.plan_blob])
     tasks = [row["task"] for row in run(plpy, memory, DEPLOYED, [], [])]
     for task in tasks:
         make_predict(plpy, task)

@@ -1,66 +1,115 @@
-"""Features of one user: as stored, or computed at a moment from the raw events by the same kernel."""
+"""Features of one user: as stored, or at a moment from the raw events by the same kernel.
+
+The native library computes a user of up to MOST_EVENTS events from slices of the mirror and rows that are not in it
+yet, without NumPy; Numba computes all else, with the same bits.
+"""
 
 import math
+from array import array
+from collections.abc import Iterator
 from typing import Any
 
-from ubp_sql.api.events import of_user
-from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba, run
+from ubp_sql.api.live_read import Question, ask
+from ubp_sql.api.live_set import LiveSet, live_set
+from ubp_sql.api.session import check_version, entry, run
+from ubp_sql.errors import BadInput
+from ubp_sql.kernels.live_layout import AGAIN, DONE, MALFORMED, NOBODY, TIED
 
-STORED = """
-select d.name as feature, nullif(r.features[d.position]::double precision, 'NaN') as value, d.unit, d.meaning
-  from ubp.feature_sets s
-  join ubp.feature_rows r on r.feature_set_id = s.feature_set_id and r.user_id = $1
-  join ubp.feature_definitions d on d.feature_set_id = s.feature_set_id
- where s.name = 'default' order by d.position"""
+BUDGET = 1 << 19
+"""Events' worth of work of one call of the library: 5-30 ms."""
+NAMES = """
+select d.name, d.unit, d.meaning from ubp.feature_definitions d where d.feature_set_id = $1 order by d.position"""
+
+
+def live_bytes(
+    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
+) -> bytes | None:
+    """float32 features of a user at `as_of` in the set's order, machine order; None for one without events by then.
+
+    Raises BadInput (UB003) on a moment that is NULL, infinite or far, NotReady (UB005) without such a set,
+    FeatureSetMismatch (UB002) where this code would compute the set differently.
+    """
+    return _of_set(plpy, memory, key, user_id, as_of)[1]
+
+
+def _of_set(
+    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
+) -> tuple[LiveSet, bytes | None]:
+    found, question = ask(plpy, memory, key, user_id, as_of)
+    if question is None:
+        return found, None
+    said = _computed(plpy, memory, found, question)
+    if said == TIED:
+        found, with_ids = ask(plpy, memory, key, user_id, as_of, ids=True)
+        question = with_ids or question
+        said = _computed(plpy, memory, found, question)
+    if said == DONE:
+        return found, found.native.row()
+    if said == NOBODY:
+        return found, None
+    # No library, too many events, an infinite time, or a chunk whose columns are not as long as its directory says.
+    return found, _by_numba(plpy, memory, found, question)
+
+
+def _computed(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question) -> int:
+    """What the library says in the end; MALFORMED where it was not asked."""
+    if question.table is None:
+        return MALFORMED
+    said = found.native.call(question.table, question.packed, BUDGET)
+    while said == AGAIN:
+        run(plpy, memory, "select 1", [], [])  # lets a cancel or timeout take effect
+        said = found.native.again(question.packed, BUDGET)
+    return said
+
+
+def _by_numba(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question) -> bytes | None:
+    from ubp_sql.api.live_numba import row_of
+
+    return row_of(plpy, memory, found.feature_set_id, question.user_id, question.as_of_us, question.weekday)
 
 
 def live_row(
-    plpy: Any, memory: dict[str, Any], key: str | int, user_id: int | None, as_of: str | None
+    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
 ) -> tuple[float, ...] | None:
-    """float32 features of a user at `as_of`, in the set's order; None for a user without events by then."""
-    found = feature_set(plpy, memory, key)
-    as_of_us, local_us = moment_us(plpy, memory, as_of, found.time_zone)
-    if user_id is None:
-        return None
-    return _compute(plpy, memory, found, user_id, str(as_of), as_of_us, local_us)
-
-
-def _compute(
-    plpy: Any, memory: dict[str, Any], found: FeatureSet, user_id: int, as_of: str, as_of_us: int, local_us: int
-) -> tuple[float, ...] | None:
-    events = of_user(plpy, memory, found.definition, user_id, as_of)
-    if events is None:
-        return None
-    prepare_numba()
-    import numpy as np
-
-    from ubp_sql.features.compute import compute
-
-    one = np.zeros(1, np.int64)
-    values = compute(events, found.definition, one, one + as_of_us, one + local_us)
-    return tuple(values[0].tolist())
+    """As `live_bytes`, as numbers; NaN where there is no value."""
+    row = live_bytes(plpy, memory, key, user_id, as_of)
+    return None if row is None else tuple(array("f", row))
 
 
 @entry
-def features(plpy: Any, memory: dict[str, Any], user_id: int) -> Any:
-    """(feature, value, unit, meaning) of the stored row."""
+def features(plpy: Any, memory: dict[Any, Any], user_id: int) -> Any:
+    """(feature, value, unit, meaning) of the stored row, at the set's as_of."""
+    from ubp_sql.api.ageing import stored_features
+
     check_version(plpy, memory)
-    feature_set(plpy, memory, "default")
-    return [
-        (r["feature"], r["value"], r["unit"], r["meaning"]) for r in run(plpy, memory, STORED, ["bigint"], [user_id])
-    ]
+    found = live_set(plpy, memory, "default")
+    values = stored_features(plpy, memory, found.feature_set_id, user_id)
+    return [] if values is None else list(_worded(plpy, memory, found, values))
 
 
 @entry
-def features_at(plpy: Any, memory: dict[str, Any], user_id: int | None, as_of: str | None) -> Any:
+def features_at(plpy: Any, memory: dict[Any, Any], user_id: int | None, as_of: str | None) -> Any:
     """(feature, value, unit, meaning) at a moment, from the raw events."""
-    check_version(plpy, memory)
-    values = live_row(plpy, memory, "default", user_id, as_of)
-    if values is None:
-        return []
-    names = feature_set(plpy, memory, "default").definition.features
-    return [
-        (f.name, None if math.isnan(value) else value, f.unit, f.meaning)
-        for f, value in zip(names, values, strict=True)
-    ]
+    found, row = _of_set(plpy, memory, "default", user_id, as_of)
+    return [] if row is None else list(_worded(plpy, memory, found, array("f", row)))
+
+
+@entry
+def feature_vector(
+    plpy: Any, memory: dict[Any, Any], user_id: int | None, as_of: str | None, name: str | None
+) -> list[float | None] | None:
+    """The values of `features_at` alone, of any set, in the set's order."""
+    if name is None:
+        raise BadInput("feature_set is NULL", "the sets are in ubp.feature_sets; 'default' is one")
+    row = live_bytes(plpy, memory, name, user_id, as_of)
+    return None if row is None else [None if value != value else value for value in array("f", row)]
+
+
+def _worded(
+    plpy: Any, memory: dict[Any, Any], found: LiveSet, values: Any
+) -> Iterator[tuple[str, float | None, str, str]]:
+    if found.words is None:
+        rows = run(plpy, memory, NAMES, ["integer"], [found.feature_set_id])
+        found.words = [(row["name"], row["unit"], row["meaning"]) for row in rows]
+    for (name, unit, meaning), value in zip(found.words, values, strict=True):
+        yield name, None if math.isnan(value) else value, unit, meaning

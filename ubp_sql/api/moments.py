@@ -1,5 +1,6 @@
 """Moments as SQL users write them, turned into microseconds; and the feature set that a call names."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ubp_sql.api.session import single
@@ -17,6 +18,10 @@ select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature
 SET_BY_ID = """
 select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature_sets where feature_set_id = $1"""
 
+HOLIDAYS = """
+select array_agg(distinct c.day - date '1970-01-01' order by c.day - date '1970-01-01') as days
+  from ubp.calendar c where c.region in ('', $1)"""
+
 
 class FeatureSet(NamedTuple):
     """A row of ubp.feature_sets with its definition rebuilt."""
@@ -26,6 +31,8 @@ class FeatureSet(NamedTuple):
     time_zone: str
     as_of: str | None
     definition: FeatureSetDefinition
+    holidays: tuple[int, ...] = ()
+    """Days since 1970 of ubp.calendar, ascending, where a feature asks for holidays."""
 
 
 def moment_us(plpy: Any, memory: dict[str, Any], value: str | None, zone: str, what: str = "as_of") -> tuple[int, int]:
@@ -55,7 +62,7 @@ def feature_set(plpy: Any, memory: dict[str, Any], key: str | int) -> FeatureSet
     if row is None:
         raise NotReady(f"there is no feature set {key!r}", "ubp.define_feature_set makes one; load events first")
     try:
-        definition = FeatureSetDefinition.from_json(row["definition"])
+        definition = _definition(row["definition"])
     except BadInput:
         definition = None
     if definition is None or definition.hash != row["hash"]:
@@ -63,4 +70,14 @@ def feature_set(plpy: Any, memory: dict[str, Any], key: str | int) -> FeatureSet
             f"feature set {row['name']!r} was defined by a version that computed it differently",
             "define it under a new name with ubp.define_feature_set and train again",
         )
-    return FeatureSet(row["feature_set_id"], row["name"], row["time_zone"], row["as_of"], definition)
+    holidays: tuple[int, ...] = ()
+    if definition.uses_holidays:
+        days = single(plpy, memory, HOLIDAYS, ["text"], [row["time_zone"]])
+        holidays = tuple(days["days"] or ()) if days else ()
+    return FeatureSet(row["feature_set_id"], row["name"], row["time_zone"], row["as_of"], definition, holidays)
+
+
+@lru_cache(maxsize=16)
+def _definition(text: str) -> FeatureSetDefinition:
+    """A session asks for the same few sets again and again, and to make one takes milliseconds."""
+    return FeatureSetDefinition.from_json(text)

@@ -4,18 +4,20 @@ import time
 from typing import Any
 
 from ubp_sql.api.events import touch
-from ubp_sql.api.predict import TOO_LITTLE, deployment, no_deployment
+from ubp_sql.api.moments import feature_set
+from ubp_sql.api.predict import OTHER_LENGTH, TOO_LITTLE, deployment, no_deployment
 from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.session import Row, entry, prepare_numba, run, single
-from ubp_sql.errors import NotReady
+from ubp_sql.errors import FeatureSetMismatch, NotReady
 
 DEPLOYED = """
-select d.deployment_id, d.feature_set_id, d.version, s.name as set_name, s.as_of
+select d.deployment_id, d.feature_set_id, d.version, s.name as set_name, s.as_of, s.as_of_us, s.as_of_weekday
   from ubp.deployments d join ubp.feature_sets s using (feature_set_id)
  where d.task = $1 and d.retired_at is null"""
 CHUNK = """
-select string_agg(int8send(r.user_id), '') as users, string_agg(r.packed, '') as packed
-  from (select user_id, packed from ubp.feature_rows
+select string_agg(int8send(r.user_id), '') as users, string_agg(r.packed, '') as packed,
+       string_agg(ubp.array_image(r.anchors), '') as anchors
+  from (select user_id, packed, anchors from ubp.feature_rows
          where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
 CHUNK_USERS = 20_000
 LOWEST = -(2**63)
@@ -55,8 +57,11 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     prepare_numba()
     import numpy as np
 
+    from ubp_sql.api.refresh_rows import rows_of_images
+    from ubp_sql.features.compute import age_rows
     from ubp_sql.models.population import as_literal, decode_rows, percentiles, score_rows
 
+    plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     users, scores = [], []
     lowest = LOWEST
     while True:
@@ -64,7 +69,12 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         chunk = single(plpy, memory, CHUNK, types, [deployed.feature_set_id, lowest, CHUNK_USERS])
         if chunk is None or chunk["users"] is None:
             break
+        if 8 * len(chunk["packed"]) != len(chunk["users"]) * deployed.loaded.size:
+            raise FeatureSetMismatch(*OTHER_LENGTH)
         ids, rows = decode_rows(chunk["users"], chunk["packed"], deployed.loaded.features)
+        if chunk["anchors"] is not None:
+            anchors = rows_of_images(chunk["anchors"], len(ids), np.float64)
+            rows = age_rows(plan, rows, anchors, row["as_of_us"], row["as_of_weekday"])
         users.append(ids)
         scores.append(score_rows(deployed.loaded.blob, rows, deployed.population, lambda: touch(plpy, memory)))
         if len(ids) < CHUNK_USERS:

@@ -1,25 +1,25 @@
 """Scores: of one stored user, of many, of a user at a past moment, of a row of numbers."""
 
 import math
-import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
+from ubp_sql.api.ageing import ROW, Ageing, ageing_of
 from ubp_sql.api.session import Row, check_version, entry, run, single, to_server
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpError, UnknownTask
+from ubp_sql.kernels import native
 from ubp_sql.models.blob import open_blob
-from ubp_sql.models.native import Native, load
 from ubp_sql.models.walker import Walker
 
 # One query finds the deployed version and the user's row, so both belong to the statement's snapshot.
-LOOKUP = """
-select d.deployment_id, r.packed
+LOOKUP = f"""
+select d.deployment_id, {ROW}
   from ubp.deployments d
+  join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
- where d.task = $1 and d.retired_at is null"""
+ where d.task = $1 and d.retired_at is null"""  # noqa: S608 - constants only
 # What a deployment is never changes, so a session asks once for each that it meets.
 DEPLOYMENT = """
 select d.task, d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
@@ -29,6 +29,7 @@ KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
 COMPILED = "select compiled from ubp.models where model_id = $1"
 
 NO_ROW = "no features: the user is unknown or had no event before the feature set's as_of"
+OTHER_LENGTH = "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
 TOO_LITTLE = "too little history: no event of the task's population kind yet"
 
 # Models by the hash of their compiled form: what is rolled back or replaced is simply never asked for again.
@@ -37,7 +38,7 @@ MOST_MODELS = 8
 
 
 class Loaded:
-    """A model ready to score packed rows: float32, little-endian, one after the other."""
+    """A model ready to score packed rows: float32 in machine order, one after the other."""
 
     def __init__(self, compiled: bytes) -> None:
         # The native scorer checks no bounds: only bytes that open_blob has accepted reach it.
@@ -45,7 +46,7 @@ class Loaded:
         self.compiled = compiled
         self.features = self.blob.n_features
         self.size = 4 * self.features
-        self.native = native()
+        self.native = native.entry("ubp_score_row")
         self.score_packed = self._native if self.native is not None else self._plain
         self.walker = Walker(self.blob) if self.native is None else None
 
@@ -57,28 +58,21 @@ class Loaded:
     def _plain(self, packed: bytes, population: int = -1) -> float | None:
         """The same in Python, where the native library could not be built."""
         values = array("f", packed)
-        if sys.byteorder == "big":
-            values.byteswap()
         if population >= 0 and not values[population] >= 1.0:
             return None
         return self.walker.score(values)  # type: ignore[union-attr]
 
 
-@cache
-def native() -> Native | None:
-    """The native scorer, looked for once a process."""
-    return load()
-
-
 class Deployed:
-    """What a session keeps of a deployment: its model and whom it is for."""
+    """What a session keeps of a deployment: its model, whom it is for, how its features age."""
 
-    def __init__(self, row: Row, loaded: Loaded) -> None:
+    def __init__(self, row: Row, loaded: Loaded, ageing: Ageing) -> None:
         self.loaded = loaded
         self.task: str = row["task"]
         self.version: int = row["version"]
         self.feature_set_id: int = row["feature_set_id"]
         self.population: int = row["population_position"] - 1
+        self.ageing = ageing
 
 
 def _remember(key: object, compiled: bytes) -> Loaded:
@@ -112,7 +106,8 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
             "the feature set differs from the one the model was trained on",
             "train again, or `ubp-sql model rollback` to a version of this set",
         )
-    made = Deployed(row, _load(plpy, memory, row["compiled_sha256"], row["model_id"]))
+    loaded = _load(plpy, memory, row["compiled_sha256"], row["model_id"])
+    made = Deployed(row, loaded, ageing_of(plpy, memory, row["feature_set_id"]))
     # One a task: a session that lives through a thousand deployments must not keep a thousand models.
     for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == made.task]:
         del memory[key]
@@ -145,7 +140,7 @@ def predict(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> float
         row = found[0]
         number = row["deployment_id"]
         deployed = memory.get(number) or deployment(plpy, memory, number)
-        packed = row["packed"]
+        packed = stored(deployed, row)
         return None if packed is None else score_row(deployed, packed)
     except UbpError as error:
         raise to_server(plpy, error) from None
@@ -171,37 +166,45 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    return None if row["packed"] is None else score_row(deployed, row["packed"])
+    packed = stored(deployed, row)
+    return None if packed is None else score_row(deployed, packed)
+
+
+def stored(deployed: Deployed, row: Row) -> bytes | None:
+    """The features of a row with the columns of ageing.ROW at the set's as_of; None where there is no row."""
+    packed: bytes | None = row["packed"]
+    anchors = row["anchors"]
+    if anchors is None or packed is None or len(packed) != deployed.loaded.size:
+        return packed
+    return deployed.ageing.finish(packed, anchors, row["as_of_us"], row["as_of_weekday"])
 
 
 def score_row(deployed: Deployed, packed: bytes) -> float | None:
-    """Score of a stored row; None for too little history.
+    """Score of a row of features, float32; None for too little history.
 
     Raises FeatureSetMismatch (UB002) on a row of another length than the model's.
     """
     loaded = deployed.loaded
     if len(packed) != loaded.size:
-        raise FeatureSetMismatch(
-            "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
-        )
+        raise FeatureSetMismatch(*OTHER_LENGTH)
     return loaded.score_packed(packed, deployed.population)
 
 
 def judge(deployed: Deployed, packed: bytes | None) -> tuple[float | None, str | None]:
-    """(score, None) or (None, why there is none)."""
+    """(score, None), or (None, why there is none)."""
     if packed is None:
         return None, NO_ROW
     value = score_row(deployed, packed)
     return value, TOO_LITTLE if value is None else None
 
 
-DETAIL = """
-select d.deployment_id, r.packed, s.as_of, u.percentile
+DETAIL = f"""
+select d.deployment_id, {ROW}, s.as_of, u.percentile
   from ubp.deployments d
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
   left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.version = d.version and u.as_of = s.as_of
- where d.task = $1 and d.retired_at is null"""
+ where d.task = $1 and d.retired_at is null"""  # noqa: S608 - constants only
 
 
 @entry
@@ -211,7 +214,7 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    return _detail(task, deployed, judge(deployed, row["packed"]), row["as_of"], row["percentile"])
+    return _detail(task, deployed, judge(deployed, stored(deployed, row)), row["as_of"], row["percentile"])
 
 
 @entry
@@ -235,12 +238,13 @@ def _detail(
     return [detail]
 
 
-MANY = """
-select d.deployment_id, q.user_id, r.packed
+MANY = f"""
+select d.deployment_id, q.user_id, {ROW}
   from ubp.deployments d
+  join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
  cross join unnest($2) with ordinality as q (user_id, place)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = q.user_id
- where d.task = $1 and d.retired_at is null order by q.place"""
+ where d.task = $1 and d.retired_at is null order by q.place"""  # noqa: S608 - constants only
 
 
 @entry
@@ -255,7 +259,8 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
             result.append((None, None, "the user id is NULL"))
         else:
             deployed = known_deployment(plpy, memory, row["deployment_id"])
-            result.append((row["user_id"], *judge(deployed, row["packed"])))
+            packed = stored(deployed, row)
+            result.append((row["user_id"], *judge(deployed, packed)))
     return result
 
 
@@ -268,14 +273,13 @@ def predict_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of
 def _live(
     plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None
 ) -> tuple[Deployed, bytes | None]:
-    from ubp_sql.api.live import live_row
+    from ubp_sql.api.live import live_bytes
 
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    values = live_row(plpy, memory, deployed.feature_set_id, user_id, as_of)
-    return deployed, None if values is None else pack(values)
+    return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of)
 
 
 VERSION_OF = """
@@ -328,8 +332,5 @@ def _checked(features: list[float | None] | None, loaded: Loaded) -> bytes:
 
 
 def pack(values: Sequence[float]) -> bytes:
-    """Little-endian float32; a C float rounds each value, and what lies beyond its range becomes infinite."""
-    packed = array("f", values)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+    """float32; a C float rounds each value, and what lies beyond its range becomes infinite."""
+    return array("f", values).tobytes()

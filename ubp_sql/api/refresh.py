@@ -1,13 +1,27 @@
-"""Features of all users at one moment, stored as rows."""
+"""Features of all users at one moment, stored as rows: in one transaction, computing those whose events changed.
 
+Why this is exact is in docs/adr/0009-incremental-refresh.md. The order matters: first the locks, then the log is folded
+into the mirror and into dirty users, then users are chosen, then their events are read.
+"""
+
+import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.catalogue import define_found_kinds
-from ubp_sql.api.events import in_chunks, touch
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
+from ubp_sql.api.refresh_rows import AWAIT_NOBODY, Moment, await_no_more, compute_users, forget, store
+from ubp_sql.api.refresh_users import Todo, choose, stored_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, single
 from ubp_sql.errors import NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ubp_sql.features.events import Events
+    from ubp_sql.kernels.dispatch import I64
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' || $1, 0))"
 # now() is the start of the transaction: after a wait for the lock it would lie before the other refresh's moment.
@@ -15,31 +29,67 @@ PRESENT = """
 select case when $1 = now() and current_setting('transaction_isolation') = 'read committed'
             then clock_timestamp() else $1 end as as_of, $1 > clock_timestamp() as future"""
 EXISTS = "select 1 as found from ubp.feature_sets where name = $1"
-# A text literal becomes real[] in C at about 60 ns a number; a Python list would go element by element.
-UPSERT = """
-insert into ubp.feature_rows as r (feature_set_id, user_id, features, packed, as_of)
-select $1, u.user_id, u.features::real[], substr($5, 1 + (u.place::integer - 1) * $6, $6), $4
-  from unnest($2::bigint[], $3::text[]) with ordinality as u (user_id, features, place)
-on conflict (feature_set_id, user_id) do update
-   set features = excluded.features, packed = excluded.packed, as_of = excluded.as_of"""
-STORED = "select string_agg(int8send(user_id), '') as users from ubp.feature_rows where feature_set_id = $1"
-FORGET = "delete from ubp.feature_rows where feature_set_id = $1 and user_id = any ($2)"
 MOVE = """
-update ubp.feature_sets set as_of = $2, users = $3, refreshed_at = clock_timestamp() where feature_set_id = $1"""
+update ubp.feature_sets
+   set as_of = $2, as_of_us = $3, as_of_weekday = $4, users = $5, refreshed_at = clock_timestamp(),
+       stale = stale and $6
+ where feature_set_id = $1"""
+ANY_EVENT = "select exists (select 1 from ubp.events where kind = any ($1)) as found"
 LOG = """
 insert into ubp.job_runs (job, state, started_at, finished_at, rows, detail)
 values ($1, 'done', clock_timestamp() - make_interval(secs => $2), clock_timestamp(), $3, $4)"""
-ROWS_A_STATEMENT = 5_000
+
+FULL_SHARE = 0.1
+"""Share of the users from which on all events are read in passing, and only those users computed: below it, events are
+looked up user by user. Measured in docs/adr/0009-incremental-refresh.md."""
+BATCH_EVENTS = 1_000_000
+FIRST_BATCH, MOST_USERS = 2_000, 100_000
+"""Users a look-up: the first batch tells how many events a user has."""
 
 
 @entry
-def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name: str) -> list[Row]:
-    """Computes and stores every user's features at `as_of`; one row that says what was done."""
+def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name: str, dry_run: bool) -> list[Row]:
+    """Brings every user's stored features to `as_of`; one row that says what was done."""
     started = time.perf_counter()
     check_version(plpy, memory)
     moment_us(plpy, memory, as_of, "UTC")
+    if dry_run:
+        from ubp_sql.api.refresh_plan import plan
+
+        return [plan(plpy, memory, str(as_of), name)]
     # Two refreshes of one set would overwrite each other's moment: the second waits for the first.
     run(plpy, memory, LOCK, ["text"], [name])
+    found, moment = begin(plpy, memory, str(as_of), name)
+    todo = take(plpy, memory, found, moment)
+    users, removed, events, recomputed = _store(plpy, memory, found, todo, moment)
+    move(plpy, memory, found, moment, users)
+    seconds = time.perf_counter() - started
+    detail = {
+        "feature_set": name,
+        "events": events,
+        "features": len(found.definition.features),
+        "recomputed": recomputed,
+        "why": todo.why,
+    }
+    types = ["text", "double precision", "bigint", "jsonb"]
+    run(plpy, memory, LOG, types, ["refresh_features", seconds, recomputed, json.dumps(detail)])
+    return [
+        {
+            "feature_set_name": name,
+            "as_of_time": moment.text,
+            "users": users,
+            "feature_count": len(found.definition.features),
+            "events": events,
+            "seconds": seconds,
+            "recomputed": recomputed,
+            "removed": removed,
+            "detail": todo.why,
+        }
+    ]
+
+
+def begin(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> tuple[FeatureSet, Moment]:
+    """The set, defined where it is the default and missing, and the moment to compute. The set's lock is held."""
     present = single(plpy, memory, PRESENT, ["timestamptz"], [as_of])
     if present is not None and present["as_of"] != as_of:
         as_of = present["as_of"]
@@ -48,61 +98,101 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     if name == "default" and single(plpy, memory, EXISTS, ["text"], [name]) is None:
         define_found_kinds(plpy, memory, name)
     found = feature_set(plpy, memory, name)
-    users, events, gone = _store(plpy, memory, found, str(as_of))
-    if users == 0:
-        raise NotReady(
-            f"no event of {', '.join(found.definition.kinds)} was known by {as_of}",
-            "load events or move as_of; a plain INSERT is known from its ingested_at on, which is now() by default",
-        )
-    run(plpy, memory, FORGET, ["integer", "bigint[]"], [found.feature_set_id, gone])
-    run(plpy, memory, MOVE, ["integer", "timestamptz", "bigint"], [found.feature_set_id, as_of, users])
-    seconds = time.perf_counter() - started
-    detail = f'{{"events": {events}, "features": {len(found.definition.features)}}}'
-    run(
-        plpy, memory, LOG, ["text", "double precision", "bigint", "jsonb"], ["refresh_features", seconds, users, detail]
-    )
-    return [
-        {
-            "feature_set_name": name,
-            "as_of_time": as_of,
-            "users": users,
-            "feature_count": len(found.definition.features),
-            "events": events,
-            "seconds": seconds,
-        }
-    ]
+    return found, Moment(as_of, *moment_us(plpy, memory, as_of, found.time_zone))
 
 
-def _store(plpy: Any, memory: dict[str, Any], found: FeatureSet, as_of: str) -> tuple[int, int, list[int]]:
-    """Writes the rows; returns how many users and events, and the users whose old row has no successor."""
+def take(plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment) -> Todo:
+    """Folds the log and takes the users to compute off the lists; the mirror's lock is held from here on."""
+    from ubp_sql.api.mirror_fold import fold
+    from ubp_sql.api.refresh_steps import overtake
+
     prepare_numba()
+    overtake(plpy, memory, found.feature_set_id)
+    fold(plpy, memory)
+    return choose(plpy, memory, found.feature_set_id, moment.text)
+
+
+def _store(
+    plpy: Any, memory: dict[str, Any], found: FeatureSet, todo: Todo, moment: Moment
+) -> tuple[int, int, int, int]:
+    """Computes and writes; returns (users with a row now, rows deleted, events read, users computed)."""
     import numpy as np
 
-    from ubp_sql.features.compute import compute
-    from ubp_sql.features.rows import array_literals
+    number = found.feature_set_id
+    # Rows of these are deleted unless they are computed.
+    ends = stored_users(plpy, memory, number) if todo.users is None else todo.users
+    kept = np.zeros(len(ends), np.bool_)
+    before = len(ends) if todo.users is None else todo.total
+    if todo.users is None:
+        run(plpy, memory, AWAIT_NOBODY, ["integer"], [number])
+    else:
+        await_no_more(plpy, memory, number, todo.users)
+    new = events_read = computed = 0
+    for events, which in work(plpy, memory, found, todo, moment):
+        made = compute_users(plpy, memory, found, events, which, moment)
+        new += store(plpy, memory, number, moment, made)
+        mark(kept, ends, made.user_ids)
+        events_read += len(events.t_us)
+        computed += len(made.user_ids)
+    removed = forget(plpy, memory, number, ends[~kept])
+    users = before + new - removed
+    if users == 0:
+        refuse_nothing(plpy, memory, found, moment)
+    return users, removed, events_read, computed
 
-    as_of_us, local_us = moment_us(plpy, memory, as_of, found.time_zone)
-    stored = single(plpy, memory, STORED, ["integer"], [found.feature_set_id])
-    old = np.frombuffer(stored["users"] or b"" if stored else b"", ">i8").astype(np.int64)
-    users = count = 0
-    for events in in_chunks(plpy, memory, list(found.definition.kinds), as_of, as_of):
-        everyone = np.arange(len(events.user_id))
-        values = compute(
-            events,
-            found.definition,
-            everyone,
-            np.full(len(everyone), as_of_us),
-            np.full(len(everyone), local_us),
-            between_chunks=lambda: touch(plpy, memory),
+
+def mark(kept: "NDArray[Any]", ends: "I64", users: "I64") -> None:
+    """Sets `kept` where a user of `ends` (ascending) is among `users`."""
+    import numpy as np
+
+    if len(ends):
+        place = np.minimum(np.searchsorted(ends, users), len(ends) - 1)
+        kept[place[ends[place] == users]] = True
+
+
+def work(
+    plpy: Any, memory: dict[str, Any], found: FeatureSet, todo: Todo, moment: Moment
+) -> "Iterator[tuple[Events, I64]]":
+    """Events in batches of whole users, each with the indices of the users to compute."""
+    import numpy as np
+
+    from ubp_sql.api.events import read_all, read_users
+
+    kinds, columns = found.definition.kinds, found.definition.columns
+    if todo.users is None or len(todo.users) > FULL_SHARE * todo.total:
+        for events in read_all(plpy, memory, kinds, columns, known_at_us=moment.us):
+            which = np.arange(len(events.user_id))
+            if todo.users is not None:
+                wanted = np.zeros(len(which), np.bool_)
+                mark(wanted, events.user_id, todo.within(events.user_id))
+                which = which[wanted]
+            yield events, which
+        return
+    size = FIRST_BATCH
+    low = 0
+    while low < len(todo.users):
+        part = todo.users[low : low + size]
+        low += size
+        some = read_users(plpy, memory, kinds, columns, part.tolist())
+        if some is not None:
+            yield some, np.arange(len(some.user_id))
+            size = max(1, min(MOST_USERS, 4 * size, BATCH_EVENTS * len(part) // max(1, len(some.t_us))))
+
+
+def refuse_nothing(plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment) -> None:
+    """No row is left: right when the events are gone, a mistake in the moment when there are some."""
+    row = single(plpy, memory, ANY_EVENT, ["text[]"], [list(found.definition.kinds)])
+    if found.as_of is None or (row is not None and row["found"]):
+        raise NotReady(
+            f"no event of {', '.join(found.definition.kinds)} was known by {moment.text}",
+            "load events or move as_of; a plain INSERT is known from its ingested_at on, which is now() by default",
         )
-        for low in range(0, len(everyone), ROWS_A_STATEMENT):
-            part = slice(low, low + ROWS_A_STATEMENT)
-            types = ["integer", "bigint[]", "text[]", "timestamptz", "bytea", "integer"]
-            ids, literals = events.user_id[part].tolist(), array_literals(values[part])
-            packed = values[part].astype("<f4").tobytes()
-            arguments = [found.feature_set_id, ids, literals, as_of, packed, 4 * values.shape[1]]
-            run(plpy, memory, UPSERT, types, arguments)
-        old = np.setdiff1d(old, events.user_id)
-        users += len(everyone)
-        count += len(events.t_us)
-    return users, count, old.tolist()
+
+
+def move(
+    plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment, users: int, *, keep_stale: bool = False
+) -> None:
+    """The set's one moment, together with the rows that speak of it."""
+    types = ["integer", "timestamptz", "bigint", "smallint", "bigint", "boolean"]
+    arguments = [found.feature_set_id, moment.text, moment.us, moment.weekday, users, keep_stale]
+    run(plpy, memory, MOVE, types, arguments)

@@ -22,10 +22,12 @@ METRIC_FIELDS = ("cut", "metric", "value", "n", "positives", "protocol")
 NEW_METRIC = """
 insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, protocol)
 values ($1, $2, $3, $4, $5, $6, $7)"""
+# The set's row stays locked: between the look at its hash and the deployment it must not grow.
 VERSION = """
 select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set_hash, s.hash as present_hash
   from ubp.models m join ubp.feature_sets s using (feature_set_id)
- where m.task = $1 and ($2 is null or m.version = $2) order by m.version desc limit 1"""
+ where m.task = $1 and ($2 is null or m.version = $2) order by m.version desc limit 1
+   for share of s"""
 RETIRE = "update ubp.deployments set retired_at = now() where task = $1 and retired_at is null returning version"
 DEPLOY = """
 insert into ubp.deployments
@@ -136,11 +138,12 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: in
         )
     found = feature_set(plpy, memory, row["feature_set_id"])
     # A score is for the task's population: users whose lifetime count of its kind is at least 1.
-    lifetime = next(
-        f.position + 1
-        for f in found.definition.features
-        if f.family == "count" and f.kind == task["population_kind"] and f.window_days is None
-    )
+    lifetime = found.definition.lifetime_count(task["population_kind"])
+    if lifetime is None:
+        raise BadInput(
+            f"feature set {found.name!r} has no number of all {task['population_kind']} events",
+            "define the task on a set that has one: whom to score would not be known",
+        )
     run(plpy, memory, RETIRE, ["text"], [name])
     key = [
         name,
@@ -150,6 +153,6 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: in
         row["feature_set_id"],
         row["feature_set_hash"],
     ]
-    run(plpy, memory, DEPLOY, ["text", "bigint", "integer", "text", "integer", "text", "integer"], [*key, lifetime])
+    run(plpy, memory, DEPLOY, ["text", "bigint", "integer", "text", "integer", "text", "integer"], [*key, lifetime + 1])
     make_predict(plpy, name)
     return int(row["version"])

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import ubp_sql
@@ -95,11 +93,20 @@ def version(plpy: Any, memory: dict[str, Any]) -> str:
 
 
 def _version_on_disk() -> str:
-    text = Path(ubp_sql.__file__).read_text(encoding="utf-8")
+    with open(ubp_sql.__file__, encoding="utf-8") as file:
+        text = file.read()
     return text.partition('__version__ = "')[2].partition('"')[0]
 
 
 def prepare_numba() -> None:
+    """Makes ready for kernels of many rows: nothing to do where the native library has them, else `numba_cache`."""
+    from ubp_sql.kernels import native
+
+    if native.entry("ubp_batch_pairs") is None:
+        numba_cache()
+
+
+def numba_cache() -> None:
     """Points Numba's disk cache at a private folder of the server's OS user before Numba is first imported.
 
     The cache holds pickles, so a folder that anybody else owns or may write is not used: the code is then compiled
@@ -107,6 +114,10 @@ def prepare_numba() -> None:
     """
     if "NUMBA_CACHE_DIR" in os.environ or "NUMBA_DISABLE_CACHING" in os.environ:
         return
+    # Here, for the two take 6 ms of the first call of a session that never gets here.
+    from hashlib import sha256
+    from pathlib import Path
+
     digest = sha256()
     for source in sorted((Path(ubp_sql.__file__).parent / "kernels").glob("*.py")):
         digest.update(source.read_bytes())

@@ -1,85 +1,220 @@
-"""Training rows: features of the task's population at past moments, with what happened next."""
+"""Training rows: features of a task's population at past moments, with what happened next."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ubp_sql.api.events import in_chunks, touch
-from ubp_sql.api.moments import feature_set, moment_us
+from ubp_sql.api.catalogue import HORIZON
+from ubp_sql.api.events import read_all, touch
+from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.session import check_version, entry, prepare_numba, single
+from ubp_sql.api.zones import clock
 from ubp_sql.errors import BadInput, UnknownTask
+
+if TYPE_CHECKING:
+    from ubp_sql.features.events import Events
+    from ubp_sql.kernels.dispatch import F32, I64
 
 TASK = """
 select t.feature_set_id, t.label_kind, t.population_kind, t.horizon from ubp.task_definitions t where t.task = $1"""
-NEWEST = "select max(event_time) as event_time from ubp.events"
-END_OF_LABEL = "select ($1 + $2)::timestamptz as until, $1 + $2 <= $3 as matured"
+WIDTH = "select (extract(epoch from $1) * 1000000)::bigint as us"
+NEWEST = "select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.events"
+KNOWN_AT = ("cut", "now")
+# Kinds of what users are, not of what they do: their events are no moments of their own.
+ATTRIBUTE = "attribute:"
 
-# Feature rows held at once; a value of 1 GB is PostgreSQL's limit and a quarter of it ours.
-MOST_BYTES = 256 << 20
+# Features of one batch: a value of 1 GB is PostgreSQL's limit, and on its way a batch is held a few times.
+BATCH_BYTES = 16 << 20
 
 
-class Moment(NamedTuple):
-    """A cut with the end of its label window; `matured`: all of that window has been seen."""
+class Question(NamedTuple):
+    """What is asked for, checked.
 
-    cut: str
-    matured: bool
-    cut_us: int
-    local_us: int
-    until_us: int
+    label, population  places of the two kinds among the definition's
+    cuts               (UTC, local) of each cut, ascending; None: at every event of the kinds in `moments`
+    width_us           of the label's window
+    whenever_known     True: an event counts whenever it became known; False: only if by the cut
+    share              of the negatives that is kept
+    """
+
+    found: FeatureSet
+    label: int
+    population: int
+    cuts: list[tuple[int, int]] | None
+    moments: list[int]
+    width_us: int
+    whenever_known: bool
+    share: float
 
 
 @entry
-def training_matrix(plpy: Any, memory: dict[str, Any], task: str, cuts: list[str | None]) -> Iterator[Any]:
-    """One row a cut and chunk of users: (cut, matured, user_ids, labels, features) packed little-endian."""
+def training_matrix(
+    plpy: Any,
+    memory: dict[str, Any],
+    task: str | None,
+    cuts: list[str | None] | None,
+    horizon: str | None,
+    known_at: str | None,
+    negatives: float | None,
+) -> Iterator[Any]:
+    """Batches of (user_ids, cuts, labels, matured, weights, features), packed; ascending by user, then cut."""
     check_version(plpy, memory)
+    question = ask(plpy, memory, task, cuts, horizon, known_at, negatives)
+    newest = single(plpy, memory, NEWEST, [], [])
+    seen_us = newest["us"] if newest and newest["us"] is not None else -(1 << 62)
+    return _batches(plpy, memory, question, seen_us)
+
+
+def ask(
+    plpy: Any,
+    memory: dict[str, Any],
+    task: str | None,
+    cuts: list[str | None] | None,
+    horizon: str | None,
+    known_at: str | None,
+    negatives: float | None,
+) -> Question:
+    """The question with all its arguments checked.
+
+    Raises UnknownTask (UB001), and BadInput (UB003) on every other argument.
+    """
     row = single(plpy, memory, TASK, ["text"], [task])
     if row is None:
         raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
-    if not cuts:
-        raise BadInput("no cuts were given", "array[timestamptz '2011-06-01 00:00+00', ...]")
+    if known_at not in KNOWN_AT:
+        raise BadInput(
+            f"known_at is {known_at!r}",
+            "'cut': a row knows what had arrived by its cut; 'now': what is known today, for histories loaded late",
+        )
+    if negatives is not None and not 0 < negatives <= 1:
+        raise BadInput(f"negatives is {negatives:g}", "the share to keep, above 0 and at most 1; NULL keeps all")
+    if horizon is not None:
+        good = single(plpy, memory, HORIZON, ["interval"], [horizon])
+        if good is None or not good["good"]:
+            raise BadInput(
+                f"horizon {horizon} is not a positive number of days or hours", "for example interval '30 days'"
+            )
     found = feature_set(plpy, memory, row["feature_set_id"])
-    newest = single(plpy, memory, NEWEST, [], [])
-    moments = []
+    kinds = list(found.definition.kinds)
+    width = single(plpy, memory, WIDTH, ["interval"], [row["horizon"] if horizon is None else horizon])
+    return Question(
+        found,
+        kinds.index(row["label_kind"]),
+        kinds.index(row["population_kind"]),
+        None if cuts is None else _cuts(plpy, memory, cuts, found.time_zone),
+        [place for place, kind in enumerate(kinds) if not kind.startswith(ATTRIBUTE)],
+        width["us"] if width else 0,
+        known_at == "now",
+        1.0 if negatives is None else negatives,
+    )
+
+
+def _cuts(plpy: Any, memory: dict[str, Any], cuts: list[str | None], zone: str) -> list[tuple[int, int]]:
+    if not cuts:
+        raise BadInput("no cuts were given", "array[timestamptz '2011-06-01 00:00+00', ...]; NULL: at every event")
+    if any(isinstance(cut, list) for cut in cuts):
+        raise BadInput("cuts has more than one dimension", "array[timestamptz '2011-06-01 00:00+00', ...]")
+    found: set[tuple[int, int]] = set()
     for cut in cuts:
-        cut_us, local_us = moment_us(plpy, memory, cut, found.time_zone, "a cut")
-        arguments = [cut, row["horizon"], newest and newest["event_time"]]
-        end = single(plpy, memory, END_OF_LABEL, ["timestamptz", "interval", "timestamptz"], arguments)
-        until_us, _ = moment_us(plpy, memory, end["until"] if end else None, found.time_zone, "a cut's horizon")
-        moments.append(Moment(str(cut), bool(end and end["matured"]), cut_us, local_us, until_us))
-    return _rows(plpy, memory, found, row, moments)
+        moment = moment_us(plpy, memory, cut, zone, "a cut")
+        if moment in found:
+            raise BadInput(f"the cut {cut} comes twice", "name each moment once")
+        found.add(moment)
+    return sorted(found)
 
 
-def _rows(plpy: Any, memory: dict[str, Any], found: Any, task: Any, moments: list[Any]) -> Iterator[Any]:
+def _batches(plpy: Any, memory: dict[str, Any], question: Question, seen_us: int) -> Iterator[Any]:
     prepare_numba()
     import numpy as np
 
-    from ubp_sql.features.compute import compute
-    from ubp_sql.features.rows import has_before, has_between
+    from ubp_sql.features.labels import member_from
+    from ubp_sql.features.rows import of_users
 
-    kinds = list(found.definition.kinds)
-    label, population = kinds.index(task["label_kind"]), kinds.index(task["population_kind"])
-    for events in in_chunks(plpy, memory, kinds, "infinity", "infinity"):
-        a_cut = len(events.user_id) * len(found.definition.features) * 4
-        together = max(1, MOST_BYTES // max(1, a_cut))
-        for low in range(0, len(moments), together):
-            # All cuts of a group in one call: the kernel walks a user's events once for all of his moments.
-            group = moments[low : low + together]
-            users = []
-            for m in group:
-                users.append(has_before(events, population, m.cut_us, m.cut_us))
-                touch(plpy, memory)
-            which = np.repeat(np.arange(len(group)), [len(u) for u in users])
-            user = np.concatenate(users)
-            order = np.lexsort((which, user))
-            values = compute(
-                events,
-                found.definition,
-                user[order],
-                np.array([m.cut_us for m in group])[which[order]],
-                np.array([m.local_us for m in group])[which[order]],
-                between_chunks=lambda: touch(plpy, memory),
-            )
-            for number, moment in enumerate(group):
-                rows = values[which[order] == number]
-                labels = has_between(events, label, moment.cut_us, moment.until_us)[users[number]]
-                ids = events.user_id[users[number]].astype("<i8")
-                yield moment.cut, moment.matured, ids.tobytes(), labels.tobytes(), rows.astype("<f4").tobytes()
+    definition = question.found.definition
+    cuts_us, _ = _columns(question)
+    for events in read_all(plpy, memory, definition.kinds, definition.columns):
+        member_us = member_from(events, question.population, whenever_known=question.whenever_known)
+        at_events, at_cuts = np.diff(events.first), len(cuts_us) - np.searchsorted(cuts_us, member_us)
+        touch(plpy, memory)
+        pairs = at_events if question.cuts is None else at_cuts
+        # Parts of whole users, of about a batch each.
+        group = np.cumsum(pairs) // _most(question)
+        ends = [*(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
+        local_of = _local_of(plpy, memory, question, events)
+        for low, high in zip([0, *ends[:-1]], ends, strict=True):
+            if pairs[low:high].any():
+                part = of_users(events, low, high)
+                yield from _of_part(plpy, memory, question, seen_us, part, member_us[low:high], local_of)
+
+
+def _local_of(plpy: Any, memory: dict[str, Any], question: Question, events: "Events") -> Callable[["I64"], "I64"]:
+    """Gives moments of pairs on the clock of the set's zone."""
+    import numpy as np
+
+    if question.cuts is None:
+        first_us, last_us = int(events.t_us.min()), int(events.t_us.max())
+        return clock(plpy, memory, question.found.time_zone, first_us, last_us).local_us
+    cuts_us, local_us = _columns(question)
+    return lambda moments_us: local_us[np.searchsorted(cuts_us, moments_us)]
+
+
+def _most(question: Question) -> int:
+    """Pairs of a batch."""
+    return max(1, BATCH_BYTES // (4 * len(question.found.definition.features)))
+
+
+def _columns(question: Question) -> tuple["I64", "I64"]:
+    """The cuts and their local times; empty at events."""
+    import numpy as np
+
+    cuts_us, local_us = np.array(question.cuts or np.empty((0, 2)), np.int64).T
+    return cuts_us, local_us
+
+
+def _of_part(
+    plpy: Any,
+    memory: dict[str, Any],
+    question: Question,
+    seen_us: int,
+    events: "Events",
+    member_us: "I64",
+    local_of: Callable[["I64"], "I64"],
+) -> Iterator[Any]:
+    """The batches of a few users: one, but for a user with more events than a batch holds."""
+    import numpy as np
+
+    from ubp_sql.features.labels import Pairs, at_cuts, at_events, drawn, happened
+
+    if question.cuts is None:
+        pairs = at_events(events, member_us, question.moments)
+    else:
+        pairs = at_cuts(member_us, _columns(question)[0])
+    touch(plpy, memory)
+    # At an event the window begins just after it: the event itself, and others at its very time, are no outcome.
+    begin_us = 1 if question.cuts is None else 0
+    labels = happened(events, question.label, pairs, begin_us, question.width_us)
+    touch(plpy, memory)
+    if question.share < 1:
+        kept = (labels == 1) | drawn(events.user_id[pairs.user], pairs.cut_us, question.share)
+        pairs, labels = Pairs(pairs.user[kept], pairs.cut_us[kept]), labels[kept]
+    matured = (pairs.cut_us <= seen_us - question.width_us).astype(np.uint8)
+    weights = np.where(labels == 1, 1, 1 / question.share).astype("<f4")
+    for low in range(0, len(labels), _most(question)):
+        part = slice(low, low + _most(question))
+        user, cut_us = pairs.user[part], pairs.cut_us[part]
+        features = _features(plpy, memory, question, events, user, cut_us, local_of(cut_us))
+        columns = (events.user_id[user].astype("<i8"), cut_us.astype("<i8"), labels[part], matured[part], weights[part])
+        yield (*(column.tobytes() for column in columns), features.tobytes())
+
+
+def _features(
+    plpy: Any, memory: dict[str, Any], question: Question, events: "Events", user: "I64", cut_us: "I64", local_us: "I64"
+) -> "F32":
+    import numpy as np
+
+    from ubp_sql.features.compute import compute
+
+    known_us = np.full(len(user), 1 << 62) if question.whenever_known else None
+    found, holidays = question.found, np.array(question.found.holidays, np.int64)
+    pause = lambda: touch(plpy, memory)  # noqa: E731
+    rows = compute(events, found.definition, user, cut_us, local_us, known_us, pause, holidays=holidays)
+    return rows.features.astype("<f4", copy=False)

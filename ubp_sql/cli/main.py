@@ -3,7 +3,7 @@
 import typer
 
 import ubp_sql
-from ubp_sql.cli import demo, embedded, install, load, run_jobs
+from ubp_sql.cli import demo, embedded, features, install, load, refresh, run_jobs, training_set
 from ubp_sql.cli.shared import out
 
 app = typer.Typer(
@@ -27,8 +27,10 @@ app.command("uninstall")(install.uninstall)
 app.add_typer(install.migrate, name="migrate")
 app.add_typer(embedded.app, name="embedded")
 app.command("load")(load.load)
-app.command("refresh")(run_jobs.refresh)
+app.add_typer(features.app, name="features")
+app.command("refresh")(refresh.refresh)
 app.command("train")(run_jobs.train)
+app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)
 app.add_typer(run_jobs.model, name="model")
 app.command("demo")(demo.demo)

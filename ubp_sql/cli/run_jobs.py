@@ -1,4 +1,4 @@
-"""`refresh`, `train`, `score` and `model`: what an ETL job and an analyst run day by day."""
+"""`train`, `score` and `model`: what an ETL job and an analyst run day by day."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ MOST_DAYS = 36_500
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
 
 
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
@@ -35,30 +35,11 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 @guarded
-def refresh(
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", help="Moment of the features, UTC without an offset; default: now.")
-    ] = None,
-    feature_set: Annotated[str, typer.Option("--feature-set", help="Which set.")] = "default",
-    dsn: Dsn = "",
-    json: AsJson = False,
-) -> None:
-    """Compute and store every user's features at one moment."""
-    from ubp_sql.training.cuts import parse_cut
-
-    moment = None if as_of is None else parse_cut(as_of)
-    query = "select * from ubp.refresh_features(coalesce(%s::timestamptz, now()), %s)"
-    with connection(dsn) as conn, err.status("computing features"):
-        rows = state.rows(conn, query, moment, feature_set)
-    _print_rows(rows, json)
-
-
-@guarded
 def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
     """Score every user with stored features into ubp.user_scores."""
     with connection(dsn) as conn, err.status("scoring"):
         rows = state.rows(conn, "select * from ubp.score_users(%s)", task)
-    _print_rows(rows, json)
+    print_rows(rows, json)
 
 
 @guarded
@@ -104,7 +85,7 @@ def train(
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}
         print_json({**found, "tests": rows, "seconds": result.seconds})
         return
-    _print_rows(rows, False)
+    print_rows(rows, False)
     version = result.version
     if result.deployed:
         out.print(f"{task} version {version} is deployed: select ubp.predict_{task}(user_id)", markup=False)
@@ -141,7 +122,7 @@ def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
         select task, version, deployed, auc, tested, trees, feature_set, created_at
           from ubp.model_versions order by task, version"""
     with connection(dsn) as conn:
-        _print_rows(state.rows(conn, query), json)
+        print_rows(state.rows(conn, query), json)
 
 
 @model.command()

@@ -61,7 +61,7 @@ def server_environment(path: list[str], cache: Path) -> dict[str, str]:
 
 
 def _complete(package: Path) -> None:
-    """Bytecode and the native scorer, which the server's account cannot add itself: without them each connection
+    """Bytecode and the native library, which the server's account cannot add itself: without them each connection
     compiles anew, and scores are computed in plain Python. Left out where the package is not the caller's to write.
     """
     with contextlib.suppress(OSError):

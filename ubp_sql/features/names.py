@@ -5,6 +5,7 @@ import unicodedata
 
 from ubp_sql.errors import BadInput
 
+MAX_KIND_CHARS = 200
 MAX_SLUG = 23
 """The longest name, share_<kind>_in_<kind>_36500d, then has the 63 letters that PostgreSQL keeps of an identifier."""
 RESERVED = frozenset({"all", "any", "event", "events", "kind", "none", "null", "user"})
@@ -19,10 +20,7 @@ def slug(kind: str) -> str:
 
     Raises BadInput (UB003) on a kind without a letter, digit or symbol, with control characters, or reserved.
     """
-    if not isinstance(kind, str):
-        raise BadInput(f"event kind {kind!r} is not text")
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in kind):
-        raise BadInput(f"event kind {kind!r} holds a control character")
+    checked_kind(kind)
     words = "".join(_letters(char) for char in unicodedata.normalize("NFKD", kind).lower())
     text = "_".join(word for word in words.split("_") if word)
     if not text:
@@ -32,6 +30,17 @@ def slug(kind: str) -> str:
     if len(text) > MAX_SLUG:
         text = f"{text[: MAX_SLUG - 7]}_{hashlib.sha256(kind.encode()).hexdigest()[:6]}"
     return text
+
+
+def checked_kind(kind: object) -> str:
+    """`kind`, if it can be one. Raises BadInput (UB003) on what is not text, too long, or has control characters."""
+    if not isinstance(kind, str):
+        raise BadInput(f"event kind {kind!r:.60} is not text", "a kind is a text such as view")
+    if len(kind) > MAX_KIND_CHARS:
+        raise BadInput(f"event kind {kind!r:.60} is longer than {MAX_KIND_CHARS} characters", "give it a shorter name")
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in kind):
+        raise BadInput(f"event kind {kind!r:.60} holds a control character", "give it another name")
+    return kind
 
 
 def _letters(char: str) -> str:

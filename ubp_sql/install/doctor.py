@@ -202,7 +202,7 @@ class _Server:
         yield Finding(name, True, f"the server's Python {'.'.join(map(str, server.version))}: {found}{path}{did}")
         yield from self._same_version(server.modules["ubp_sql"]["version"])
         yield from _guarded("cache", lambda: self._cache(server))
-        yield from _guarded("native scorer", lambda: self._native(server))
+        yield from _guarded("native library", lambda: self._native(server))
 
     def _python_from_outside(self) -> Iterator[Finding]:
         """Without a superuser only our own functions can be asked."""
@@ -220,7 +220,7 @@ class _Server:
             yield Finding(name, False, f"ubp.version() fails: {error.diag.message_primary or error}", way)
         else:
             yield Finding(name, True, f"the server's Python imports ubp_sql {version}")
-            yield Finding("cache and native scorer", True, "cache and native scorer: not looked at: needs a superuser")
+            yield Finding("cache and native library", True, "cache and native library: not looked at: needs a superuser")
             yield from self._same_version(version)
 
     def _mend_python(self, server: ServerPython) -> tuple[ServerPython, str]:
@@ -291,15 +291,15 @@ class _Server:
         return str(Path(one(self.conn, "show config_file")).with_name("environment"))
 
     def _native(self, server: ServerPython) -> Iterator[Finding]:
-        name, did = "native scorer", ""
+        name, did = "native library", ""
         if not server.native and self.fix and self.local and server.native_path:
             did = f"; mended: built {native.build(Path(server.native_path).parent)}"
             with connect(self.dsn) as fresh:
                 server = server_python.probe(fresh, language=self._created())
         if server.native:
-            yield Finding(name, True, f"the native row scorer loads{did}")
+            yield Finding(name, True, f"the native library loads{did}")
         else:
-            text = f"scores are computed in plain Python, at twice the time: {server.native_path} does not load"
+            text = f"scores and live features take longer, with the same results: {server.native_path} does not load"
             yield Finding(name, False, text, "on the server's machine, as the folder's owner: ubp-sql doctor --fix")
 
     def _rights(self) -> Iterator[Finding]:

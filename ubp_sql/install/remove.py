@@ -16,7 +16,13 @@ select 'drop view ' || string_agg(c.oid::regclass::text, ', ' order by c.oid) ||
  where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'v' and pg_get_userbyid(c.relowner) = any (%s)
 union all
 select 'drop routine ' || string_agg(p.oid::regprocedure::text, ', ' order by p.oid) || ';'
-  from pg_proc p where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)"""
+  from pg_proc p where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)
+   and p.prorettype <> 'trigger'::regtype"""
+# Triggers hold on to these until their tables are gone.
+TRIGGER_ROUTINES = """
+select 'drop routine ' || string_agg(p.oid::regprocedure::text, ', ' order by p.oid) || ';' as statement
+  from pg_proc p where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)
+   and p.prorettype = 'trigger'::regtype"""
 TABLES = """
 select format('ubp.%%I', c.relname) as name from pg_class c
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
@@ -96,6 +102,9 @@ def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
         steps.append(
             Step("tables, with their rows", SUPERUSER, f"drop table {', '.join(tables)};", "access exclusive on each")
         )
+    triggers = [row["statement"] for row in rows(conn, TRIGGER_ROUTINES, OURS) if row["statement"]]
+    if triggers:
+        steps.append(Step("functions of triggers", SUPERUSER, "\n".join(triggers)))
     if state.foreign:
         kept.append(f"schema ubp, because it holds what others made: {', '.join(state.foreign)}")
         heir = sql.Identifier(conn.info.user).as_string(None)

@@ -29,15 +29,16 @@ try:
 except KeyError:
     found["account"] = str(os.geteuid())
 try:
-    from ubp_sql.api.session import prepare_numba
+    from ubp_sql.api.session import numba_cache
     found["home"] = os.environ.get("UBP_SQL_CACHE_DIR") or str(Path.home() / ".cache" / "ubp_sql")
-    prepare_numba()
+    numba_cache()
     found["cache"] = os.environ.get("NUMBA_CACHE_DIR")
 except Exception:
     pass  # the import below says why
 try:
-    from ubp_sql.models.native import library_path, load
-    found["native"], found["native_path"] = load() is not None, str(library_path())
+    from ubp_sql.kernels import native
+    found["native"] = all(map(native.entry, native.ENTRIES))
+    found["native_path"] = native.library_path()
 except Exception:
     found["native"], found["native_path"] = False, None
 modules = found["modules"] = {}
@@ -74,7 +75,7 @@ $check$"""
 class ServerPython:
     """What the probe found.
 
-    `cache` is None where Numba's cache folder, below `home`, cannot be used; `native`: the native row scorer loads.
+    `cache` is None where Numba's cache folder, below `home`, cannot be used; `native`: the native library loads.
     """
 
     version: tuple[int, ...]

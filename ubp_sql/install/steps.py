@@ -137,7 +137,8 @@ begin
     execute 'drop view ' || names;
   end if;
   select pg_catalog.string_agg(p.oid::regprocedure::text, ', ') into names from pg_catalog.pg_proc p
-   where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole);
+   where p.pronamespace = 'ubp'::regnamespace and p.proowner in ('ubp_owner'::regrole, 'ubp_reader'::regrole)
+     and p.prorettype <> 'trigger'::regtype; -- those are the migrations', and tables need them
   if names is not null then
     execute 'drop routine ' || names;
   end if;

@@ -1,15 +1,73 @@
-"""What features and every backend agree on (cells, layout of the arrays), and which backend runs.
+"""Types that features and every backend agree on, and which backend runs.
 
-Imports NumPy only: a feature set can be listed without paying for Numba. A backend is a module (`cpu`, later `gpu`)
-that exports `link_previous`, `window_state` and `windowed_features` with equal signatures and defaults.
+Imports NumPy only: a feature set can be listed without paying for Numba. A backend is a module (`aot`, `cpu`, later
+`gpu`) that exports the functions of `Backend` with equal signatures and defaults.
 """
 
-from enum import IntEnum
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ubp_sql.kernels import native
+from ubp_sql.kernels.codes import (
+    AGEING,
+    ANCHOR_EPOCH_US,
+    DAY_US,
+    HOUR_US,
+    LIFETIME_US,
+    MAX_KINDS,
+    MAX_RINGS,
+    NO_KEY,
+    OTHER_KIND,
+    At,
+    Formula,
+    FormulaColumn,
+    Key,
+    LinkColumn,
+    Op,
+    OpColumn,
+    Param,
+    Size,
+    SpanColumn,
+    StreamColumn,
+)
+
+__all__ = [
+    "AGEING",
+    "ANCHOR_EPOCH_US",
+    "DAY_US",
+    "F32",
+    "F64",
+    "HOUR_US",
+    "I8",
+    "I32",
+    "I64",
+    "LIFETIME_US",
+    "MAX_KINDS",
+    "MAX_RINGS",
+    "NO_KEY",
+    "OTHER_KIND",
+    "U8",
+    "At",
+    "Backend",
+    "EventColumns",
+    "Formula",
+    "FormulaColumn",
+    "Key",
+    "LinkColumn",
+    "Op",
+    "OpColumn",
+    "Pairs",
+    "Param",
+    "Plan",
+    "Scan",
+    "Size",
+    "SpanColumn",
+    "StreamColumn",
+    "backend",
+]
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -18,44 +76,6 @@ U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-DAY_US = 86_400_000_000
-HOUR_US = 3_600_000_000
-OTHER_KIND = -1
-"""Kind of an event that the definition does not name: it counts nowhere."""
-MAX_WINDOWS = 32
-
-
-class Cell(IntEnum):
-    """What the kernels compute of one (kind, window); a feature is a ratio of two of these. Times in microseconds.
-
-    The first five are counts. SINCE_LAST and SINCE_FIRST stand in the lifetime window only; from SINCE_ORDER on a cell
-    is the main kind's (kind 0) only. An order's time is that of its first event in the window; a gap is the time from
-    one order to the next. A time that does not exist is NaN.
-    """
-
-    EVENTS = 0
-    VALUES = 1  # events with a value
-    ORDERS = 2
-    ITEMS = 3
-    DAYS = 4
-    ONE = 5  # 1.0
-    SUM_VALUE = 6
-    ORDERS_VALUED = 7  # orders, 0 if no event has a value
-    SINCE_LAST = 8
-    SINCE_FIRST = 9
-    SINCE_ORDER = 10
-    LAST_GAP = 11
-    MEAN_GAP = 12
-    STD_GAP = 13  # sample deviation, in days
-    HOUR_SIN = 14  # sum over events of sin(2 pi hour / 24), hour a whole number
-    HOUR_COS = 15
-    NIGHT = 16  # events at local hours 0-5, then 6-11, 12-17, 18-23
-    MORNING = 17
-    AFTERNOON = 18
-    EVENING = 19
-    WEEKEND = 20  # events on Saturday or Sunday
-    SAME_WEEKDAY = 21  # events on the moment's own weekday
-
 
 class EventColumns(NamedTuple):
     """Events of u users sorted by (user, time, ingested, id); user i owns first[i]:first[i+1]."""
@@ -63,61 +83,122 @@ class EventColumns(NamedTuple):
     first: I64  # (u+1,)
     t_us: I64  # (n,) microseconds since 1970 UTC
     ingested_us: I64  # (n,)
+    offset_s: I32  # (n,) local time minus UTC, seconds
     kind: I32  # (n,) 0..k-1 or OTHER_KIND
-    value: F64  # (n,) NaN = missing
-    hour: U8  # (n,) local hour 0..23
-    weekday: U8  # (n,) local weekday, Monday 0
-
-
-class Links(NamedTuple):
-    """Per event: where, counted from its user's first event, the previous one with the same (user, kind, key) is.
-
-    -1: there is none. -2: the event has no such key (a missing item).
-    """
-
-    order: I32  # (n,)
-    item: I32  # (n,)
-    day: I32  # (n,)
+    numbers: F64  # (q, n) NaN = missing
+    keys: I64  # (r, n) NO_KEY = missing
+    holidays: I64  # (h,) ascending days since 1970
 
 
 class Plan(NamedTuple):
-    """A feature set as the kernels read it. Window w is [as_of - widths_us[w], as_of); the last one is lifetime.
+    """A feature set as the kernels read it; columns and codes in codes.py. Made by plan_build.py."""
 
-    A row of codes is (kind, window, cell), (kind, window, cell), m, d: the feature is (first x m) / (second x d), NaN
-    when the second is 0.
-    """
-
-    widths_us: I64  # (w,) ascending; the last, lifetime, is not read
-    codes: I64  # (f, 8)
-    kinds: int
+    edges_us: I64  # (E,) widths of the groups of windows, one group after the other, ascending within it
+    streams: I64  # (s, StreamColumn)
+    stream_params: F64  # (s, 2) low, high
+    spans: I64  # (S, SpanColumn)
+    links: I64  # (l, LinkColumn)
+    ops: I64  # (m, OpColumn)
+    params: F64  # (m, Param)
+    formulas: I64  # (f, FormulaColumn)
+    factors: F64  # (f, 2)
+    anchors: I64  # (a,) cells that ageing formulas read, ascending
+    waves: F64  # sin(2 pi j / SIZE) for each SIZE in use
+    sizes: I64  # (Size,)
 
 
 class Pairs(NamedTuple):
     """The (user, moment) pairs to compute; an event counts iff t < as_of and ingested <= known_at."""
 
-    user: I64  # (p,) index of the user
+    user: I64  # (p,) index of the user, not falling
     as_of_us: I64  # (p,)
     known_at_us: I64  # (p,)
     weekday: I64  # (p,) local weekday of as_of, Monday 0
 
 
+class Scan(NamedTuple):
+    """Scratch of the pair under way and where the work stands, for users of at most `longest` events.
+
+    An entry of a stream is an event's place counted from its user's first event; entries ascend. The pair under way
+    sees the entries bounds[BOUND] (exclusive) down to bounds[BOUND + RINGS] of a span's stream; ring v is
+    bounds[BOUND + v + 1] up to, without, bounds[BOUND + v]. Every event in there is known and before as_of.
+    """
+
+    at: I64  # (At,)
+    stream: I32  # (2 s, longest) entries; the pair's stream q is row at[BANK] + q
+    filled: I64  # (2 s, 1) number of entries of each row
+    latest: I64  # (s, longest) greatest ingestion time up to the entry
+    after: I32  # (2 l, longest) the next entry of the same key, NONE_AFTER without, NO_LINK for a missing key
+    before: I32  # (2 l, longest) the previous entry of the same key, -1 without, NO_LINK
+    table: I32  # (slots,) hash table, slots a power of two >= 4 longest
+    tops: I64  # (s,) one past the pair's newest entry of each stream
+    bounds: I64  # (BOUNDS,)
+    acc: F64  # (ACC,) 0 at the start of each operation
+    tim: I64  # (TIM,) 0 at the start of each operation
+    marks: I32  # (MARKS, longest) anything, by entry
+    cells: F64  # (CELLS,)
+
+
 class Backend(Protocol):
     """The operations that each backend module exports."""
 
-    def link_previous(
-        self, first: I64, kind: I32, key: I64, seed: int, table: I32, cursor: I64, budget: int, prev: I32
+    def new_scan(self, plan: Plan, longest: int, low_us: int, high_us: int, seed: int = 0) -> Scan:
+        """Scratch for users of at most `longest` events and moments from low_us to high_us."""
+
+    def run_pairs(
+        self, plan: Plan, events: EventColumns, pairs: Pairs, scan: Scan, budget: int, out: F32, anchors: F64
     ) -> bool:
-        """Fill `prev` for up to `budget` more events; true when all are done."""
+        """Compute about `budget` events' worth of further pairs into `out` (p, f), `anchors` (p, a); true when done."""
 
-    def window_state(self, plan: Plan, longest: int) -> Any:
-        """Scratch of `windowed_features` for users of at most `longest` events."""
-
-    def windowed_features(
-        self, events: EventColumns, links: Links, plan: Plan, pairs: Pairs, state: Any, budget: int, out: F32
+    def valid_until(
+        self,
+        plan: Plan,
+        widths_us: I64,
+        first_width: I64,
+        events: EventColumns,
+        pairs: Pairs,
+        cursor: I64,
+        budget: int,
+        until_us: I64,
     ) -> bool:
-        """Compute about `budget` events' worth of further pairs into `out` (p, f); true when all are done."""
+        """Until when nothing enters or leaves a window of each pair, into `until_us` (p,); true when done."""
+
+    def age_rows(
+        self, plan: Plan, as_of_us: I64, weekday: I64, cells: F64, anchors: F64, cursor: I64, budget: int, out: F32
+    ) -> bool:
+        """Rewrite the ageing features of `out` (p, f) from `anchors` (p, a); true when done."""
+
+    def forest_raw(
+        self, x: F32, feature: I32, threshold: F32, left: I32, right: I32, nan_left: U8, leaf_value: F64, root: I32
+    ) -> F64:
+        """Sum of leaves per row, in tree order.
+
+        x           (r, f) float32    rows, C order; NaN is missing, infinities are allowed
+        feature     (n,) int32        column that a node compares
+        threshold   (n,) float32      x <= threshold goes left
+        left, right (n,) int32        next node where >= 0, else leaf ~i
+        nan_left    (n,) uint8        1 where NaN goes left
+        leaf_value  (m,) float64
+        root        (t,) int32        where each tree's walk starts: a node or ~leaf
+        returns     (r,) float64      0.0 for no trees
+
+        Indices are not checked here: they come from a `Blob`, which is. The sums have LightGBM's bits.
+        """
+
+    def forest_score(self, raw: F64, divisor: float, sigmoid: float) -> F64:
+        """The link of a forest, per row: raw / divisor, then 1 / (1 + exp(-sigmoid * that)) unless sigmoid is 0.
+
+        raw (r,) float64; returns (r,) float64. exp is the C library's, one value at a time: NumPy's vector form differs
+        from it, and so from LightGBM, in the last bit.
+        """
 
 
-def backend(device: str = "cpu") -> Backend:
-    """The module that runs the kernels; importing it costs what its compiler costs (Numba: 0.6-0.9 s)."""
+def backend(device: str | None = None) -> Backend:
+    """The module that runs the kernels.
+
+    device  None: the native library (aot), which needs no compiler, or where it is not there `cpu`, whose import costs
+            what Numba's does (0.6-0.9 s, 63 MB) and whose first use compiles
+    """
+    if device is None:
+        device = "cpu" if native.entry("ubp_batch_pairs") is None else "aot"
     return cast(Backend, import_module(f"ubp_sql.kernels.{device}"))

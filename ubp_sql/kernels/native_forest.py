@@ -1,4 +1,4 @@
-"""The row scorer as Numba source, from which ubp_sql/install/native.py builds a small library.
+"""The row scorer as Numba source, an entry of the native library (ubp_sql/kernels/native.py).
 
 It reads a compiled forest (ubp_sql/models/blob.py) in place. Only what `open_blob` has checked may reach it: there is
 no bound check here.
@@ -12,19 +12,18 @@ import numba
 types: Any = numba.types
 carray: Any = getattr(numba, "carray")  # noqa: B009  (Numba's stubs do not name it)
 
-# (address of the blob, address of the float32 row, column of the population or -1) -> score
-SIGNATURE = types.float64(types.voidptr, types.CPointer(types.float32), types.int64)
 HEADER = 64
 
 
-def score_row(blob: Any, row: Any, population: int) -> float:
-    """Score of one row; NaN when `row[population]` is below 1, that is too little history.
+def score_row(blob: Any, packed: Any, population: int) -> float:
+    """Score of one row of float32; NaN when `row[population]` is below 1, that is too little history.
 
     The leaves are added in tree order in float64, as LightGBM does, so that the bits are the same.
     """
+    words = carray(blob, (HEADER // 4,), types.uint32)
+    row = carray(packed, (words[4],), types.float32)
     if population >= 0 and not row[population] >= 1.0:
         return math.nan
-    words = carray(blob, (HEADER // 4,), types.uint32)
     trees, nodes, leaves = words[5], words[6], words[7]
     end = HEADER + 8 * leaves + 8 * (trees + 1) + 17 * nodes
     leaf_value = carray(blob, (HEADER // 8 + leaves,), types.float64)

@@ -1,12 +1,11 @@
-"""Scores of many rows by the Numba kernel, in chunks between which a caller can be cancelled."""
+"""Scores of many rows by the batch kernel, in chunks between which a caller can be cancelled."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from ubp_sql.errors import BadInput
-from ubp_sql.kernels._cpu_forest import forest_raw, forest_score
-from ubp_sql.kernels.dispatch import F32, F64
+from ubp_sql.kernels.dispatch import F32, F64, backend
 from ubp_sql.models.blob import SIGMOID, Blob
 
 # Visits of a tree by a row between two calls of `between_chunks`: some 50 ms, a third of what a cancel may take.
@@ -28,12 +27,12 @@ def raw_batch(blob: Blob, x: F32, between_chunks: Callable[[], object] | None = 
     nan_left = np.array(bytearray(blob.nan_left), dtype=np.uint8)
     leaf_value, root = np.asarray(blob.leaf_value), np.array(blob.roots(), dtype=np.int32)
     chunk = max(1, CHUNK_VISITS // blob.n_trees)
-    total = np.empty(x.shape[0])
+    total, kernels = np.empty(x.shape[0]), backend()
     for start in range(0, x.shape[0], chunk):
         if start and between_chunks is not None:
             between_chunks()
         rows = np.ascontiguousarray(x[start : start + chunk])
-        total[start : start + chunk] = forest_raw(rows, *nodes, nan_left, leaf_value, root)
+        total[start : start + chunk] = kernels.forest_raw(rows, *nodes, nan_left, leaf_value, root)
     return total
 
 
@@ -41,4 +40,4 @@ def score_batch(blob: Blob, x: F32, between_chunks: Callable[[], object] | None 
     """The model's output for each row; arguments and errors as in `raw_batch`."""
     divisor = float(blob.n_trees) if blob.average else 1.0
     sigmoid = blob.link_parameter if blob.link == SIGMOID else 0.0
-    return forest_score(raw_batch(blob, x, between_chunks), divisor, sigmoid)
+    return backend().forest_score(raw_batch(blob, x, between_chunks), divisor, sigmoid)

@@ -1,1 +1,73 @@
-"""Tables of schema `ubp`: refreshes under way."""
+"""Tables of schema `ubp`: users whose events are yet to begin, and refreshes that commit between their steps."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import BYTEA
+
+from ubp_sql.schema.base import TIME, column, table
+
+awaited_users = table(
+    "awaited_users",
+    "Users whose events all lie after the set's as_of, or were learnt of after it: no feature row yet.",
+    column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
+    column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
+    column("valid_until", TIME, "up to this moment none of his events is known", nullable=False),
+    sa.Index(None, "feature_set_id", "valid_until"),
+)
+
+refresh_jobs = table(
+    "refresh_jobs",
+    "Refreshes under way that commit between their steps: one a feature set, gone when it is finished.",
+    column(
+        "job_id",
+        sa.BigInteger(),
+        "its row of job_runs",
+        sa.ForeignKey("ubp.job_runs.job_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column(
+        "feature_set_id",
+        sa.Integer(),
+        "set",
+        sa.ForeignKey("ubp.feature_sets.feature_set_id"),
+        nullable=False,
+        unique=True,
+    ),
+    column("as_of", TIME, "moment it computes", nullable=False),
+    column("everyone", sa.Boolean(), "whether users without a chunk lose their row", nullable=False),
+    column("set_hash", sa.Text(), "feature_sets.hash when it began", nullable=False),
+    column("based_on", TIME, "refreshed_at when it began"),
+    column("users", sa.BigInteger(), "users to compute", nullable=False),
+    column("seconds", sa.Double(), "worked so far", nullable=False, server_default="0"),
+    column("events", sa.BigInteger(), "events read so far", nullable=False, server_default="0"),
+    column(
+        "stepped_at",
+        TIME,
+        "when somebody last took a step",
+        nullable=False,
+        server_default=sa.text("clock_timestamp()"),
+    ),
+)
+
+refresh_chunks = table(
+    "refresh_chunks",
+    "Users of a refresh under way, in chunks, and what was computed for them: stored with the last step.",
+    column(
+        "job_id",
+        sa.BigInteger(),
+        "job",
+        sa.ForeignKey("ubp.refresh_jobs.job_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column("chunk", sa.Integer(), "1, 2, ...", primary_key=True, autoincrement=False),
+    column("n", sa.Integer(), "users to compute", nullable=False),
+    column("users", BYTEA(), "who, as the image of a bigint[]", nullable=False),
+    column("done", sa.Boolean(), "whether the rest is filled", nullable=False, server_default="false"),
+    column("user_ids", BYTEA(), "users with a row, image of a bigint[]"),
+    column("features", BYTEA(), "images of real[], one after the other"),
+    column("anchors", BYTEA(), "images of double precision[], one after the other"),
+    column("valid_until", BYTEA(), "image of a timestamptz[]"),
+    column("awaited", BYTEA(), "users to await, image of a bigint[]"),
+    column("awaited_until", BYTEA(), "image of a timestamptz[]"),
+)

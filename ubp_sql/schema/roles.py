@@ -30,13 +30,21 @@ MAY: dict[str, str] = {
 }
 # The smallest role that may use what is named.
 _NEEDED: tuple[tuple[str, str], ...] = (
-    ("ubp_loader", "refresh_features score_users ensure_event_partitions loads event_keys rejected_events job_runs"),
-    ("ubp_admin", "training_matrix register_model deploy_model rollback_model define_feature_set define_task"),
-    ("ubp_admin", "rebuild_generated"),
-    ("ubp_analyst", "score score_blob features version resolve_user installation alembic_version"),
-    ("ubp_analyst", "tasks model_versions feature_catalogue feature_sets feature_definitions task_definitions"),
-    ("ubp_analyst", "model_metrics user_scores user_features"),
-    ("ubp_auditor", "events sources users items feature_rows models deployments"),
+    ("ubp_loader", "refresh_features start_refresh refresh_step cancel_refresh schedule_refresh unschedule_refresh"),
+    ("ubp_loader", "parity_check set_user_attribute score_users ensure_event_partitions"),
+    ("ubp_loader", "loads event_keys rejected_events job_runs"),
+    ("ubp_admin", "training_matrix training_set register_model deploy_model rollback_model define_task"),
+    ("ubp_admin", "define_feature_set define_feature define_features copy_feature_set rebuild_generated"),
+    ("ubp_admin", "build_mirror rebuild_mirror compact_mirror drop_mirror define_event_column watch_event_partitions"),
+    ("ubp_analyst", "score score_blob features version resolve_user array_image feature_vector sequence_kinds"),
+    ("ubp_analyst", "installation alembic_version tasks model_versions feature_catalogue feature_sets"),
+    ("ubp_analyst", "feature_definitions task_definitions calendar model_metrics user_scores user_features freshness"),
+    ("ubp_analyst", "mirror_status"),
+    ("ubp_auditor", "verify_mirror sequence sequences sequence_matrix events sources users items feature_rows models"),
+    ("ubp_auditor", "deployments event_log mirror_state mirror_runs mirror_chunks mirror_kinds event_columns"),
+    ("ubp_auditor", "dirty_users awaited_users refresh_jobs refresh_chunks"),
+    ("ubp_owner", "image_array log_calendar log_event_insert log_event_update log_event_delete log_event_truncate"),
+    ("ubp_owner", "log_source_zone"),
 )
 _DENIED = re.compile(r"permission denied for \w+(?: \w+)? \"?(\w+)\"?$")
 
@@ -52,4 +60,5 @@ def needed_role(message: str) -> str | None:
     name = found[1]
     if name.startswith(("predict", "user_features_")):
         return "ubp_analyst"
-    return next((role for role, names in _NEEDED if name in names.split()), None)
+    training_set = "ubp_auditor" if name.startswith("training_") else None
+    return next((role for role, names in _NEEDED if name in names.split()), training_set)

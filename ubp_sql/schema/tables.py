@@ -149,19 +149,23 @@ events = table(
 
 feature_sets = table(
     "feature_sets",
-    "A set of features computed together. Never changed: a changed definition is a new set.",
+    "A set of features computed together. It only grows: a changed definition is a new set.",
     column("feature_set_id", sa.Integer(), "number of the set", sa.Identity(always=False), primary_key=True),
     column(
         "name", sa.Text(), "name; the view ubp.user_features shows the set called default", nullable=False, unique=True
     ),
     column("hash", sa.Text(), "sha256 of the definition; models are pinned to it", nullable=False),
-    column("definition", JSONB(), "kinds and windows", nullable=False),
+    column("definition", JSONB(), "what the features are, as ubp-sql features export shows it", nullable=False),
     column("time_zone", sa.Text(), "zone of as_of's own hour and weekday", nullable=False, server_default="UTC"),
     column("as_of", TIME, "the one moment the stored rows speak of; moved by refresh_features only"),
     column("users", sa.BigInteger(), "users with a stored row"),
     column("refreshed_at", TIME, "when the rows were computed"),
     column("created_at", TIME, "when the set was defined", nullable=False, server_default=NOW),
     column("created_by", sa.Text(), "role that defined it", nullable=False, server_default=sa.text("session_user")),
+    column("plan", BYTEA(), "the definition as the kernels read it; NULL = made anew when it is needed"),
+    column("stale", sa.Boolean(), "the next refresh computes everybody", nullable=False, server_default="true"),
+    column("as_of_us", sa.BigInteger(), "as_of in microseconds since 1970 UTC"),
+    column("as_of_weekday", sa.SmallInteger(), "as_of's local weekday, Monday 0"),
 )
 
 feature_definitions = table(
@@ -177,19 +181,24 @@ feature_definitions = table(
     ),
     column("position", sa.Integer(), "place in feature_rows.features, from 1", primary_key=True, autoincrement=False),
     column("name", sa.Text(), "column name in ubp.user_features", nullable=False),
-    column("family", sa.Text(), "aggregate it belongs to", nullable=False),
-    column("kind", sa.Text(), "event kind it counts"),
-    column("window_days", sa.Integer(), "width of its window in days; NULL = lifetime"),
+    column("family", sa.Text(), "aggregate", nullable=False),
+    column("kind", sa.Text(), "event kind it is about; several with a comma between"),
+    column("window_days", sa.Integer(), "width of its window in days; NULL = lifetime, or see time_window"),
     column("unit", sa.Text(), "unit of the value", nullable=False),
     column("meaning", sa.Text(), "what it says, in a sentence", nullable=False),
     column("null_rule", sa.Text(), "when it is NULL", nullable=False),
     column("sql_type", sa.Text(), "type of its column in ubp.user_features", nullable=False),
+    column("time_window", sa.Text(), "window as it is written: 7d, 36h, all, last 5, 4 x 7d"),
+    column("edge_rule", sa.Text(), "which events the window takes"),
+    column("cost", sa.Text(), "which events are looked at, and the bytes of each"),
+    column("spec", JSONB(), "its definition; several columns of one definition have the same"),
+    column("sql_oracle", sa.Text(), "plain SQL that gives the value of every user at the set's as_of"),
     sa.UniqueConstraint("feature_set_id", "name"),
 )
 
 feature_rows = table(
     "feature_rows",
-    "One row a user and feature set: the features at the set's as_of, for people and packed for the scorer.",
+    "One row a user and feature set: the features at the row's as_of, for people and packed for the scorer.",
     column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
     column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
     column(
@@ -198,12 +207,23 @@ feature_rows = table(
     column(
         "packed",
         BYTEA(),
-        "the same values as little-endian float32, which the scorer reads as they are",
+        "the same values as float32 in machine order, which the scorer reads as they are",
         nullable=False,
     ),
-    column("as_of", TIME, "moment of the values", nullable=False),
-    column("valid_until", TIME, "when an event of the user next crosses a window's edge; NULL = not known"),
+    column(
+        "as_of",
+        TIME,
+        "moment of the values; features that age are finished at the set's as_of when they are read",
+        nullable=False,
+    ),
+    column("valid_until", TIME, "the last moment up to which no event of the user enters or leaves a window"),
     tenant(),
+    column(
+        "anchors",
+        ARRAY(sa.Double()),
+        "times and sums that ageing features are finished from; the set's plan says which",
+    ),
+    sa.Index(None, "feature_set_id", "valid_until"),
 )
 
 task_definitions = table(
@@ -307,10 +327,15 @@ user_scores = table(
 
 job_runs = table(
     "job_runs",
-    "Refreshes and scorings of everybody that were done: when, by whom, how many rows.",
+    "Refreshes and scorings of everybody: when, by whom, how many rows.",
     identity("job_id", "number of the run"),
     column("job", sa.Text(), "refresh_features or score_users", nullable=False),
-    column("state", sa.Text(), "done: a run that failed leaves no row", nullable=False),
+    column(
+        "state",
+        sa.Text(),
+        "done, running or failed; one transaction that failed leaves no row",
+        nullable=False,
+    ),
     column("started_at", TIME, "start", nullable=False, server_default=sa.text("clock_timestamp()")),
     column("finished_at", TIME, "end"),
     column("rows", sa.BigInteger(), "rows written"),

@@ -1,5 +1,6 @@
 """Which past moments to learn from and to test on."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -49,3 +50,15 @@ def parse_cut(text: str) -> datetime:
     except ValueError:
         raise BadInput(f"{text!r} is no date", "write it as 2011-11-09 or 2011-11-09T00:00+00:00") from None
     return cut if cut.tzinfo else cut.replace(tzinfo=UTC)
+
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+HORIZON = re.compile(r"(\d{1,7})\s*(d|h|m|days?|hours?|minutes?)")
+
+
+def parse_horizon(text: str) -> timedelta:
+    """A horizon from the command line: 30d, 36h, 90 minutes. Months are not a length: they differ."""
+    found = HORIZON.fullmatch(text.strip().lower())
+    if found is None:
+        raise BadInput(f"{text!r} is no horizon", "write it as 30d, 36h or '90 minutes'")
+    return timedelta(**{UNITS[found[2][0]]: int(found[1])})

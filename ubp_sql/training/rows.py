@@ -1,15 +1,58 @@
 """Training rows out of the server: the features the server computes, never a second implementation of them."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-QUERY = "select cut, matured, user_ids, labels, features from ubp.training_matrix(%s, %s)"
+# In a subquery's list, a set-returning function hands out each batch when it has it; in FROM, after the last one.
+QUERY = """
+select (b.batch).* from (select ubp.training_matrix(%s, %s::timestamptz[], %s::interval, %s, %s) as batch
+                         offset 0) b"""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What ubp.training_matrix is asked.
+
+    cuts       None: at every event
+    horizon    None: the task's
+    known_at   'cut' or 'now'
+    negatives  share of the negatives to keep; None: all
+    """
+
+    task: str
+    cuts: Sequence[datetime] | None
+    horizon: timedelta | None = None
+    known_at: str = "cut"
+    negatives: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as they come, in ascending order of (user, cut).
+
+    user_ids  (n,) int64
+    cuts_us   (n,) int64    microseconds since 1970 UTC
+    labels    (n,) uint8    1: the label happened within the horizon, as far as seen
+    matured   (n,) bool     all of the horizon has been seen
+    weights   (n,) float32
+    features  (n, f) float32, NaN = NULL
+    """
+
+    user_ids: NDArray[np.int64]
+    cuts_us: NDArray[np.int64]
+    labels: NDArray[np.uint8]
+    matured: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+    features: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,23 +72,45 @@ class CutRows:
     features: NDArray[np.float32]
 
 
+def batches(conn: psycopg.Connection[Any], question: Question) -> Generator[Batch]:
+    """Rows as the server computes them, some ten megabytes at a time; whoever stops taking them stops the server."""
+    cuts = None if question.cuts is None else list(question.cuts)
+    arguments = [question.task, cuts, question.horizon, question.known_at, question.negatives]
+    with conn.cursor() as cursor:
+        # psycopg declares an iterator; closing the generator that it is cancels what the server still computes.
+        stream = cast("Generator[tuple[bytes, ...]]", cursor.stream(QUERY, arguments, binary=True))
+        with closing(stream) as found:
+            for users, times, labels, matured, weights, packed in found:
+                ids = np.frombuffer(users, "<i8")
+                yield Batch(
+                    ids,
+                    np.frombuffer(times, "<i8"),
+                    np.frombuffer(labels, np.uint8),
+                    np.frombuffer(matured, np.bool_),
+                    np.frombuffer(weights, "<f4"),
+                    np.frombuffer(packed, "<f4").reshape(len(ids), -1),
+                )
+
+
 def fetch(conn: psycopg.Connection[Any], task: str, cuts: Sequence[datetime]) -> list[CutRows]:
-    """Rows of the task's population at each cut, in the order of `cuts`."""
-    found: dict[datetime, list[CutRows]] = {}
-    with conn.cursor(binary=True) as cursor:
-        for cut, matured, users, labels, packed in cursor.execute(QUERY, [task, list(cuts)]):
-            ids = np.frombuffer(users, "<i8")
-            rows = np.frombuffer(packed, "<f4").reshape(len(ids), -1) if len(ids) else np.empty((0, 0), np.float32)
-            found.setdefault(cut, []).append(CutRows(cut, matured, ids, np.frombuffer(labels, np.uint8), rows))
-    return [_join(parts) for cut in cuts if (parts := found.get(cut))]
+    """Rows of the task's population at each cut, in the order of `cuts`; held once, but for one cut's."""
+    parts: dict[int, list[Batch]] = {(cut - EPOCH) // MICROSECOND: [] for cut in cuts}
+    with closing(batches(conn, Question(task, cuts))) as found:
+        for batch in found:
+            for cut_us in np.unique(batch.cuts_us):
+                mine = batch.cuts_us == cut_us
+                columns = (batch.user_ids, batch.cuts_us, batch.labels, batch.matured, batch.weights, batch.features)
+                parts[int(cut_us)].append(Batch(*(column[mine] for column in columns)))
+    return [_join(cut, parts.pop((cut - EPOCH) // MICROSECOND)) for cut in cuts]
 
 
-def _join(parts: list[CutRows]) -> CutRows:
-    filled = [part for part in parts if len(part.user_ids)] or parts[:1]
+def _join(cut: datetime, parts: list[Batch]) -> CutRows:
+    if not parts:
+        return CutRows(cut, True, np.empty(0, np.int64), np.empty(0, np.uint8), np.empty((0, 0), np.float32))
     return CutRows(
-        parts[0].cut,
-        parts[0].matured,
-        np.concatenate([part.user_ids for part in filled]),
-        np.concatenate([part.labels for part in filled]),
-        np.concatenate([part.features for part in filled]),
+        cut,
+        bool(parts[0].matured[0]),
+        np.concatenate([part.user_ids for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.features for part in parts]),
     )

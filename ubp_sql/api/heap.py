@@ -1,0 +1,140 @@
+"""Events out of ubp.events as packed columns: one query builder for every way in which its rows are asked for.
+
+A source of events is what `rows_query` builds a query over; an attached table would be another relation here.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ubp_sql.api.session import Row, run
+from ubp_sql.features.columns import Declared
+
+if TYPE_CHECKING:
+    from ubp_sql.mirror.layout import Block
+
+# What a row's marks hold above the code of its kind: which of these values it has. A value that is missing, or equal
+# to what most rows have (known when it happened, on UTC's clock), is not sent: a call of a send function costs 60 ns.
+HEAD = """
+select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_send(x.event_time), '') as t,
+       string_agg(int8send(x.event_id), '') as event_id,
+       string_agg(int4send(x.code
+         | ((x.ingested is not null)::integer << 24) | ((x.item_id is not null)::integer << 25)
+         | ((x.order_code is not null)::integer << 26) | ((x.value is not null)::integer << 27)
+         | ((x.quantity is not null)::integer << 28) | ((x.duration_s is not null)::integer << 29)
+         | ((x.offset_s is not null)::integer << 30)), '') as marks,
+       string_agg(timestamptz_send(x.ingested), '') as ingested, string_agg(int8send(x.item_id), '') as item,
+       string_agg(int8send(x.order_code), '') as order, string_agg(float8send(x.value), '') as value,
+       string_agg(float4send(x.quantity), '') as quantity, string_agg(float4send(x.duration_s), '') as duration_s,
+       string_agg(int4send(x.offset_s), '') as offset_s,
+       bool_or(x.code = 0) as new_kinds, bool_or(x.unknown) as unknown_sources{sent}
+  from (
+    select e.user_id, e.event_time, e.event_id, e.item_id, e.value, e.quantity, e.duration_s,
+           nullif(e.ingested_at, e.event_time) as ingested,
+           hashtextextended(e.attributes ->> 'order_id', 0) as order_code,
+           case when s.time_zone <> 'UTC' then nullif(extract(epoch from
+                  (e.event_time at time zone s.time_zone) - (e.event_time at time zone 'UTC'))::integer, 0)
+           end as offset_s,
+           s.source_id is null as unknown, {code} as code{extras}
+      from {relation} e left join ubp.sources s on s.source_id = e.source{kinds}
+     where {where}
+  ) x"""
+EVENTS = "ubp.events"
+# By the position of the kind in $1, and no other kinds; or by the mirror's code, 0 for a kind that has none yet.
+LISTED = ("array_position($1, e.kind)", "", "e.kind = any ($1) and ")
+CODED = ("coalesce(k.code, 0)", " left join ubp.mirror_kinds k on k.kind = e.kind", "")
+
+OF_USERS = "e.user_id = any ($2)"
+OF_RANGE = "e.user_id >= $2 and e.user_id <= $3"
+# The same moment to the microsecond: whole seconds are exact as an interval times a number, a bigint of them is not.
+MOMENT = "timestamptz 'epoch' + ({us} / 1000000) * interval '1 second' + ({us} % 1000000) * interval '1 microsecond'"
+BY_ID = (
+    "e.event_id >= {0} and e.event_id <= {1} "
+    f"and e.event_time >= {MOMENT.format(us='{2}')} and e.event_time <= {MOMENT.format(us='{3}')}"
+)
+OF_IDS = BY_ID.format("$1", "$2", "$3", "$4")
+OF_USERS_AND_IDS = "e.user_id = any ($2) and " + BY_ID.format("$3", "$4", "$5", "$6")
+OF_RANGE_AND_IDS = "e.user_id >= $2 and e.user_id <= $3 and " + BY_ID.format("$4", "$5", "$6", "$7")
+ALL_OF_USERS = "e.user_id = any ($1)"
+PAGE_OF_USER = (
+    f"e.user_id = $1 and (e.event_time, e.event_id) > ({MOMENT.format(us='$2')}, $3) "
+    "order by e.event_time, e.event_id limit $4"
+)
+OF_BLOCKS = "e.ctid >= $1 and e.ctid < $2"
+
+# JSON numbers, and text that reads as one, within what float8 can hold; all else is missing.
+NUMBER = """
+           (select coalesce(case when abs(n.v) >= 1e308 then null when abs(n.v) < 1e-300 then 0 else n.v end, 'NaN')
+              from (select case when {attribute} ~ '^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{{1,3}})?$'
+                                then ({attribute})::numeric end as v) n)::double precision as x{number}"""
+TEXT = """
+           coalesce(hashtextextended({attribute}, 0), '-9223372036854775808') as x{number}"""
+WORDS = """
+           coalesce((select bit_or(1::bigint << (hashtext(w) & 63))
+                       from regexp_split_to_table(lower({attribute}), '[^[:alnum:]]+') w
+                      where w <> ''), 0) as x{number}"""
+EXTRAS = {"number": (NUMBER, "float8send"), "text": (TEXT, "int8send"), "words": (WORDS, "int8send")}
+
+
+class Found(NamedTuple):
+    """What a query found."""
+
+    block: "Block | None"
+    new_kinds: bool  # some kind has no code yet
+    unknown_sources: bool  # some source has no row in ubp.sources
+
+
+def rows_query(
+    plpy: Any, way: tuple[str, str, str], where: str, declared: list[Declared], relation: str = EVENTS
+) -> str:
+    """The query of `mirror.sent.block_of`'s columns.
+
+    way       LISTED or CODED: what the kinds become
+    where     one of this module's conditions
+    declared  columns to read of `attributes`; their names are quoted by the server
+    relation  the table, quoted
+    """
+    code, kinds, named = way
+    sent, extras = "", ""
+    for number, column in enumerate(declared, 1):
+        expression, send = EXTRAS[column.type]
+        sent += f",\n       string_agg({send}(x.x{number}), '') as x{number}"
+        attribute = f"(e.attributes ->> {plpy.quote_literal(column.attribute)})"
+        extras += "," + expression.format(attribute=attribute, number=number)
+    return HEAD.format(sent=sent, code=code, extras=extras, relation=relation, kinds=kinds, where=named + where)
+
+
+NEW_KINDS = """
+insert into ubp.mirror_kinds (kind)
+select distinct x.kind
+  from (select e.kind from {relation} e left join ubp.mirror_kinds k on k.kind = e.kind
+         where k.code is null and {where}) x
+    on conflict (kind) do nothing"""
+
+
+def number_kinds(plpy: Any, where: str, types: list[str], arguments: list[Any], relation: str = EVENTS) -> None:
+    """Gives numbers to the kinds that have none among the rows of `rows_query` with CODED and the same arguments."""
+    run(plpy, {}, NEW_KINDS.format(relation=relation, where=where), types, arguments)
+
+
+def read_rows(
+    plpy: Any,
+    memory: dict[str, Any] | None,
+    query: str,
+    types: list[str],
+    arguments: list[Any],
+    declared: list[Declared],
+) -> Found:
+    """The sorted events that a query of `rows_query` finds; its plan is kept in `memory`, if that is given."""
+    from ubp_sql.mirror.sent import block_of
+
+    row: Row = run(plpy, {} if memory is None else memory, query, types, arguments)[0]
+    if row["user_id"] is None:
+        return Found(None, False, False)
+    return Found(block_of(row, declared), row["new_kinds"], row["unknown_sources"])
+
+
+DECLARED = "select name, attribute, type from ubp.event_columns order by position"
+
+
+def declared_columns(plpy: Any, memory: dict[str, Any]) -> list[Declared]:
+    """The columns of ubp.event_columns, in the order in which chunks hold them."""
+    return [Declared(row["name"], row["attribute"], row["type"]) for row in run(plpy, memory, DECLARED, [], [])]

@@ -1,0 +1,78 @@
+"""One user's rows of ubp.events as slices: those that the mirror does not hold yet, or all where it is of no use."""
+
+import sys
+from array import array
+from typing import Any
+
+from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, rows_query
+from ubp_sql.api.live_set import LiveSet
+from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.session import Row, run
+from ubp_sql.features.columns import Declared
+from ubp_sql.kernels.live_layout import SENT
+
+ATTRIBUTES = "select name, attribute, type from ubp.event_columns order by position"
+
+
+def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row] | None:
+    """The user's rows that the event log speaks of; None where all of his events have to be read."""
+    said = listen(run(plpy, memory, LOOK, [], []))
+    if said.everything or said.anew or user_id in said.users:
+        return None
+    query, kinds = _query(plpy, memory, found, OF_USERS_AND_IDS), list(found.plan.kinds)
+    types = ["text[]", "bigint[]", *["bigint"] * 4]
+    rows = [run(plpy, memory, query, types, [kinds, [user_id], *part])[0] for part in said.ranges]
+    return [row for row in rows if row["user_id"] is not None]
+
+
+def all_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row]:
+    """All of the user's rows."""
+    query = _query(plpy, memory, found, OF_USERS)
+    row = run(plpy, memory, query, ["text[]", "bigint[]"], [list(found.plan.kinds), [user_id]])[0]
+    return [] if row["user_id"] is None else [row]
+
+
+def _query(plpy: Any, memory: dict[Any, Any], found: LiveSet, where: str) -> str:
+    """Kept by set and condition: a query is a long text."""
+    key = ("rows", found.feature_set_id, found.hash, where)
+    query: str | None = memory.get(key)
+    if query is None:
+        names = {column.name for column in found.columns}
+        declared = [Declared(*row.values()) for row in run(plpy, memory, ATTRIBUTES, [], []) if row["name"] in names]
+        query = memory[key] = rows_query(plpy, LISTED, where, declared)
+    return query
+
+
+def add_sent(found: LiveSet, row: Row, table: list[int], longs: list[bytes], shorts: list[bytes]) -> None:
+    """Appends a row of heap.HEAD as a slice to a table and to its packed columns."""
+    extras = sorted({column.extra for column in found.columns if column.extra >= 0})
+    n = len(row["t"]) // 8
+    parts = [_longs(row["t"]), _longs(row["ingested"]), _longs(row["event_id"])]
+    marks, offsets = _shorts(row["marks"]), _shorts(row["offset_s"])
+    for column in found.columns:
+        if column.extra >= 0:
+            parts.append(_longs(row[f"x{1 + extras.index(column.extra)}"]))
+        elif column.name in ("quantity", "duration_s"):
+            parts.append(array("d", swapped("f", row[column.name])).tobytes())
+        else:
+            parts.append(_longs(row[column.name]))
+    sizes = [len(part) // 8 for part in parts]
+    table += [n, SENT, 0, 0, *sizes[:3], len(marks) // 4, len(offsets) // 4, *sizes[3:]]
+    longs += parts
+    shorts += [marks, offsets]
+
+
+def _longs(sent: bytes | None) -> bytes:
+    return swapped("q", sent).tobytes()
+
+
+def _shorts(sent: bytes | None) -> bytes:
+    return swapped("i", sent).tobytes()
+
+
+def swapped(code: str, sent: bytes | None) -> "array[Any]":
+    """Big-endian numbers, none for None, in the machine's order."""
+    values: array[Any] = array(code, sent or b"")
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values

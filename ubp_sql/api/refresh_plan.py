@@ -1,0 +1,87 @@
+"""What a refresh would take: counted and estimated, nothing changed, no lock that anybody waits for."""
+
+from typing import Any
+
+from ubp_sql.api.moments import feature_set, moment_us
+from ubp_sql.api.refresh_users import STATE, counts, everybody
+from ubp_sql.api.session import Row, single
+
+# Whom unfolded rows of the log name. An insert's range of ids is read through the events' primary key.
+PENDING = """
+select count(distinct x.user_id) as users, (select count(*) from ubp.event_log) as rows,
+       exists (select 1 from ubp.event_log where op in ('T', 'R')) as everybody
+  from (select u.user_id from ubp.event_log l cross join unnest(l.users) as u (user_id)
+         union all
+        select e.user_id from ubp.event_log l
+          join ubp.events e on e.event_id between l.min_id and l.max_id
+                           and e.event_time between l.min_time and l.max_time
+         where l.users is null) x"""
+# The last runs that computed everybody, and those that computed some: what a user took, and what the least took.
+LAST_RUNS = """
+select sum(x.seconds) / nullif(sum(x.rows), 0) as per_user, min(x.seconds) as least, count(*) as runs
+  from (select r.rows, extract(epoch from r.finished_at - r.started_at)::double precision as seconds
+          from ubp.job_runs r
+         where r.job = 'refresh_features' and r.state = 'done' and r.detail ->> 'feature_set' = $1
+           and (r.detail ->> 'why' like 'everybody%') = $2 and not r.detail ? 'steps'
+         order by r.job_id desc limit 5) x"""
+USERS = "select count(distinct user_id) as users from ubp.events where kind = any ($1)"
+KNOWN = "select 1 as found from ubp.feature_sets where name = $1"
+LOCKS = (
+    "locks until commit: advisory ones of the set and of the mirror (another refresh of the set, score_users, a mirror"
+    " build and a fold wait; inserts and predictions do not), row locks on what it writes"
+)
+
+
+def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
+    """The row of refresh_features with the users and seconds it would take; `events` is not known before."""
+    if name == "default" and single(plpy, memory, KNOWN, ["text"], [name]) is None:
+        return _row(name, as_of, None, None, None, None, "would define the set from the kinds found")
+    found = feature_set(plpy, memory, name)
+    moment_us(plpy, memory, as_of, found.time_zone)
+    state = single(plpy, memory, STATE, ["integer", "timestamptz"], [found.feature_set_id, as_of])
+    pending = single(plpy, memory, PENDING, [], [])
+    assert state is not None  # noqa: S101 - the set was read above
+    assert pending is not None  # noqa: S101 - an aggregate has a row
+    why = everybody(state)
+    if why is None and pending["everybody"]:
+        why = "everybody: the events were replaced"
+    if why is None:
+        dirty, expired = counts(plpy, memory, found.feature_set_id, as_of)
+        users = dirty + expired + pending["users"]
+        why = (
+            f"at most {users} users: {dirty} marked as changed, {pending['users']} in {pending['rows']} log rows to"
+            f" fold, {expired} at an edge of a window"
+        )
+        last = single(plpy, memory, LAST_RUNS, ["text", "boolean"], [name, False])
+    else:
+        users = int((single(plpy, memory, USERS, ["text[]"], [list(found.definition.kinds)]) or {"users": 0})["users"])
+        last = single(plpy, memory, LAST_RUNS, ["text", "boolean"], [name, True])
+    seconds = None
+    if last is not None and last["per_user"] is not None:
+        seconds = max(last["least"], users * last["per_user"])
+    told = (
+        "no run to estimate from" if seconds is None else f"seconds as in the last {last['runs'] if last else 0} runs"
+    )
+    return _row(name, as_of, state["users"], len(found.definition.features), users, seconds, f"{why}; {told}; {LOCKS}")
+
+
+def _row(
+    name: str,
+    as_of: str,
+    users: int | None,
+    features: int | None,
+    recomputed: int | None,
+    seconds: float | None,
+    detail: str,
+) -> Row:
+    return {
+        "feature_set_name": name,
+        "as_of_time": as_of,
+        "users": users,
+        "feature_count": features,
+        "events": None,
+        "seconds": seconds,
+        "recomputed": recomputed,
+        "removed": None,
+        "detail": f"dry run: {detail}",
+    }

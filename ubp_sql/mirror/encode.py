@@ -1,0 +1,235 @@
+"""Chunks: a block cut into rows of ubp.mirror_chunks, and such rows turned back."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ubp_sql.features.columns import Declared
+from ubp_sql.kernels.dispatch import I32, I64, NO_KEY
+from ubp_sql.mirror.layout import BASE, Block, Column, dtype_of, starts
+from ubp_sql.mirror.merge import join
+
+CHUNK_EVENTS = 16_384
+"""Most events and most users of a chunk. A larger one costs a live read of one user more, a smaller one a scan."""
+STORED = {"order": "order_key"}
+"""Columns whose name in the table is another."""
+
+
+class Meta(NamedTuple):
+    """What is known of a chunk without reading its columns."""
+
+    chunk_id: int
+    first_user: int
+    last_user: int
+    part: int
+    n: int
+    users: int
+    max_ingested_us: int | None
+    complete: bool | None
+    kind_all: int | None
+    offset_all: int | None
+
+
+class Cutter:
+    """Cuts a stream of blocks into chunks of whole users, or of parts of one user.
+
+    write  called with each chunk: its block and its part
+    limit  most events, and most users, of a chunk; None: CHUNK_EVENTS
+    """
+
+    def __init__(self, write: Callable[[Block, int], None], limit: int | None = None) -> None:
+        self._write, self._limit = write, limit or CHUNK_EVENTS
+        self._rest: list[Block] = []
+        self._held = 0
+        self._part = 0  # of the first user of the rest, who may have filled chunks already
+
+    def add(self, block: Block) -> None:
+        """Takes the next block; its first user may be the last one of the block before."""
+        self._rest.append(block)
+        self._held += block.n + len(block.user_id)
+        if self._held >= 4 * self._limit:
+            self._cut(last=False)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._rest:
+            self._cut(last=True)
+
+    def _cut(self, *, last: bool) -> None:
+        block = join(self._rest)
+        u, limit, low, begin = len(block.user_id), self._limit, 0, 0
+        whole = u if last else u - 1  # the last user may go on
+        while low < u:
+            if self._part or block.first[low + 1] - begin > limit:
+                while block.first[low + 1] - begin > limit:
+                    self._write(_rows(block, low, low + 1, begin, begin + limit), self._part)
+                    self._part += 1
+                    begin += limit
+                if low == whole:
+                    break
+                high = low + 1
+            else:
+                fit = int(np.searchsorted(block.first, begin + limit, "right")) - 1
+                high = min(fit, low + limit, whole)
+                if not last and high == whole and fit == u and u - low <= limit:
+                    break  # more may fit in
+            end = int(block.first[high])
+            self._write(_rows(block, low, high, begin, end), self._part)
+            self._part, low, begin = 0, high, end
+        rest = _rows(block, low, u, begin, block.n)
+        self._rest = [rest] if low < u else []
+        self._held = rest.n + u - low
+
+
+def _rows(block: Block, low: int, high: int, begin: int, end: int) -> Block:
+    """Users low..high-1 with events begin..end-1."""
+    first = np.clip(block.first[low : high + 1], begin, end) - begin
+    columns = {name: column[begin:end] for name, column in block.columns.items()}
+    return Block(block.user_id[low:high], first, block.complete[low:high], columns)
+
+
+def encode(block: Block, declared: Sequence[Declared]) -> dict[str, Any]:
+    """A chunk as the values of its row in ubp.mirror_chunks, less run and part. What is the same in all is left out."""
+    columns = block.columns
+    t = columns["t"]
+    row: dict[str, Any] = {
+        "first_user": int(block.user_id[0]),
+        "last_user": int(block.user_id[-1]),
+        "n": block.n,
+        "users": len(block.user_id),
+        "min_us": int(t.min()) if block.n else None,
+        "max_us": int(t.max()) if block.n else None,
+        "max_ingested_us": int(columns["ingested"].max()) if block.n else None,
+        "user_ids": _bytes(block.user_id, "<i8"),
+        "firsts": _bytes(block.first[:-1], "<i4"),
+    }
+    mixed = bool(block.complete.any() != block.complete.all())
+    row["complete"] = None if mixed else bool(block.complete[0])
+    row["complete_users"] = _bytes(block.complete, "u1") if mixed else None
+    for name in ("kind", "offset_s"):
+        column = columns[name]
+        same = block.n > 0 and bool((column == column[0]).all())
+        row[f"{name.removesuffix('_s')}_all"] = int(column[0]) if same else None
+        row[name] = None if same else _bytes(column, BASE[name])
+    for name in ("t", "event_id"):
+        row[name] = _bytes(columns[name], BASE[name])
+    for name in ("ingested", "order"):
+        row[STORED.get(name, name)] = None if np.array_equal(columns[name], t) else _bytes(columns[name], BASE[name])
+    for name in ("item", "value", "quantity", "duration_s"):
+        row[name] = _packed(columns[name], BASE[name], NO_KEY)
+    row["extras"] = [
+        _packed(columns[extra.name], dtype_of(extra.name, declared), NO_KEY if extra.type == "text" else 0)
+        for extra in declared
+    ] or None
+    return row
+
+
+def _packed(column: Column, dtype: str, missing: int) -> bytes | None:
+    absent = np.isnan(column) if dtype == "<f8" else column == missing
+    return None if absent.all() else _bytes(column, dtype)
+
+
+def _bytes(column: Column, dtype: str) -> bytes:
+    return column.astype(dtype, copy=False).tobytes()
+
+
+def directory(row: Mapping[str, Any], meta: Meta) -> tuple[I64, I64, "np.ndarray[Any, np.dtype[np.bool_]]"]:
+    """(users, firsts with the end, complete) of a chunk's row."""
+    users = np.frombuffer(row["user_ids"], "<i8")
+    firsts = np.append(np.frombuffer(row["firsts"], "<i4").astype(np.int64), meta.n)
+    if meta.complete is None:
+        return users, firsts, np.frombuffer(row["complete_users"], np.uint8).astype(np.bool_)
+    return users, firsts, np.full(meta.users, meta.complete)
+
+
+def decode(
+    n: int,
+    chunks: Iterable[tuple[Meta, Mapping[str, Any]]],
+    names: Sequence[str],
+    declared: Sequence[Declared],
+    known_at_us: int | None = None,
+    places: I32 | None = None,
+) -> Block:
+    """Chunks of one run that follow each other, as one block with the columns asked for; each is copied once.
+
+    n            events in all
+    chunks       may be read one by one: what was just fetched is copied while it is in the processor's cache
+    names        columns; `t` comes always
+    places       (codes,) what a kind becomes, by its code; None: the code
+    known_at_us  where nothing of a chunk was ingested later, its ingestion times are not read and come as this
+    """
+    wanted = list(dict.fromkeys(["t", *names]))
+    out = {name: np.empty(n, np.dtype(dtype_of(name, declared)).newbyteorder("=")) for name in wanted}
+    users, sizes, complete = [], [], []
+    low = 0
+    for meta, row in chunks:
+        user, firsts, flags = directory(row, meta)
+        users.append(user)
+        sizes.append(np.diff(firsts))
+        complete.append(flags)
+        part = slice(low, low + meta.n)
+        for name in wanted:
+            if name == "kind" and places is not None:
+                _place(out[name][part], places, meta, row)
+            else:
+                _fill(out[name][part], name, meta, row, declared, known_at_us)
+        low += meta.n
+    user_id = np.concatenate(users)
+    size, flag = np.concatenate(sizes), np.concatenate(complete)
+    new = np.concatenate((np.ones(min(1, len(user_id)), np.bool_), user_id[1:] != user_id[:-1]))
+    if not new.all():
+        begin = np.flatnonzero(new)
+        user_id, size, flag = user_id[new], np.add.reduceat(size, begin), np.logical_or.reduceat(flag, begin)
+    return Block(user_id, starts(size), flag, out)
+
+
+def _place(out: Column, places: I32, meta: Meta, row: Mapping[str, Any]) -> None:
+    """Kinds of one chunk, by what becomes of them."""
+    if row["kind"] is None:
+        out[:] = places[meta.kind_all or 0]
+    else:
+        # `clip` writes straight into `out`; no code lies outside.
+        places.take(np.frombuffer(row["kind"], "<i4"), out=out, mode="clip")
+
+
+def _fill(
+    out: Column, name: str, meta: Meta, row: Mapping[str, Any], declared: Sequence[Declared], known_at_us: int | None
+) -> None:
+    """One column of one chunk."""
+    if name in BASE:
+        raw = row[STORED.get(name, name)]
+        dtype = BASE[name]
+    else:
+        place = next(i for i, extra in enumerate(declared) if extra.name == name)
+        raw = row["extras"][place]
+        dtype = dtype_of(name, declared)
+    if raw is not None:
+        out[:] = np.frombuffer(raw, dtype)
+    elif name == "kind":
+        out[:] = 0 if meta.kind_all is None else meta.kind_all
+    elif name == "offset_s":
+        out[:] = 0 if meta.offset_all is None else meta.offset_all
+    elif name == "ingested" and known_at_us is not None and (meta.max_ingested_us or 0) <= known_at_us:
+        out[:] = known_at_us
+    elif name in ("ingested", "order"):
+        out[:] = np.frombuffer(row["t"], "<i8")
+    elif dtype == "<f8":
+        out[:] = np.nan
+    elif name == "item":
+        out[:] = NO_KEY
+    else:
+        out[:] = NO_KEY if declared[place].type == "text" else 0
+
+
+def blocks_of(chunks: Sequence[Meta], together: int) -> Iterator[tuple[list[Meta], bool]]:
+    """Chunks of a run in groups of about `together` events, and whether the group's last user goes on in the next."""
+    group: list[Meta] = []
+    held = 0
+    for number, meta in enumerate(chunks):
+        group.append(meta)
+        held += meta.n
+        goes_on = number + 1 < len(chunks) and chunks[number + 1].part > 0
+        if held >= together or number + 1 == len(chunks):
+            yield group, goes_on
+            group, held = [], 0
