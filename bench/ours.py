@@ -21,14 +21,15 @@ prepare_numba()
 import numpy as np
 from ubp_sql.api.events import read_all, touch
 from ubp_sql.api.moments import feature_set
+from ubp_sql.api.refresh_rows import known_users
 from ubp_sql.features.compute import compute
 definition = feature_set(plpy, SD, 'default').definition
 users, features = [], []
 for events in read_all(plpy, SD, definition.kinds, definition.columns, known_at_us=as_of_us):
-    who = np.arange(len(events.user_id))
+    who = np.flatnonzero(known_users(events, as_of_us))
     when = np.full(len(who), as_of_us)
     made = compute(events, definition, who, when, when, between_chunks=lambda: touch(plpy, SD))
-    users.append(events.user_id)
+    users.append(events.user_id[who])
     features.append(made.features)
 GD['users'], GD['features'] = users, features
 return sum(map(len, users))

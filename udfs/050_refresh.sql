@@ -143,10 +143,8 @@ alter function ubp.unschedule_refresh(text) owner to ubp_owner;
 grant execute on function ubp.unschedule_refresh(text) to ubp_loader, ubp_admin;
 
 create or replace view ubp.freshness as
-select s.name as feature_set, o.name as source,
-       (select max(e.event_time) from ubp.events e where e.source = o.source_id) as newest_event,
-       (select max(e.ingested_at) from ubp.events e where e.source = o.source_id) as newest_ingested,
-       s.as_of, clock_timestamp() - s.as_of as lag, (select count(*) from ubp.event_log) as pending_log_rows,
+select s.name as feature_set, o.name as source, o.newest_event, o.newest_ingested, s.as_of,
+       clock_timestamp() - s.as_of as lag, (select count(*) from ubp.event_log) as pending_log_rows,
        (select count(*) from ubp.dirty_users d where d.feature_set_id = s.feature_set_id) as dirty_users, s.stale,
        (select case when not m.enabled then 'off' when m.built then 'version ' || m.version else 'not built' end
           from ubp.mirror_state m) as mirror,
@@ -155,7 +153,10 @@ select s.name as feature_set, o.name as source,
          where r.job = 'refresh_features' and r.state = 'done' and r.detail ->> 'feature_set' = s.name
          order by r.job_id desc limit 1) as last_seconds,
        (select j.job_id from ubp.refresh_jobs j where j.feature_set_id = s.feature_set_id) as job_under_way
-  from ubp.feature_sets s cross join ubp.sources o;
+  from ubp.feature_sets s cross join (
+       select d.name, (select max(e.event_time) from ubp.events e where e.source = d.source_id) as newest_event,
+              (select max(e.ingested_at) from ubp.events e where e.source = d.source_id) as newest_ingested
+         from ubp.sources d offset 0) o;
 comment on view ubp.freshness is 'How far the stored features are behind the events, a row a feature set and source';
 comment on column ubp.freshness.feature_set is 'name of the set';
 comment on column ubp.freshness.source is 'name of the source; direct = plain INSERT and COPY';

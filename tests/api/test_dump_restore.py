@@ -78,7 +78,8 @@ def test_the_same_scores_to_the_bit(shop: Database, restored: Database) -> None:
     for query in (
         comparison,
         "select user_id, score, percentile, reason, version from ubp.user_scores order by user_id",
-        "select user_id, packed, features::text, anchors::text, valid_until::text from ubp.feature_rows order by user_id",
+        "select user_id, packed, features::text, anchors::text, valid_until::text from ubp.feature_rows"
+        " order by user_id",
         f"select ubp.predict_purchase(user_id, '{AS_OF}') from ubp.user_scores where user_id % 50 = 0 order by user_id",
         "select compiled_sha256, md5(source), md5(compiled), version, settings from ubp.models",
     ):

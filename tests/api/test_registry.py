@@ -7,6 +7,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import psycopg
 import pytest
 
 from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register, tiny_model
@@ -372,15 +373,23 @@ def test_a_tampered_feature_set_answers_nothing(small: Database) -> None:
     ],
 )
 def test_a_tampered_definition_computes_nothing(small: Database, change: str) -> None:
+    """A live call goes by the plan stored with the hash: it is refused, or computes what the hash stands for."""
+    live = "select * from ubp.features(7, '2024-03-01 00:00+00')"
+    before = small.rows(live)
+    assert before
     small.execute(f"update ubp.feature_sets set definition = {change}")
     with small.connect() as conn:
         for query in (
             "select * from ubp.refresh_features()",
-            "select * from ubp.features(7)",
-            "select * from ubp.features(7, now())",
             "select * from ubp.training_matrix('purchase', array[now()])",
         ):
             assert refused(conn, "UB002", query).diag.message_hint
+        found: object
+        try:
+            found = conn.execute(live.encode()).fetchall()
+        except psycopg.Error as error:
+            found = error.sqlstate
+        assert found in ("UB002", [tuple(row.values()) for row in before])
 
 
 def test_rows_of_another_length_are_not_scored(small: Database) -> None:

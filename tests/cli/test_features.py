@@ -31,7 +31,9 @@ def test_apply_list_export(db: Database, tmp_path: Path) -> None:
     copy = tmp_path / "copy.yaml"
     told("features", "export", "--out", copy, *dsn)
     assert told("features", "export", *dsn) == copy.read_text()
-    told("features", "apply", copy, "--feature-set", "other", *dsn)
+    assert said.endswith("computes them: ubp-sql refresh\n")
+    said = told("features", "apply", copy, "--feature-set", "other", *dsn)
+    assert said.endswith("computes them: ubp-sql refresh --feature-set other\n")
     hashes = db.rows("select distinct hash from ubp.feature_sets")
     assert len(hashes) == 1
     assert db.one("select count(*) from ubp.feature_sets") == 2

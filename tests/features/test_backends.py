@@ -22,7 +22,7 @@ from ubp_sql.features.compute import Planned, age_rows, compute, valid_until
 from ubp_sql.features.events import Events
 from ubp_sql.install import native as build
 from ubp_sql.kernels import dispatch, native
-from ubp_sql.kernels.dispatch import F32, F64, I64, Backend
+from ubp_sql.kernels.dispatch import F32, I64, Backend
 from ubp_sql.kernels.plan_build import OpSpec
 
 AHEAD, NUMBA = (cast(Backend, import_module(f"ubp_sql.kernels.{name}")) for name in ("aot", "cpu"))
@@ -101,7 +101,8 @@ def forest(seed: int, rows: int, trees: int) -> tuple[Any, ...]:
     right = np.hstack([base + 2, leaf[:, 1:2], leaf[:, 3:]]).astype(np.int32).ravel()
     root = np.where(np.arange(trees) % 2, base[:, 0], leaf[:, 0]).astype(np.int32)
     feature, threshold = rng.integers(0, 3, nodes).astype(np.int32), rng.normal(size=nodes).astype(np.float32)
-    return (x, feature, threshold, left, right, rng.integers(0, 2, nodes).astype(np.uint8), rng.normal(size=4 * trees), root)
+    nan_left, value = rng.integers(0, 2, nodes).astype(np.uint8), rng.normal(size=4 * trees)
+    return x, feature, threshold, left, right, nan_left, value, root
 
 
 @pytest.mark.parametrize(("rows", "trees"), [(0, 3), (1, 0), (1, 1), (200, 17)])
@@ -113,11 +114,16 @@ def test_forests(rows: int, trees: int) -> None:
         assert AHEAD.forest_score(raw, 3.0, sigmoid).tobytes() == NUMBA.forest_score(raw, 3.0, sigmoid).tobytes()
 
 
-def _ageing(p: int = 2) -> tuple[I64, I64, F64, F64, I64, F32]:
+def age_two(out: Any, anchors: Any = None) -> bool:
+    """`age_rows` of two rows."""
     plan = AGEING.plan
-    moments, weekday, cursor = np.full(p, MOMENTS[0]), np.zeros(p, np.int64), np.zeros(1, np.int64)
-    anchors, out = np.zeros((p, len(plan.anchors))), np.zeros((p, len(plan.formulas)), np.float32)
-    return moments, weekday, np.zeros(1000), anchors, cursor, out
+    moments, weekday, cells = np.full(2, MOMENTS[0]), np.zeros(2, np.int64), np.zeros(1000)
+    stored = np.zeros((2, len(plan.anchors))) if anchors is None else anchors
+    return AHEAD.age_rows(plan, moments, weekday, cells, stored, np.zeros(1, np.int64), 1 << 20, out)
+
+
+def two_rows() -> F32:
+    return np.zeros((2, len(AGEING.plan.formulas)), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -133,18 +139,18 @@ def _ageing(p: int = 2) -> tuple[I64, I64, F64, F64, I64, F32]:
 )
 def test_what_is_no_such_array_is_not_touched(spoil: Callable[[F32], Any]) -> None:
     """An address says nothing of what lies there: Numba would look at the array, here we do."""
-    *given_, out = _ageing()
-    assert AHEAD.age_rows(AGEING.plan, *given_, 1 << 20, out)
-    given_[-1][0] = 0
-    with pytest.raises((TypeError, ValueError), match="array|shape"):
-        AHEAD.age_rows(AGEING.plan, *given_, 1 << 20, spoil(out))
+    assert age_two(two_rows())
+    with pytest.raises((TypeError, ValueError), match=r"array 17 is|out has shape"):
+        age_two(spoil(two_rows()))
 
 
-def test_a_read_only_output_is_refused() -> None:
-    *given_, out = _ageing()
+def test_anchors_of_another_plan_and_a_read_only_output() -> None:
+    with pytest.raises(ValueError, match="anchors has shape"):
+        age_two(two_rows(), np.zeros((2, 1)))
+    out = two_rows()
     out.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        AHEAD.age_rows(AGEING.plan, *given_, 1 << 20, out)
+        age_two(out)
 
 
 def test_the_native_library_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

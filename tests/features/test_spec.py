@@ -249,3 +249,10 @@ def test_any_json_compiles_or_is_refused(definition: Any) -> None:
     again = made(*(json.loads(json.dumps(spec.to_json())) for spec in found.specs))
     assert again.hash == found.hash
     assert all(len(f.name) <= 63 and f.meaning and f.unit for f in found.features)
+
+
+def test_a_condition_on_a_column_that_is_missing_says_how_to_declare_it() -> None:
+    for where, told in (({"nothing": {"min": 0.2}}, True), ({"order": "o1"}, False)):
+        with pytest.raises(BadInput) as caught:
+            made(view(where=where))
+        assert ("ubp.define_event_column declares another" in str(caught.value.hint)) is told

@@ -49,6 +49,20 @@ def test_to_base_and_up_again(db: Database) -> None:
     assert catalogue.bodies(db.dsn) == bodies, "what init made outside the schema is still known"
 
 
+def test_what_an_upgrade_adds_to_the_catalogue_is_filled_in(db: Database) -> None:
+    fill(db)
+    db.execute(
+        """select ubp.define_feature('views_36h', 'count', array['view'], "window" => '36h', feature_set => 'own')"""
+    )
+    rows = "select * from ubp.feature_catalogue order by feature_set, position"
+    before = db.rows(rows)
+    with db.connect() as conn:
+        commands.downgrade(conn, "0002", run=True)
+        commands.apply(conn)
+    assert db.rows(rows) == before
+    assert all(row["spec"] and row["sql_oracle"] and row["edge_rule"] for row in before)
+
+
 def test_where_it_is_already(db: Database, cli: Cli) -> None:
     before = catalogue.everything(db.dsn)
     done = cli("migrate", "downgrade", render.head(), "--yes", "--dsn", db.dsn)

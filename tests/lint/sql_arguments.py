@@ -20,6 +20,7 @@ APPROVED = {
     ("ubp_sql/api/live_rows.py", "pending_rows"): "heap.rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/live_rows.py", "all_rows"): "heap.rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/live_read.py", "_slices"): "live_query.queries chooses among constants",
+    ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",
     ("ubp_sql/api/heap.py", "number_kinds"): "as rows_query: conditions of this module, tables by quoted name",
     ("ubp_sql/sources/compiled.py", "_kind"): MAP,
     ("ubp_sql/sources/compiled.py", "_attributes"): MAP,

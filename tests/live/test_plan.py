@@ -11,8 +11,9 @@ from ubp_sql.errors import BadInput
 from ubp_sql.features.columns import Declared
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.features.spec import FeatureSpec
-from ubp_sql.kernels.codes import FormulaColumn, LinkColumn, OpColumn, Size, SpanColumn, StreamColumn
+from ubp_sql.kernels.codes import FormulaColumn, Key, LinkColumn, Op, OpColumn, Param, Size, SpanColumn, StreamColumn
 from ubp_sql.kernels.live_plan import ARRAYS, TABLE, open_plan
+from ubp_sql.kernels.op_state import NEEDS_KEY, NEEDS_NUMBER, STATE
 from ubp_sql.kernels.plan_blob import pack_plan, unpack_plan
 
 DECLARED = (
@@ -84,6 +85,69 @@ def test_no_index_may_leave_its_array(name: str, column: int) -> None:
             struct.pack_into("<q", damaged, at, was + value if value > 0 else value)
             with pytest.raises(BadInput, match="damaged"):
                 open_plan(signed(bytes(damaged)))
+
+
+OPS = DEFINITION.plan.ops
+CODES = sorted({Op(code) for code in OPS[:, OpColumn.CODE].tolist()})
+
+
+def with_op(row: int, column: int, value: int, name: str = "ops") -> bytes:
+    """The plan with one number of one operation changed."""
+    offset, _, columns = struct.unpack_from("<3q", PLAN, 8 * (TABLE + 3 * ARRAYS.index(name)))
+    damaged = bytearray(PLAN)
+    struct.pack_into("<q", damaged, offset + 8 * (row * columns + column), value)
+    return signed(bytes(damaged))
+
+
+def test_every_operation_is_tried() -> None:
+    assert sorted(set(Op)) == CODES
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_operation_has_what_it_touches(code: Op) -> None:
+    """Indices within their arrays are not enough: a slot less than its code writes to would be another's."""
+    row = OPS[:, OpColumn.CODE].tolist().index(code)
+    op = OPS[row].tolist()
+    state = STATE[code](op[OpColumn.RINGS], op[OpColumn.SIZE])
+    less = [(OpColumn.N_ACC, state.acc), (OpColumn.N_TIM, state.tim), (OpColumn.STRIDE, state.stride)]
+    changes = [(column, size - 1) for column, size in less if size > 0]
+    changes += [(OpColumn.NUMBER, -1)] if code in NEEDS_NUMBER else []
+    changes += [(OpColumn.KEY, Key.NONE)] if code in NEEDS_KEY else []
+    changes += [(OpColumn.KEY, Key.HOUR)] if code == Op.WORDS else []
+    changes += [(OpColumn.LINK, -1)] if state.link else []
+    changes += [(OpColumn.MARK, -1), (OpColumn.MARK, DEFINITION.plan.sizes[Size.MARKS] - state.marks + 1)] * bool(
+        state.marks
+    )
+    changes += [(OpColumn.STREAM, (op[OpColumn.STREAM] + 1) % len(DEFINITION.plan.streams)), (OpColumn.SIZE, 0)]
+    if code in (Op.HIST, Op.TOPK, Op.WORDS, Op.FUNNEL, Op.LAST):
+        changes.append((OpColumn.SIZE, op[OpColumn.SIZE] + 1))
+    for column, value in changes:
+        with pytest.raises(BadInput, match="damaged"):
+            open_plan(with_op(row, column, int(value)))
+
+
+def test_links_reach_as_far_as_their_operations() -> None:
+    row = OPS[:, OpColumn.CODE].tolist().index(Op.KEYS)
+    link = int(OPS[row, OpColumn.LINK])
+    with pytest.raises(BadInput, match="another stream's link"):
+        open_plan(with_op(link, LinkColumn.REACH_US, 0, "links"))
+    with pytest.raises(BadInput, match="damaged"):
+        open_plan(with_op(link, LinkColumn.STREAM, int(OPS[row, OpColumn.STREAM]) ^ 1, "links"))
+
+
+def test_spans_have_bounds_of_their_own() -> None:
+    spans = DEFINITION.plan.spans
+    pair = next(k for k in range(1, len(spans)) if spans[k, SpanColumn.RINGS] == spans[k - 1, SpanColumn.RINGS])
+    damaged = with_op(pair, SpanColumn.BOUND, int(spans[pair - 1, SpanColumn.BOUND]), "spans")
+    with pytest.raises(BadInput, match="the same bounds"):
+        open_plan(damaged)
+
+
+def test_a_half_life_is_above_zero() -> None:
+    row = OPS[:, OpColumn.CODE].tolist().index(Op.DECAY)
+    for p0 in (0.0, -1.0, -1e12):
+        with pytest.raises(BadInput, match="half-life"):
+            open_plan(with_op(row, Param.P0, struct.unpack("<q", struct.pack("<d", p0))[0], "params"))
 
 
 @pytest.mark.parametrize("word", range(TABLE, TABLE + 3 * len(ARRAYS)))

@@ -27,23 +27,23 @@ def pack(x):
     type(x)(x.user_id, x.first, x.t_us, x.ingested_us, x.offset_s, x.kind, x.numbers, x.keys)
     np.savez(file, **arrays)
     return file.getvalue()
-usual = e._mirror
+usual = e.mirror_now
 try:
     if way == 'rows':
-        e._mirror = lambda *a: None
-    elif way == 'mirror' and e._mirror(plpy, SD, kinds) is None:
+        e.mirror_now = lambda *a: None
+    elif way == 'mirror' and e.mirror_now(plpy, SD, kinds) is None:
         plpy.error('there is no mirror to read')
     if users is None:
         return [pack(x) for x in e.read_all(plpy, SD, kinds, columns, low, high)]
     found = e.read_users(plpy, SD, kinds, columns, users)
     return [] if found is None else [pack(found)]
 finally:
-    e._mirror = usual
+    e.mirror_now = usual
 $$"""
 SMALL = """
 do $$
-import ubp_sql.api.events, ubp_sql.api.mirror_compact, ubp_sql.api.mirror_rows
-import ubp_sql.mirror.encode, ubp_sql.mirror.spill
+import ubp_sql.api.events, ubp_sql.api.mirror_compact, ubp_sql.api.mirror_rows, ubp_sql.api.mirror_slices
+import ubp_sql.mirror.encode, ubp_sql.mirror.pieces, ubp_sql.mirror.spill
 ubp_sql.mirror.encode.CHUNK_EVENTS = {chunk}
 ubp_sql.mirror.spill.TOGETHER = {chunk} * 4
 ubp_sql.mirror.spill.IN_MEMORY = 2000
@@ -51,6 +51,10 @@ ubp_sql.api.mirror_rows.PORTION = {chunk} * 3
 ubp_sql.api.mirror_rows.FIRST_BLOCKS = 1
 ubp_sql.api.mirror_compact.SMALLEST = {chunk}
 ubp_sql.api.events.BATCH_EVENTS = {chunk} * 5
+ubp_sql.api.mirror_slices.CHUNKS_AT_A_TIME = 5
+ubp_sql.api.mirror_slices.FETCH_EVENTS = {chunk} * 6
+ubp_sql.api.mirror_slices.KEPT_BYTES = {chunk} * 100
+ubp_sql.mirror.pieces.GAP_EVENTS = {chunk} // 3
 $$ language plpython3u"""
 NUMBERS = ("value", "quantity", "duration_s")
 KEYS = ("item", "order")

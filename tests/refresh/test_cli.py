@@ -72,6 +72,19 @@ def test_steps_go_on_where_they_were_interrupted(db: Database, dsn: tuple[str, s
         assert_exact(conn)
 
 
+def test_steps_go_on_with_a_job_that_was_being_started(db: Database, dsn: tuple[str, str]) -> None:
+    """The client of the first start was killed: the server goes on with it, and the second start waits for that."""
+    with db.connect() as conn, conn.transaction():
+        started = conn.execute("select ubp.start_refresh('2025-03-03')").fetchone()
+        running = begun("--steps", "--json", *dsn)
+        until(lambda: db.one("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1, 120)
+    out, error = running.communicate(timeout=60)
+    assert running.returncode == 0, error
+    (done,) = json.loads(out)
+    assert started is not None
+    assert (done["job"], done["state"]) == (started[0], "done")
+
+
 def test_again_and_again_until_it_is_told_to_end(db: Database, dsn: tuple[str, str]) -> None:
     running = begun("--every", "1s", "--json", *dsn)
     try:

@@ -41,6 +41,14 @@ select d.task from ubp.deployments d where d.feature_set_id = $1 and d.retired_a
 GROW = """
 update ubp.feature_sets set hash = $2, definition = $3, plan = $4, stale = true where feature_set_id = $1"""
 STORE_PLAN = "update ubp.feature_sets set plan = $2 where feature_set_id = $1 and plan is null"
+# What migration 0003 added, of sets that are older: without it they could be neither exported nor checked.
+INCOMPLETE = "select 1 as found from ubp.feature_definitions where feature_set_id = $1 and spec is null limit 1"
+COMPLETE = """
+update ubp.feature_definitions d
+   set time_window = f.time_window, edge_rule = f.edge_rule, cost = f.cost, spec = f.spec, sql_oracle = f.sql_oracle
+  from jsonb_to_recordset($2) as f
+    (position integer, time_window text, edge_rule text, cost text, spec jsonb, sql_oracle text)
+ where d.feature_set_id = $1 and d.position = f.position and d.spec is null"""
 NEW_FEATURES = """
 insert into ubp.feature_definitions
   (feature_set_id, position, name, family, kind, window_days, unit, meaning, null_rule, sql_type,
@@ -140,6 +148,11 @@ def _write_features(
     plpy: Any, memory: dict[str, Any], number: int, name: str, definition: FeatureSetDefinition, first: int
 ) -> None:
     """The catalogue's rows of the features from position `first` on."""
+    run(plpy, memory, NEW_FEATURES, ["integer", "jsonb"], [number, _feature_rows(name, definition, first)])
+
+
+def _feature_rows(name: str, definition: FeatureSetDefinition, first: int) -> str:
+    """The catalogue's rows of the features from position `first` on, as JSON."""
     from ubp_sql.features.sql import OF_SET, oracle
 
     given = OF_SET.format(name=f"'{name}'")
@@ -162,7 +175,7 @@ def _write_features(
         }
         for f in definition.features[first:]
     ]
-    run(plpy, memory, NEW_FEATURES, ["integer", "jsonb"], [number, json.dumps(rows)])
+    return json.dumps(rows)
 
 
 @entry
@@ -310,6 +323,8 @@ def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
             continue
         _make_view(plpy, found)
         run(plpy, memory, STORE_PLAN, ["integer", "bytea"], [key, found.definition.plan_blob])
+        if single(plpy, memory, INCOMPLETE, ["integer"], [key]) is not None:
+            run(plpy, memory, COMPLETE, ["integer", "jsonb"], [key, _feature_rows(found.name, found.definition, 0)])
     tasks = [row["task"] for row in run(plpy, memory, DEPLOYED, [], [])]
     for task in tasks:
         make_predict(plpy, task)

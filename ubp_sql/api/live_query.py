@@ -26,6 +26,9 @@ LONG = "substr(c.{column}, 8 * {start} + 1, 8 * {n}) as {name}"
 SHORT = "substr(c.{column}, 4 * {start} + 1, 4 * {n}) as {name}"
 EXTRAS = """(select array_agg(substr(x.bytes, 8 * {start} + 1, 8 * {n}) order by x.place)
           from unnest(c.extras) with ordinality as x (bytes, place)) as extras"""
+# Which columns are declared, by numbers that no transaction had before: a set's places among them may have been learnt in
+# one that was rolled back.
+DECLARED = "(select array_agg(e.position order by e.position) from ubp.event_columns e) as declared"
 COLUMNS = {
     "t": (LONG, "t"),
     "ingested": (LONG, "ingested"),
@@ -53,5 +56,7 @@ def queries(names: Iterable[str], *, extras: bool) -> Queries:
     made = []
     for query, start, n in ((STATE, "$5", "$6"), (PIECE, "$2", "$3")):
         parts = [form.format(column=column, name=name, start=start, n=n) for form, column, name in forms]
+        if extras and query is STATE:
+            parts.append(DECLARED)
         made.append(query.format(columns=",\n       ".join(parts)))
     return Queries(*made)

@@ -64,7 +64,7 @@ def ask(
         some = pieces if pieces and found.native.usable and _few(pieces) else []
         chunks = _slices(plpy, memory, found, user_id, as_of, some, ids=ids or places.pending)
         row = chunks[0] if chunks else None
-        if row is None or row["hash"] != found.hash:
+        if row is None or row["hash"] != found.hash or row.get("declared") != found.positions:
             found = load_set(plpy, memory, key)
             continue
         question = _question(row, user_id, as_of)

@@ -34,7 +34,7 @@ def all_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) ->
 
 def _query(plpy: Any, memory: dict[Any, Any], found: LiveSet, where: str) -> str:
     """Kept by set and condition: a query is a long text."""
-    key = ("rows", found.feature_set_id, found.hash, where)
+    key = ("rows", found.feature_set_id, found.hash, tuple(found.positions or ()), where)
     query: str | None = memory.get(key)
     if query is None:
         names = {column.name for column in found.columns}

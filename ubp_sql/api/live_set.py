@@ -21,7 +21,7 @@ COLUMNS_OF_SET = (
 )
 BY_NAME = COLUMNS_OF_SET + "where name = $1"
 BY_ID = COLUMNS_OF_SET + "where feature_set_id = $1"
-DECLARED = "select name, type from ubp.event_columns order by position"
+DECLARED = "select name, type, position from ubp.event_columns order by position"
 CODES = "select code, kind from ubp.mirror_kinds where kind = any ($1)"
 
 # Bit of a row's marks (heap.HEAD) that says it has the value; a column that is not here is sent for every row.
@@ -91,7 +91,7 @@ class Native:
 
 
 class LiveSet:
-    """A feature set; with another hash it is another one."""
+    """A feature set; with another hash, or other declared columns, it is another one."""
 
     def __init__(self, plpy: Any, memory: dict[Any, Any], row: Row) -> None:
         self.feature_set_id: int = row["feature_set_id"]
@@ -100,10 +100,13 @@ class LiveSet:
         self.native = Native(self.plan)
         self.words: list[tuple[str, str, str]] | None = None
         """Name, unit and meaning of each feature, once somebody asked."""
-        self.declared = [(found["name"], found["type"]) for found in run(plpy, memory, DECLARED, [], [])]
+        declared = run(plpy, memory, DECLARED, [], [])
+        self.declared = [(found["name"], found["type"]) for found in declared]
         self.columns = list(self._columns())
         self.missing = [column.missing for column in self.columns]
         extras = any(column.extra >= 0 for column in self.columns)
+        self.positions = [found["position"] for found in declared] if extras else None
+        """Of all declared columns, as STATE has them; None where the set reads none."""
         names = ["t", "ingested", "kind", *(["offset_s"] if self.plan.local else [])]
         names += [column.name for column in self.columns if column.extra < 0]
         self.without_ids = queries(names, extras=extras)

@@ -1,5 +1,6 @@
 """The one consumer of ubp.event_log: folds what statements logged into the mirror, and says whose features changed."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
@@ -48,6 +49,7 @@ WATCH = "select ubp.watch_event_partitions() as made"
 DIRTY = """
 insert into ubp.dirty_users (feature_set_id, user_id)
 select s.feature_set_id, u.user_id from ubp.feature_sets s cross join unnest($1::text::bigint[]) as u (user_id)
+ where s.feature_set_id is distinct from $2
     on conflict do nothing"""
 STALE = "update ubp.feature_sets set stale = true where not stale"
 USERS_A_STATEMENT = 50_000
@@ -56,10 +58,14 @@ MOST_DIRTY = 1_000_000
 
 
 class Folded(NamedTuple):
-    """What a fold did: events it read, users it found changed (None: all may be)."""
+    """What a fold did: events it read, users it found changed (None: all may be).
+
+    taken  those users, ascending, of a fold that a set's refresh asked for: they are not on the set's list
+    """
 
     events: int
     users: int | None
+    taken: Sequence[int] = ()
 
 
 class Said(NamedTuple):
@@ -85,8 +91,10 @@ def listen(rows: Any) -> Said:
     return Said("T" in ops, "R" in ops, sorted(ranges), users)
 
 
-def fold(plpy: Any, memory: dict[str, Any]) -> Folded:
+def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Folded:
     """Consumes the event log: a run of the mirror, or the mirror itself where there is none; dirty users, stale sets.
+
+    refreshing  a feature set whose dirty users the caller takes: it gets those of this fold without their being written
 
     The lock comes first, then the log's rows go, then the events are read: what is read is no older than what the rows
     spoke of, so nothing is lost, and an event that is read again with a later row of the log is dropped by its key.
@@ -112,13 +120,14 @@ def fold(plpy: Any, memory: dict[str, Any]) -> Folded:
     portions = Portions(store.temporary_folder())
     reader = Reader(plpy, memory, portions)
     reader.said(said.ranges, said.users)
-    users = _write(plpy, memory, reader, portions, mirrored=now.built)
+    taken: list[int] = []
+    users = _write(plpy, memory, reader, portions, refreshing, taken, mirrored=now.built)
     if now.built:
         store.changed(plpy, memory, built=True)
         from ubp_sql.api.mirror_compact import compact
 
         compact(plpy, memory)
-    return Folded(portions.events, users)
+    return Folded(portions.events, users, taken if refreshing is not None else ())
 
 
 def build(plpy: Any, memory: dict[str, Any]) -> int:
@@ -142,8 +151,17 @@ def build(plpy: Any, memory: dict[str, Any]) -> int:
     return writer.events
 
 
-def _write(plpy: Any, memory: dict[str, Any], reader: Reader, portions: "Portions", *, mirrored: bool) -> int | None:
-    """Writes the portions as a run and their users as dirty; returns how many, None for everybody."""
+def _write(
+    plpy: Any,
+    memory: dict[str, Any],
+    reader: Reader,
+    portions: "Portions",
+    refreshing: int | None,
+    taken: list[int],
+    *,
+    mirrored: bool,
+) -> int | None:
+    """Writes the portions as a run and their users as dirty, into `taken` too; returns how many, None for everybody."""
     from ubp_sql.mirror.merge import merged
 
     writer = None
@@ -161,11 +179,12 @@ def _write(plpy: Any, memory: dict[str, Any], reader: Reader, portions: "Portion
         users += len(fresh)
         if users <= MOST_DIRTY:
             pending += fresh
+            taken += fresh
         while len(pending) >= USERS_A_STATEMENT:
-            _dirty(plpy, memory, pending[:USERS_A_STATEMENT])
+            _dirty(plpy, memory, pending[:USERS_A_STATEMENT], refreshing)
             pending = pending[USERS_A_STATEMENT:]
     if pending:
-        _dirty(plpy, memory, pending)
+        _dirty(plpy, memory, pending, refreshing)
     if writer is not None:
         writer.close()
     if users > MOST_DIRTY:
@@ -174,8 +193,8 @@ def _write(plpy: Any, memory: dict[str, Any], reader: Reader, portions: "Portion
     return users
 
 
-def _dirty(plpy: Any, memory: dict[str, Any], users: list[int]) -> None:
-    run(plpy, memory, DIRTY, ["text"], ["{" + ",".join(map(str, users)) + "}"])
+def _dirty(plpy: Any, memory: dict[str, Any], users: list[int], refreshing: int | None) -> None:
+    run(plpy, memory, DIRTY, ["text", "integer"], ["{" + ",".join(map(str, users)) + "}", refreshing])
 
 
 def _parts(plpy: Any, memory: dict[str, Any]) -> bool:

@@ -108,8 +108,8 @@ def take(plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment) -
 
     prepare_numba()
     overtake(plpy, memory, found.feature_set_id)
-    fold(plpy, memory)
-    return choose(plpy, memory, found.feature_set_id, moment.text)
+    folded = fold(plpy, memory, refreshing=found.feature_set_id)
+    return choose(plpy, memory, found.feature_set_id, moment.text, folded.taken)
 
 
 def _store(

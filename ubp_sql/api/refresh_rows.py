@@ -132,7 +132,7 @@ def compute_users(
     def pause() -> None:
         touch(plpy, memory)
 
-    known = _known(events, moment.us)[which]
+    known = known_users(events, moment.us)[which]
     rows = which[known]
     holidays = np.array(found.holidays, np.int64)
     moments = np.full(len(rows), moment.us)
@@ -143,17 +143,18 @@ def compute_users(
     return Computed(events.user_id[rows], made.features, made.anchors, until, awaited, awaited_until)
 
 
-def _known(events: "Events", as_of_us: int) -> "NDArray[Any]":
-    """(u,) whether any event of the user had happened and was known."""
+def known_users(events: "Events", as_of_us: int) -> "NDArray[Any]":
+    """(u,) whether any event of the user, of the kinds asked for, had happened and was known."""
     import numpy as np
 
-    if not len(events.kind):
-        return np.zeros(len(events.user_id), np.bool_)
-    if events.t_us.max() < as_of_us and events.ingested_us.max() <= as_of_us and events.kind.min() >= 0:
-        return np.diff(events.first) > 0
-    hit = (events.t_us < as_of_us) & (events.ingested_us <= as_of_us) & (events.kind >= 0)
-    total = np.concatenate(([0], np.cumsum(hit)))
-    return np.asarray(total[events.first[1:]] > total[events.first[:-1]])
+    some = np.zeros(len(events.user_id), np.bool_)
+    if len(events.kind):
+        hit = events.kind >= 0
+        if events.t_us.max() >= as_of_us or events.ingested_us.max() > as_of_us:
+            hit &= (events.t_us < as_of_us) & (events.ingested_us <= as_of_us)
+        has = np.flatnonzero(np.diff(events.first))
+        some[has] = np.logical_or.reduceat(hit, events.first[has])
+    return some
 
 
 def _awaited(events: "Events", which: "I64") -> "tuple[I64, I64]":

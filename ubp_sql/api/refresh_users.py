@@ -1,5 +1,6 @@
 """Who has to be computed anew: users with changed events, users of whom an event crosses an edge, or everybody."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.session import run, single
@@ -51,8 +52,11 @@ class Todo(NamedTuple):
         return self.users[low : np.searchsorted(self.users, user_ids[-1], "right")]
 
 
-def choose(plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str) -> Todo:
-    """Takes the set's dirty users off their table and says who is to be computed. Log folded before, locks taken."""
+def choose(plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str, fresh: Sequence[int]) -> Todo:
+    """Takes the set's dirty users off their table and says who is to be computed. Log folded before, locks taken.
+
+    fresh  users whose events that fold found changed
+    """
     import numpy as np
 
     state = single(plpy, memory, STATE, ["integer", "timestamptz"], [feature_set_id, as_of])
@@ -63,9 +67,10 @@ def choose(plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str) -
     if why is not None:
         return Todo(None, total, why)
     expired = _ids(plpy, memory, EXPIRED, ["integer", "timestamptz"], [feature_set_id, as_of])
-    if len(dirty) + len(expired) > MOST_NAMED:
+    if len(dirty) + len(fresh) + len(expired) > MOST_NAMED:
         return Todo(None, total, "everybody: most users changed")
-    users = np.unique(np.concatenate((dirty, expired)))
+    dirty = np.union1d(dirty, np.array(fresh, np.int64))
+    users = np.union1d(dirty, expired)
     return Todo(users, total, f"{len(dirty)} with changed events, {len(expired)} at an edge of a window")
 
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 TASK = """
 select t.feature_set_id, t.label_kind, t.population_kind, t.horizon from ubp.task_definitions t where t.task = $1"""
 WIDTH = "select (extract(epoch from $1) * 1000000)::bigint as us"
-NEWEST = "select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.events"
+# How far the log goes. What users are may be said of any time, and what is planned has not happened: neither shows that
+# all before it has been seen.
+NEWEST = """
+select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.events
+ where event_time <= now() and kind not like 'attribute:%'"""
 KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.
 ATTRIBUTE = "attribute:"
@@ -191,7 +195,7 @@ def _of_part(
     touch(plpy, memory)
     # At an event the window begins just after it: the event itself, and others at its very time, are no outcome.
     begin_us = 1 if question.cuts is None else 0
-    labels = happened(events, question.label, pairs, begin_us, question.width_us)
+    labels = happened(events, question.label, pairs, begin_us, question.width_us, between=lambda: touch(plpy, memory))
     touch(plpy, memory)
     if question.share < 1:
         kept = (labels == 1) | drawn(events.user_id[pairs.user], pairs.cut_us, question.share)

@@ -49,7 +49,8 @@ def apply(
     verb = "would have" if dry_run else "has"
     out.print(f"set {feature_set} {verb} {len(after)} features, {len(new)} of them new", markup=False)
     if new and not dry_run:
-        out.print("the next refresh computes them: ubp-sql refresh", markup=False)
+        which = "" if feature_set == "default" else f" --feature-set {feature_set}"
+        out.print(f"the next refresh computes them: ubp-sql refresh{which}", markup=False)
 
 
 def _columns(conn: Any, feature_set: str) -> list[str]:

@@ -95,17 +95,27 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _job(conn: psycopg.Connection[Any], moment: Any, feature_set: str, quiet: bool) -> int:
+    """The job that is under way, else a new one."""
+    found = state.rows(conn, UNDER_WAY, feature_set)
+    if not found:
+        query = "select ubp.start_refresh(coalesce(%s::timestamptz, now()), %s) as job"
+        try:
+            with err.status("choosing users"):
+                return int(state.rows(conn, query, moment, feature_set)[0]["job"])
+        except psycopg.Error as error:
+            # The server may still have been at a start whose client was killed: now that job is there.
+            found = state.rows(conn, UNDER_WAY, feature_set) if error.sqlstate == NotReady.sqlstate else []
+            if not found:
+                raise
+    if not quiet:
+        err.print(f"· going on with job {found[0]['job']}", markup=False)
+    return int(found[0]["job"])
+
+
 def _in_steps(conn: psycopg.Connection[Any], moment: Any, feature_set: str, *, quiet: bool) -> list[dict[str, Any]]:
     """Takes steps until the job is done; returns its last row with the job's number."""
-    found = state.rows(conn, UNDER_WAY, feature_set)
-    if found:
-        job = found[0]["job"]
-        if not quiet:
-            err.print(f"· going on with job {job}", markup=False)
-    else:
-        query = "select ubp.start_refresh(coalesce(%s::timestamptz, now()), %s) as job"
-        with err.status("choosing users"):
-            job = state.rows(conn, query, moment, feature_set)[0]["job"]
+    job = _job(conn, moment, feature_set, quiet)
     columns = (TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as shown:

@@ -93,7 +93,8 @@ def _checked_condition(spec: FeatureSpec, c: Condition, types: Mapping[str, str]
     kind = types.get(c.column)
     if kind is None or kind == "words" or c.column == "order":
         fit = [name for name, kind in types.items() if kind != "words" and name != "order"]
-        raise BadInput(f"feature {spec.name!r}: where cannot ask for column {c.column!r}", _columns_hint(fit))
+        more = "; ubp.define_event_column declares another" if kind is None else ""
+        raise BadInput(f"feature {spec.name!r}: where cannot ask for column {c.column!r}", _columns_hint(fit) + more)
     if kind == "number":
         if isinstance(c.equals, str):
             raise BadInput(f"feature {spec.name!r}: {c.column} is a number, not {shown(c.equals)}", "for example 10")

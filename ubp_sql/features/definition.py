@@ -222,8 +222,8 @@ class FeatureSetDefinition:
             elif there.canonical() != spec.canonical():
                 raise BadInput(
                     f"feature {spec.name!r} exists with another definition: {there.canonical()}",
-                    "a set only grows: give the changed feature another name, or make a new set "
-                    "(select ubp.copy_feature_set('default', 'default_2') copies this one)",
+                    "a set only grows: give the changed feature another name, or define it in a set of its own "
+                    "(ubp.copy_feature_set makes one of the same features)",
                 )
         if not new:
             return self

@@ -220,7 +220,9 @@ class _Server:
             yield Finding(name, False, f"ubp.version() fails: {error.diag.message_primary or error}", way)
         else:
             yield Finding(name, True, f"the server's Python imports ubp_sql {version}")
-            yield Finding("cache and native library", True, "cache and native library: not looked at: needs a superuser")
+            yield Finding(
+                "cache and native library", True, "cache and native library: not looked at: needs a superuser"
+            )
             yield from self._same_version(version)
 
     def _mend_python(self, server: ServerPython) -> tuple[ServerPython, str]:

@@ -29,8 +29,8 @@ RUNTIME = (
 def build(folder: Path | None = None) -> Path:
     """Makes the library if it is not there; returns its path.
 
-    Raises InstallError (UB011) without a C compiler or where the folder cannot be written; scores and live features
-    then run in plain Python or Numba with the same results, later and slower.
+    Raises InstallError (UB011) without a C compiler or where the folder cannot be written; scores then run in plain
+    Python and features in Numba with the same results, later and slower.
     """
     target = Path(library_path())
     if folder is not None:

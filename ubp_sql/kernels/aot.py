@@ -18,8 +18,13 @@ from ubp_sql.kernels.scratch import new_scan
 __all__ = ["age_rows", "forest_raw", "forest_score", "new_scan", "run_pairs", "valid_until"]
 
 # Types and dimensions of tuples and of arguments: a field two letters, as native_batch.py makes arrays of them.
-_TYPES = {"l": np.dtype(np.int64), "i": np.dtype(np.int32), "d": np.dtype(np.float64), "f": np.dtype(np.float32)}
-_TYPES["b"] = np.dtype(np.uint8)
+_TYPES: dict[str, np.dtype[Any]] = {
+    "l": np.dtype(np.int64),
+    "i": np.dtype(np.int32),
+    "b": np.dtype(np.uint8),
+    "d": np.dtype(np.float64),
+    "f": np.dtype(np.float32),
+}
 _PLAN = "l1 l2 d2 l2 l2 l2 d2 l2 d2 l1 d1 l1"
 _EVENTS = "l1 l1 l1 i1 i1 d2 l2 l1"
 _PAIRS = "l1 l1 l1 l1"
@@ -37,9 +42,7 @@ _LEAVES = _forms("f2 i1 f1 i1 i1 b1 d1 i1 d1")
 _LINKS = _forms("d1 d1")
 
 
-def run_pairs(
-    plan: Plan, events: EventColumns, pairs: Pairs, scan: Scan, budget: int, out: F32, anchors: F64
-) -> bool:
+def run_pairs(plan: Plan, events: EventColumns, pairs: Pairs, scan: Scan, budget: int, out: F32, anchors: F64) -> bool:
     """As `Backend.run_pairs`."""
     _written("out", out, len(pairs.user), len(plan.formulas))
     _written("anchors", anchors, len(pairs.user), len(plan.anchors))

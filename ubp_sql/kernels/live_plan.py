@@ -28,6 +28,7 @@ from ubp_sql.kernels.codes import (
     SpanColumn,
     StreamColumn,
 )
+from ubp_sql.kernels.op_state import NEEDS_KEY, NEEDS_NUMBER, STATE
 
 MAGIC, NAMED = b"UBPPLAN1", b"UBPNAMES"
 ARRAYS = (
@@ -165,7 +166,9 @@ def _check(parts: "dict[str, array[int]]", counts: Sequence[int]) -> None:
     spans.fits(SpanColumn.BOUND, [rings + 1 for rings in spans.column(SpanColumn.RINGS)], sizes[Size.BOUNDS])
     links.within(LinkColumn.STREAM, 0, streams.n)
     links.within(LinkColumn.KEY, low_key, keys)
+    _apart(zip(spans.column(SpanColumn.BOUND), spans.column(SpanColumn.RINGS), strict=True))
     _check_ops(ops, spans, links, sizes, streams.n, numbers, keys)
+    _check_needs(ops, links, parts, sizes[Size.MARKS])
     _check_formulas(formulas, sizes[Size.CELLS], len(parts["waves"]))
     anchors = parts["anchors"]
     _need(not anchors or (min(anchors) >= 0 and max(anchors) < sizes[Size.CELLS]), "an anchor is no cell")
@@ -180,8 +183,12 @@ def _check_ops(
     ops.within(OpColumn.NUMBER, -1, numbers)
     ops.within(OpColumn.KEY, min(Key), keys)
     ops.within(OpColumn.LINK, -1, links.n)
-    ops.within(OpColumn.SIZE, 0, MOST)
-    for column, its in ((OpColumn.RINGS, SpanColumn.RINGS), (OpColumn.BOUND, SpanColumn.BOUND)):
+    ops.within(OpColumn.SIZE, 1, MOST)
+    for column, its in (
+        (OpColumn.STREAM, SpanColumn.STREAM),
+        (OpColumn.RINGS, SpanColumn.RINGS),
+        (OpColumn.BOUND, SpanColumn.BOUND),
+    ):
         of_span = spans.column(its)
         own = ops.column(column).tolist()
         _need([of_span[span] for span in ops.column(OpColumn.SPAN)] == own, f"ops[{column}] is not its span's")
@@ -193,6 +200,39 @@ def _check_ops(
     ops.fits(OpColumn.ACC, ops.column(OpColumn.N_ACC), sizes[Size.ACC])
     ops.fits(OpColumn.TIM, ops.column(OpColumn.N_TIM), sizes[Size.TIM])
     ops.within(OpColumn.MARK, -1, sizes[Size.MARKS])
+
+
+def _apart(bounds: Iterable[tuple[int, int]]) -> None:
+    """No span's bounds, (first, rings), are another's: they say how far a stream may be read."""
+    end = 0
+    for first, rings in sorted(bounds):
+        _need(first >= end, "two spans have the same bounds")
+        end = first + rings + 1
+
+
+def _check_needs(ops: _Rows, links: _Rows, parts: "dict[str, array[int]]", marks: int) -> None:
+    """Each operation has the cells, slots and columns that its code, rings and size make it touch."""
+    names = ("SPAN", "STREAM", "RINGS", "NUMBER", "KEY", "LINK", "SIZE", "STRIDE", "N_ACC", "N_TIM", "MARK")
+    columns = [ops.column(OpColumn[name]) for name in ("CODE", *names)]
+    spans, params = _Rows("spans", parts["spans"]), parts["params"][Param.P0 :: Param.WIDTH]
+    edges, rings_of = spans.column(SpanColumn.EDGE), spans.column(SpanColumn.RINGS)
+    streams, reaches = links.column(LinkColumn.STREAM), links.column(LinkColumn.REACH_US)
+    for p0, row in zip(params, zip(*columns, strict=True), strict=True):
+        code, span, stream, rings, number, key, link, size, stride, acc, tim, mark = row
+        op = Op(code)
+        needs = STATE[op](rings, size)
+        _need(stride >= needs.stride and acc >= needs.acc and tim >= needs.tim, f"{op.name} has too little room")
+        _need(number >= 0 or op not in NEEDS_NUMBER, f"{op.name} has no number")
+        _need(key != Key.NONE or op not in NEEDS_KEY, f"{op.name} has no key")
+        _need(key >= 0 or op != Op.WORDS, "WORDS reads no column")
+        _need(not needs.marks or 0 <= mark <= marks - needs.marks, f"{op.name} has no marks")
+        # A table of powers has no place for ages that grow negative, nor for none.
+        _need(p0 > 0 or op != Op.DECAY, "DECAY has no half-life")
+        _need(link >= 0 or not needs.link, f"{op.name} has no link")
+        if link >= 0:
+            # Behind a link's reach nobody wrote what comes next.
+            widest = max(parts["edges_us"][edges[span] : edges[span] + rings_of[span]])
+            _need(streams[link] == stream and reaches[link] >= widest, f"{op.name} has another stream's link")
 
 
 def _check_formulas(formulas: _Rows, cells: int, waves: int) -> None:

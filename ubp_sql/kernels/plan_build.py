@@ -6,7 +6,7 @@ compare the same keys, and deals out the state. The same requests in the same or
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from ubp_sql.kernels.dispatch import (
     SpanColumn,
     StreamColumn,
 )
+from ubp_sql.kernels.op_state import NEEDS_KEY, NEEDS_NUMBER, ONE_RING, STATE
 
 MAX_OPS = 4000
 MAX_SIZE = 1024
@@ -90,43 +91,6 @@ class Cell(NamedTuple):
     def beside(self, steps: int) -> "Cell":
         """The cell so many places on, of the same window."""
         return self._replace(j=self.j + steps)
-
-
-class State(NamedTuple):
-    """What an operation of w rings needs: cells a ring, slots of acc and tim, rows of marks."""
-
-    stride: int
-    acc: int = 0
-    tim: int = 0
-    marks: int = 0
-    link: bool = False
-    scans: bool = True
-
-
-# (rings, size, steps) -> State
-_STATE: dict[Op, Callable[[int, int, int], State]] = {
-    Op.COUNT: lambda w, size, steps: State(1, scans=False),
-    Op.SUM: lambda w, size, steps: State(2, acc=w, tim=w),
-    Op.EXTREMA: lambda w, size, steps: State(2, acc=2 * w, tim=w),
-    Op.SPREAD: lambda w, size, steps: State(1, acc=3 * w, tim=w),
-    Op.DISTINCT: lambda w, size, steps: State(1, tim=w, link=True),
-    Op.SEEN: lambda w, size, steps: State(2, scans=False),
-    Op.FIRST: lambda w, size, steps: State(1, acc=w, tim=w),
-    Op.LAST: lambda w, size, steps: State(size, acc=size, tim=1),
-    Op.GAPS: lambda w, size, steps: State(5, acc=3 * w, tim=4 * w),
-    Op.DECAY: lambda w, size, steps: State(2, acc=1, tim=2),
-    Op.HIST: lambda w, size, steps: State(size, tim=w * size),
-    Op.KEYS: lambda w, size, steps: State(3, acc=w, tim=2 * w, marks=1, link=True),
-    Op.TOPK: lambda w, size, steps: State(2 * size, tim=2 * (w + 1) * size + 1, marks=2, link=True),
-    Op.WORDS: lambda w, size, steps: State(size, tim=w * size),
-    Op.FUNNEL: lambda w, size, steps: State(1 + steps, tim=w * (1 + steps) + steps * steps),
-    Op.SESSIONS: lambda w, size, steps: State(4, tim=3 * w),
-    Op.LAST_SESSION: lambda w, size, steps: State(3, tim=4),
-    Op.DWELL: lambda w, size, steps: State(2, acc=w, tim=w + 1),
-}
-_NEEDS_NUMBER = {Op.SUM, Op.EXTREMA, Op.SPREAD, Op.FIRST, Op.LAST}
-_NEEDS_KEY = {Op.DISTINCT, Op.HIST, Op.KEYS, Op.TOPK, Op.WORDS}
-_ONE_RING = {Op.LAST, Op.DECAY, Op.LAST_SESSION}
 
 
 class _Formula(NamedTuple):
@@ -194,9 +158,9 @@ def _check(spec: OpSpec, kinds: int) -> None:
     named = (*spec.kinds, *spec.steps, *spec.until)
     if not spec.kinds or not all(0 <= kind < kinds for kind in named):
         raise BadInput(f"plan: {spec.code.name} over kinds {named}, of which there are {kinds}")
-    if spec.code in _NEEDS_NUMBER and spec.number < 0:
+    if spec.code in NEEDS_NUMBER and spec.number < 0:
         raise BadInput(f"plan: {spec.code.name} wants a number")
-    if spec.code in _NEEDS_KEY and spec.key == Key.NONE:
+    if spec.code in NEEDS_KEY and spec.key == Key.NONE:
         raise BadInput(f"plan: {spec.code.name} wants a key")
     if not 1 <= spec.size <= MAX_SIZE or len(spec.steps) > MAX_STEPS:
         raise BadInput(f"plan: {spec.code.name} of size {spec.size} and {len(spec.steps)} steps")
@@ -263,11 +227,12 @@ class _Assembly:
         else:
             widths = self.rings[spec] = tuple(sorted(windows))
         w = len(widths)
-        if w > MAX_RINGS or (w > 1 and spec.code in _ONE_RING):
+        if w > MAX_RINGS or (w > 1 and spec.code in ONE_RING):
             raise BadInput(f"plan: {spec.code.name} over {w} windows")
         stream = self._stream(spec)
         span = self._span(spec, stream, widths)
-        state = _STATE[spec.code](w, spec.size, len(spec.steps))
+        size = len(spec.steps) or spec.size
+        state = STATE[spec.code](w, size)
         link = -1
         row = self.streams[list(self.streams)[stream]]
         row[StreamColumn.REACH_US] = max(row[StreamColumn.REACH_US], widths[-1])
@@ -286,7 +251,7 @@ class _Assembly:
         op[OpColumn.KEY] = spec.key
         op[OpColumn.LINK] = link
         op[OpColumn.KINDS] = _mask(spec.kinds)
-        op[OpColumn.SIZE] = len(spec.steps) if spec.steps else spec.size
+        op[OpColumn.SIZE] = size
         if spec.code == Op.DWELL:
             op[OpColumn.STEPS] = _mask(spec.until or spec.kinds)
         else:

@@ -1,0 +1,342 @@
+"""Events out of the mirror as a snapshot sees it: merged runs, and over them what waits in the log."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ubp_sql.api import mirror_store as store
+from ubp_sql.api.heap import (
+    LISTED,
+    OF_RANGE,
+    OF_RANGE_AND_IDS,
+    OF_USERS,
+    OF_USERS_AND_IDS,
+    declared_columns,
+    read_rows,
+    rows_query,
+)
+from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_slices import slices_of
+from ubp_sql.api.session import run
+from ubp_sql.features.columns import Columns, Declared
+
+if TYPE_CHECKING:
+    from ubp_sql.kernels.dispatch import I32, I64
+    from ubp_sql.mirror.encode import Meta
+    from ubp_sql.mirror.layout import Block
+    from ubp_sql.mirror.merge import Cursor
+
+CODES = "select code, kind from ubp.mirror_kinds"
+# A log that nobody folded: beyond so many statements, or events that these may have brought, rows are read instead.
+MOST_PENDING, MOST_NEW = 10_000, 1_000_000
+RANGES_APART = 8
+METAS = "ubp.mirror chunks"
+
+
+class Mirror(NamedTuple):
+    """What a read has to put together: the runs' chunks, oldest run first, and what waits in the log."""
+
+    chunks: "list[list[Meta]]"
+    declared: list[Declared]  # all that chunks hold
+    place: "I32"  # by the code of a kind in chunks: its place among the kinds asked for, else -1
+    users: list[int]  # to be read from rows alone
+    ranges: list[tuple[int, int, int, int]]  # of ids and times to be read from rows besides
+
+
+def listed_rows(
+    plpy: Any, memory: dict[str, Any], declared: list[Declared], where: str, types: list[str], arguments: list[Any]
+) -> "Block | None":
+    """Events out of rows; the kinds asked for are the first argument."""
+    query = rows_query(plpy, LISTED, where, declared)
+    block = read_rows(plpy, memory, query, ["text[]", *types], arguments, declared).block
+    if block is not None:
+        block.columns["kind"] -= 1  # the server counts places from 1
+    return block
+
+
+def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | None:
+    """The mirror as this snapshot sees it; None where rows must be read: no mirror, or it is not right."""
+    import numpy as np
+
+    now = store.state(plpy, memory, MOST_PENDING + 1)
+    if not now.built or now.row_security or now.pending > MOST_PENDING:
+        return None
+    users: list[int] = []
+    ranges: list[tuple[int, int, int, int]] = []
+    if now.pending:
+        said = listen(run(plpy, memory, LOOK, [], []))
+        if said.everything or said.anew or sum(high - low + 1 for low, high, *_ in said.ranges) > MOST_NEW:
+            return None
+        users, ranges = said.users, said.ranges
+        if len(ranges) > RANGES_APART:
+            # One range around all: what it holds beside is in the mirror already, and dropped as such.
+            ends = list(zip(*ranges, strict=True))
+            ranges = [(min(ends[0]), max(ends[1]), min(ends[2]), max(ends[3]))]
+    codes = {row["kind"]: row["code"] for row in run(plpy, memory, CODES, [], [])}
+    place = np.full(max(codes.values(), default=0) + 1, -1, np.int32)
+    for number, kind in enumerate(kinds):
+        if kind in codes:
+            place[codes[kind]] = number
+    return Mirror(_chunks(plpy, memory, now.version), declared_columns(plpy, memory), place, users, ranges)
+
+
+def _chunks(plpy: Any, memory: dict[str, Any], version: int) -> "list[list[Meta]]":
+    """Chunks of each run that has any; kept for the session: runs never change, and numbers never come again."""
+    kept = memory.get(METAS)
+    if kept is None or kept[0] != version:
+        known = {} if kept is None else kept[1]
+        ids = [one.run_id for one in store.runs(plpy, memory) if one.events or one.users]
+        found = {run_id: known.get(run_id) or store.metas(plpy, memory, run_id) for run_id in ids}
+        kept = memory[METAS] = (version, found)
+    return list(kept[1].values())
+
+
+def _names(columns: Columns, *, merging: bool) -> list[str]:
+    """Columns of a block that `_events` needs; those that order events too where blocks are merged."""
+    names = ["t", "ingested", "kind", *columns.numbers, *columns.keys]
+    return [*names, *(["offset_s"] if columns.local else []), *(["event_id"] if merging else [])]
+
+
+def _asked(block: "Block", names: Sequence[str]) -> "Block":
+    """The columns asked for, without events of other kinds where these are most.
+
+    Fewer are let through as kind -1: kernels pass over them faster than all columns are copied (2 ms a million events
+    against 33).
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    block = replace(block, columns={name: block.columns[name] for name in names})
+    asked = block.columns["kind"] >= 0
+    return block if 2 * np.count_nonzero(asked) >= block.n else block.rows(asked)
+
+
+def _of_run(
+    plpy: Any, memory: dict[str, Any], mirror: Mirror, chunks: "Sequence[Meta]", names: Sequence[str], together: int
+) -> "Iterator[tuple[Block, bool]]":
+    """Chunks of one run as blocks, and whether the last user goes on in the next."""
+    from ubp_sql.mirror.encode import blocks_of, decode
+
+    for group, goes_on in blocks_of(chunks, together):
+        rows = store.chunk_rows(plpy, memory, group, names)
+        block = decode(store.events_in(group), rows, names, mirror.declared, places=mirror.place)
+        yield _asked(block, names), goes_on
+
+
+def batches(
+    plpy: Any,
+    memory: dict[str, Any],
+    mirror: Mirror,
+    columns: Columns,
+    lowest: int,
+    highest: int,
+    overlay: "Cursor | None",
+    known_at_us: int | None,
+    batch: int,
+) -> "Iterator[Block]":
+    """Blocks of whole users who have events, about `batch` of them each, or one user."""
+    from ubp_sql.mirror.merge import Cursor, merged
+    from ubp_sql.mirror.spill import TOGETHER
+
+    runs = [
+        [meta for meta in chunks if meta.last_user >= lowest and meta.first_user <= highest] for chunks in mirror.chunks
+    ]
+    runs = [chunks for chunks in runs if chunks]
+    if len(runs) == 1 and overlay is None:
+        stream = _straight(plpy, memory, mirror, runs[0], _names(columns, merging=False), known_at_us, batch)
+    else:
+        names = _names(columns, merging=True)
+        together = TOGETHER // max(1, len(runs))
+        cursors = [Cursor(_of_run(plpy, memory, mirror, chunks, names, together)) for chunks in runs]
+        stream = _whole_users(merged([*cursors, *([overlay] if overlay else [])]), batch)
+    for block in stream:
+        block = _between(block, lowest, highest)
+        block = block.take(block.sizes > 0)
+        if block.n:
+            yield block
+
+
+def _straight(
+    plpy: Any,
+    memory: dict[str, Any],
+    mirror: Mirror,
+    chunks: "Sequence[Meta]",
+    names: Sequence[str],
+    known_at_us: int | None,
+    batch: int,
+) -> "Iterator[Block]":
+    """One run: its chunks one after the other, nothing to merge."""
+    from ubp_sql.mirror.encode import blocks_of, decode
+
+    group: list[Meta] = []
+    for part, goes_on in blocks_of(chunks, batch):
+        group += part
+        if goes_on:
+            continue
+        latest = max((meta.max_ingested_us or 0 for meta in group), default=0)
+        known = known_at_us is not None and latest <= known_at_us
+        fetched = [name for name in names if name != "ingested"] if known else names
+        rows = store.chunk_rows(plpy, memory, group, fetched)
+        block = decode(
+            store.events_in(group), rows, names, mirror.declared, known_at_us if known else None, mirror.place
+        )
+        group = []
+        yield _asked(block, names)
+
+
+def _whole_users(blocks: "Iterator[Block]", batch: int) -> "Iterator[Block]":
+    """Blocks of a merged stream, put together to batches that end with a user."""
+    from ubp_sql.mirror.merge import join
+
+    held: list[Block] = []
+    events = 0
+    for block in blocks:
+        held.append(block)
+        events += block.n
+        if events >= batch and len(block.user_id) > 1:
+            whole = join(held)
+            yield whole.slice(0, len(whole.user_id) - 1)
+            held = [whole.slice(len(whole.user_id) - 1, len(whole.user_id))]
+            events = held[0].n
+    if held:
+        yield join(held)
+
+
+def _between(block: "Block", lowest: int, highest: int) -> "Block":
+    import numpy as np
+
+    if not len(block.user_id) or (block.user_id[0] >= lowest and block.user_id[-1] <= highest):
+        return block
+    low, high = np.searchsorted(block.user_id, lowest), np.searchsorted(block.user_id, highest, "right")
+    return block.slice(int(low), int(high))
+
+
+def users_of(
+    plpy: Any,
+    memory: dict[str, Any],
+    mirror: Mirror,
+    kinds: list[str],
+    columns: Columns,
+    declared: list[Declared],
+    users: Sequence[int],
+) -> "Block | None":
+    """Some users' events: what each run holds of them, then what waits in the log."""
+    import numpy as np
+
+    from ubp_sql.mirror.merge import join, merge
+
+    wanted = np.unique(np.asarray(users, np.int64))
+    overlay = _changes(plpy, memory, mirror, kinds, declared, OF_USERS, ["bigint[]"], [wanted.tolist()], wanted)
+
+    def of_runs(which: "I64", *, ids: bool) -> "list[Block]":
+        names = _names(columns, merging=ids)
+        found = []
+        for chunks in mirror.chunks:
+            slices = slices_of(plpy, memory, chunks, names, mirror.declared, mirror.place, which)
+            parts = [_asked(block, names) for block in slices]
+            if parts:
+                found.append(join(parts))
+        return found
+
+    if overlay:
+        block: Block | None = merge([*of_runs(wanted, ids=True), *overlay])
+    else:
+        # Ids tell events of the same moments apart; they are fetched of users of whom two runs have such, few if any.
+        block, unclear = _without_ids(of_runs(wanted, ids=False))
+        if block is not None and len(unclear):
+            clear = block.take(~np.isin(block.user_id, unclear))
+            block = merge([clear, *of_runs(unclear, ids=True)])
+    block = None if block is None else block.take(block.sizes > 0)
+    return block if block is not None and block.n else None
+
+
+def _without_ids(blocks: "Sequence[Block]") -> "tuple[Block | None, I64]":
+    """Runs' blocks merged, and the users of whom two runs have events that happened and were known at the same time.
+
+    What the block says of those users is not right: one event may be there twice, others in the wrong order.
+    """
+    import numpy as np
+
+    from ubp_sql.mirror.layout import starts
+    from ubp_sql.mirror.merge import merge
+
+    nobody = np.empty(0, np.int64)
+    if len(blocks) == 0:
+        return None, nobody
+    ends = starts(np.array([block.n for block in blocks], np.int64))
+    for block, low in zip(blocks, ends[:-1], strict=True):
+        block.columns["event_id"] = low + np.arange(block.n)  # keeps the order that there is within a block
+    if len(blocks) == 1:
+        return blocks[0], nobody
+    merged = merge(blocks)
+    same = np.ones(max(0, merged.n - 1), np.bool_)
+    for name in ("t", "ingested"):
+        same &= merged.columns[name][1:] == merged.columns[name][:-1]
+    pair = np.flatnonzero(same)
+    its_run = np.searchsorted(ends, merged.columns["event_id"][np.stack((pair, pair + 1))], "right")
+    unclear = pair[its_run[0] != its_run[1]]
+    return merged, merged.user_id[np.unique(np.searchsorted(merged.first, unclear, "right") - 1)]
+
+
+def overlay_of(
+    plpy: Any,
+    memory: dict[str, Any],
+    mirror: Mirror,
+    kinds: list[str],
+    declared: list[Declared],
+    lowest: int,
+    highest: int,
+) -> "Cursor | None":
+    """What waits in the log, of users from `lowest` to `highest`; None if nothing does."""
+    from ubp_sql.mirror.merge import Cursor, merge
+    from ubp_sql.mirror.spill import TOGETHER, pieces
+
+    arguments: list[Any] = [lowest, highest]
+    blocks = _changes(plpy, memory, mirror, kinds, declared, OF_RANGE, ["bigint", "bigint"], arguments, None)
+    if not blocks:
+        return None
+    return Cursor(pieces(merge(blocks), TOGETHER))
+
+
+def _changes(
+    plpy: Any,
+    memory: dict[str, Any],
+    mirror: Mirror,
+    kinds: list[str],
+    declared: list[Declared],
+    where: str,
+    types: list[str],
+    arguments: list[Any],
+    among: Any,
+) -> "list[Block]":
+    """Rows that wait in the log as blocks: those of id ranges among `where`, then all of the users who changed."""
+    import numpy as np
+
+    from ubp_sql.mirror.layout import Block, starts
+
+    blocks = []
+    for part in mirror.ranges:
+        both = OF_USERS_AND_IDS if where == OF_USERS else OF_RANGE_AND_IDS
+        found = listed_rows(plpy, memory, declared, both, [*types, *["bigint"] * 4], [kinds, *arguments, *part])
+        if found is not None:
+            blocks.append(found)
+    touched = np.array(mirror.users, np.int64)
+    if where == OF_USERS:
+        touched = np.intersect1d(touched, among)
+    else:
+        touched = touched[(touched >= arguments[0]) & (touched <= arguments[1])]
+    if len(touched):
+        found = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], [kinds, touched.tolist()])
+        none = _no_event(declared)
+        u = len(touched)
+        blocks.append(Block(touched, starts(np.zeros(u, np.int64)), np.ones(u, np.bool_), none))
+        if found is not None:
+            blocks.append(found)
+    return blocks
+
+
+def _no_event(declared: list[Declared]) -> dict[str, Any]:
+    """Columns of a block without events."""
+    from ubp_sql.mirror.layout import BASE, empty
+
+    return empty([*BASE, *(column.name for column in declared)], declared).columns
