@@ -57,7 +57,9 @@ class Server:
 
     def __init__(self, plan: bytes | None) -> None:
         row = {"feature_set_id": 1, "hash": DEFINITION.hash, "plan": plan, "semantics": "2"}
-        declared = [{"name": column.name, "type": column.type} for column in DECLARED]
+        declared = [
+            {"name": column.name, "type": column.type, "position": place} for place, column in enumerate(DECLARED, 1)
+        ]
         self.answers: dict[str, list[dict[str, Any]]] = {
             live_set.BY_NAME: [row],
             live_set.DECLARED: declared,

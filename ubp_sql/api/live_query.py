@@ -26,8 +26,8 @@ LONG = "substr(c.{column}, 8 * {start} + 1, 8 * {n}) as {name}"
 SHORT = "substr(c.{column}, 4 * {start} + 1, 4 * {n}) as {name}"
 EXTRAS = """(select array_agg(substr(x.bytes, 8 * {start} + 1, 8 * {n}) order by x.place)
           from unnest(c.extras) with ordinality as x (bytes, place)) as extras"""
-# Which columns are declared, by numbers that no transaction had before: a set's places among them may have been learnt in
-# one that was rolled back.
+# Which columns are declared, by numbers that no transaction had before: a set's places among them may have been learnt
+# in one that was rolled back.
 DECLARED = "(select array_agg(e.position order by e.position) from ubp.event_columns e) as declared"
 COLUMNS = {
     "t": (LONG, "t"),
