@@ -7,6 +7,7 @@ from bench import (
     accuracy,
     cancel,
     demo,
+    forest,
     incremental,
     live,
     load,
@@ -23,6 +24,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         accuracy.run,
     ),
     "predict": ("latency of predict_purchase(user_id) beside a primary-key SELECT", predict.run),
+    "forest": (
+        "100 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
+        forest.run,
+    ),
     "load": ("seconds to load Online Retail", load.run),
     "demo": ("`make demo DATA=...` as a whole process, second run", demo.run),
     "snapshot": (

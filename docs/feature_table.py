@@ -9,6 +9,7 @@ PAGE = Path(__file__).with_name("features.md")
 BEGIN, END = "<!-- table: written by docs/feature_table.py -->\n", "<!-- end of table -->\n"
 WINDOWS = {"all": "`all`", "width": "`7d`", "tumbling": "`4 x 7d`", "last": "`last 5`"}
 OF = {"number": "number", "key": "key", "order": "order", "clock": "day, holiday", "cycle": "hour, weekday, month"}
+OF["feature"] = "an earlier feature"
 
 
 def table() -> str:

@@ -154,6 +154,11 @@ def distinct(events: list[Event], key: Callable[[Event], int | None]) -> int:
     return len({key(e) for e in events} - {None})
 
 
+def newest_key(events: list[Event], key: Callable[[Event], int | None]) -> int | None:
+    """The key of the newest event that has one."""
+    return next((found for e in reversed(events) if (found := key(e)) is not None), None)
+
+
 def newest_values(events: list[Event], n: int) -> list[float]:
     return values(events)[::-1][:n]
 

@@ -115,3 +115,16 @@ class TrainingError(UbpError):
 
     sqlstate = "UB014"
     exit_code = 4
+
+
+SETS_NAMED = 20
+
+
+def no_such_set(key: object, names: list[str]) -> NotReady:
+    """The error about a feature set that does not exist.
+
+    names  those that do
+    """
+    more = ", ..." if len(names) > SETS_NAMED else ""
+    there = f"there are: {', '.join(names[:SETS_NAMED])}{more}" if names else "there is none yet"
+    return NotReady(f"there is no feature set {key!r}", f"{there}; ubp.define_feature_set makes one")

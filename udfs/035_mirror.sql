@@ -85,21 +85,23 @@ revoke all on function ubp.drop_mirror() from public;
 alter function ubp.drop_mirror() owner to ubp_owner;
 grant execute on function ubp.drop_mirror() to ubp_admin;
 
--- ubp.define_event_column: makes a key of events.attributes a column that features can be about.
--- type: number; text: compared as a whole; words: a set of words (64 classes of a hash). The next fold rebuilds the mirror.
--- Errors: UB003 a name that is taken or no plain word, an unknown type
-create or replace function ubp.define_event_column(name text, attribute text, type text)
+-- ubp.define_event_column: makes an attribute a column of events that features can be about.
+-- of: event, a key of events.attributes; item, what was known of the event's item (ubp.item_attributes) when the event
+-- became known. type: number; text: compared as a whole; words: a set of words (64 classes of a hash). The next fold
+-- rebuilds the mirror.
+-- Errors: UB003 a name that is taken or no plain word, an unknown type or subject
+create or replace function ubp.define_event_column(name text, attribute text, type text, "of" text default 'event')
 returns void
 language plpython3u volatile parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
 as $python$
 from ubp_sql import api
-return api.define_event_column(plpy, SD, name, attribute, type)
+return api.define_event_column(plpy, SD, name, attribute, type, of)
 $python$;
-comment on function ubp.define_event_column(text, text, text) is 'Makes a key of events.attributes a column that features can be about: a number, a text, or the words of a text.';
-revoke all on function ubp.define_event_column(text, text, text) from public;
-alter function ubp.define_event_column(text, text, text) owner to ubp_owner;
-grant execute on function ubp.define_event_column(text, text, text) to ubp_admin;
+comment on function ubp.define_event_column(text, text, text, text) is 'Makes a key of events.attributes, or an attribute of the event''s item, a column that features can be about: a number, a text, or the words of a text.';
+revoke all on function ubp.define_event_column(text, text, text, text) from public;
+alter function ubp.define_event_column(text, text, text, text) owner to ubp_owner;
+grant execute on function ubp.define_event_column(text, text, text, text) to ubp_admin;
 
 -- ubp.verify_mirror: compares the mirror, with what waits in the event log, with ubp.events, event by event.
 -- No row: they are equal. Else a line for each thing that is wrong, one with totals, then up to `most` users by number:

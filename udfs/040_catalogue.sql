@@ -61,6 +61,21 @@ revoke all on function ubp.copy_feature_set(text, text) from public;
 alter function ubp.copy_feature_set(text, text) owner to ubp_owner;
 grant execute on function ubp.copy_feature_set(text, text) to ubp_admin;
 
+-- ubp.drop_feature_set: with its view, stored rows and tasks; what a model was trained on stays.
+-- Errors: UB003 a model was trained on it, or a view of somebody's reads its own · UB005 unknown set, a refresh under way
+create or replace function ubp.drop_feature_set(feature_set text)
+returns bigint
+language plpython3u volatile strict parallel unsafe cost 1000000 security definer
+set search_path = pg_catalog, pg_temp
+as $python$
+from ubp_sql import api
+return api.drop_feature_set(plpy, SD, feature_set)
+$python$;
+comment on function ubp.drop_feature_set(text) is 'Drops a feature set that no model was trained on, with its view, its stored rows and its tasks; returns the number of rows.';
+revoke all on function ubp.drop_feature_set(text) from public;
+alter function ubp.drop_feature_set(text) owner to ubp_owner;
+grant execute on function ubp.drop_feature_set(text) to ubp_admin;
+
 -- ubp.define_task: one row of ubp.tasks. The same definition again changes nothing.
 -- Errors: UB003 bad name, kind, horizon · UB005 unknown feature set
 create or replace function ubp.define_task(task text, label_kind text, population_kind text default null, horizon interval default '30 days', feature_set text default 'default', meaning text default null)
@@ -97,6 +112,7 @@ create or replace function ubp.set_user_attribute(user_id bigint, name text, val
 returns void
 language plpython3u volatile parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD'
 as $python$
 from ubp_sql import api
 return api.set_user_attribute(plpy, SD, user_id, name, value, valid_from)
@@ -111,6 +127,7 @@ create or replace function ubp.set_user_attribute(user_id bigint, name text, val
 returns void
 language plpython3u volatile parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD'
 as $python$
 from ubp_sql import api
 return api.set_user_attribute(plpy, SD, user_id, name, value, valid_from)

@@ -1,7 +1,7 @@
 -- Registered models and what answers.
 
 -- ubp.register_model: parsed by our own code; nothing of it is executed.
--- Errors: UB001 unknown task · UB002 features differ from the task's set · UB006, UB007 the model
+-- Errors: UB001 unknown task · UB002 features other than the task's set's · UB006, UB007 the model
 create or replace function ubp.register_model(task text, model bytea, settings jsonb default '{}', data_from timestamptz default null, data_until timestamptz default null, metrics jsonb default '[]')
 returns integer
 language plpython3u volatile parallel unsafe cost 1000 security definer
@@ -17,7 +17,7 @@ alter function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, 
 grant execute on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) to ubp_admin;
 
 -- ubp.deploy_model: one row; the first deployment makes ubp.predict_<task>.
--- Errors: UB001 unknown task · UB002 its feature set changed · UB004 unknown version
+-- Errors: UB001 unknown task · UB002 its feature set changed · UB004 unknown version · UB007 several outputs
 create or replace function ubp.deploy_model(task text, version integer default null)
 returns integer
 language plpython3u volatile parallel unsafe cost 1000 security definer

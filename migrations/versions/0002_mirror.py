@@ -257,6 +257,12 @@ def upgrade() -> None:
             nullable=True,
             comment="offset_s of all events; then there is no column offset_s",
         ),
+        sa.Column(
+            "forms",
+            postgresql.BYTEA(),
+            nullable=False,
+            comment="two int64 a column, t to offset_s, then extras: width in bytes + 256 x exponent; base",
+        ),
         sa.Column("user_ids", postgresql.BYTEA(), nullable=False, comment="int64 a user, ascending"),
         sa.Column(
             "firsts",
@@ -268,27 +274,31 @@ def upgrade() -> None:
             "t",
             postgresql.BYTEA(),
             nullable=False,
-            comment="int64: event time, microseconds since 1970 UTC; little-endian, one value an event",
+            comment="event time, microseconds since 1970 UTC; little-endian, one code an event as forms says",
         ),
         sa.Column(
             "ingested",
             postgresql.BYTEA(),
             nullable=True,
-            comment="int64: likewise, when it became known; NULL = equal to t",
+            comment="likewise, when it became known; NULL = equal to t",
         ),
-        sa.Column("event_id", postgresql.BYTEA(), nullable=False, comment="int64"),
-        sa.Column("kind", postgresql.BYTEA(), nullable=True, comment="int32: ubp.mirror_kinds.code"),
-        sa.Column("item", postgresql.BYTEA(), nullable=True, comment="int64; -2^63 = missing; NULL = missing in all"),
+        sa.Column("event_id", postgresql.BYTEA(), nullable=False, comment="events.event_id"),
+        sa.Column("kind", postgresql.BYTEA(), nullable=True, comment="ubp.mirror_kinds.code"),
+        sa.Column(
+            "item", postgresql.BYTEA(), nullable=True, comment="all ones, or -2^63 = missing; NULL = missing in all"
+        ),
         sa.Column(
             "order_key",
             postgresql.BYTEA(),
             nullable=True,
-            comment="int64: hash of the order id, else t; NULL = equal to t",
+            comment="hash of the order id, else t; NULL = equal to t",
         ),
-        sa.Column("value", postgresql.BYTEA(), nullable=True, comment="float64; NaN = missing; NULL = missing in all"),
-        sa.Column("quantity", postgresql.BYTEA(), nullable=True, comment="float64, likewise"),
-        sa.Column("duration_s", postgresql.BYTEA(), nullable=True, comment="float64, likewise"),
-        sa.Column("offset_s", postgresql.BYTEA(), nullable=True, comment="int32: the source's clock less UTC, seconds"),
+        sa.Column(
+            "value", postgresql.BYTEA(), nullable=True, comment="all ones, or NaN = missing; NULL = missing in all"
+        ),
+        sa.Column("quantity", postgresql.BYTEA(), nullable=True, comment="likewise"),
+        sa.Column("duration_s", postgresql.BYTEA(), nullable=True, comment="likewise"),
+        sa.Column("offset_s", postgresql.BYTEA(), nullable=True, comment="the source's clock less UTC, seconds"),
         sa.Column(
             "extras",
             postgresql.ARRAY(postgresql.BYTEA()),
@@ -357,6 +367,8 @@ def upgrade() -> None:
     # Compression would cost CPU at every read, and slices of a compressed value cannot be read alone.
     for column in PACKED.split():
         op.execute(f"alter table ubp.mirror_chunks alter column {column} set storage external")
+    # Read beside each slice of a column: best in the row itself.
+    op.execute("alter table ubp.mirror_chunks alter column forms set storage main")
     op.execute(LOG_INSERT)
     for name, users in USERS.items():
         op.execute(LOG_USERS.format(name=name, users=users, most=MOST_USERS))

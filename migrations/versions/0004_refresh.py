@@ -1,7 +1,7 @@
 """Incremental refreshes: what ages is kept as anchors, rows know how long they hold, jobs commit between steps.
 
-Locks: access exclusive on ubp.feature_rows, ubp.feature_sets and ubp.job_runs; no table is rewritten (ubp.feature_rows
-is read once for its new index).
+Locks: access exclusive on ubp.feature_rows, ubp.feature_sets and ubp.job_runs; no table is rewritten or read. The next
+refresh of each set computes everybody.
 """
 
 import sqlalchemy as sa
@@ -22,8 +22,7 @@ begin
   end if;
 end
 $do$"""
-ROWS = "One row a user and feature set: the features at the row's as_of, for people and packed for the scorer."
-PACKED = "the same values as float32 in machine order, which the scorer reads as they are"
+ROWS = "One row a user and feature set: the features at the row's as_of."
 AS_OF = "moment of the values; features that age are finished at the set's as_of when they are read"
 VALID = "the last moment up to which no event of the user enters or leaves a window"
 JOBS = "Refreshes and scorings of everybody: when, by whom, how many rows."
@@ -35,6 +34,12 @@ OLD_AS_OF = "moment of the values"
 OLD_VALID = "when an event of the user next crosses a window's edge; NULL = not known"
 OLD_JOBS = "Refreshes and scorings of everybody that were done: when, by whom, how many rows."
 OLD_STATE = "done: a run that failed leaves no row"
+# The float32 values in little-endian order.
+PACK = """
+update ubp.feature_rows r
+   set packed = (select coalesce(string_agg(substr(b, 4, 1) || substr(b, 3, 1) || substr(b, 2, 1) || substr(b, 1, 1), ''
+                                            order by k), '')
+                   from (select k, float4send(v) as b from unnest(r.features) with ordinality x (v, k)) y)"""
 
 
 def upgrade() -> None:
@@ -54,12 +59,26 @@ def upgrade() -> None:
     op.execute("alter table ubp.feature_rows alter column features set storage plain")
     op.execute("alter table ubp.feature_rows alter column anchors set storage external")
     op.execute("alter table ubp.feature_rows set (toast_tuple_target = 8160)")
-    op.create_index(
-        op.f("feature_rows_feature_set_id_valid_until_idx"),
-        "feature_rows",
-        ["feature_set_id", "valid_until"],
+    op.drop_column("feature_rows", "packed", schema="ubp")
+    op.create_table(
+        "expiries",
+        sa.Column("expiry_id", sa.BigInteger(), sa.Identity(always=False, start=1), nullable=False, comment="number"),
+        sa.Column("feature_set_id", sa.Integer(), nullable=False, comment="set"),
+        sa.Column("day", sa.Integer(), nullable=True, comment="days since 1970 UTC of all moments; NULL = of any day"),
+        sa.Column("users", postgresql.BYTEA(), nullable=False, comment="users, as int64 in machine order"),
+        sa.Column(
+            "valid_until",
+            postgresql.BYTEA(),
+            nullable=False,
+            comment="of each what his row said when it was written, microseconds since 1970 UTC, as int64",
+        ),
+        sa.PrimaryKeyConstraint("expiry_id", name=op.f("expiries_pkey")),
         schema="ubp",
+        comment="When feature rows stop being right, in pieces by day; a row written since says another moment.",
     )
+    op.create_index(op.f("expiries_feature_set_id_day_idx"), "expiries", ["feature_set_id", "day"], schema="ubp")
+    for column in ("users", "valid_until"):
+        op.execute(f"alter table ubp.expiries alter column {column} set storage external")
     op.add_column(
         "feature_sets",
         sa.Column("as_of_us", sa.BigInteger(), nullable=True, comment="as_of in microseconds since 1970 UTC"),
@@ -124,14 +143,12 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer(), nullable=False, comment="users to compute"),
         sa.Column("users", postgresql.BYTEA(), nullable=False, comment="who, as the image of a bigint[]"),
         sa.Column("done", sa.Boolean(), server_default="false", nullable=False, comment="whether the rest is filled"),
-        sa.Column("user_ids", postgresql.BYTEA(), nullable=True, comment="users with a row, image of a bigint[]"),
-        sa.Column("features", postgresql.BYTEA(), nullable=True, comment="images of real[], one after the other"),
-        sa.Column(
-            "anchors", postgresql.BYTEA(), nullable=True, comment="images of double precision[], one after the other"
-        ),
-        sa.Column("valid_until", postgresql.BYTEA(), nullable=True, comment="image of a timestamptz[]"),
-        sa.Column("awaited", postgresql.BYTEA(), nullable=True, comment="users to await, image of a bigint[]"),
-        sa.Column("awaited_until", postgresql.BYTEA(), nullable=True, comment="image of a timestamptz[]"),
+        sa.Column("user_ids", postgresql.BYTEA(), nullable=True, comment="users with a row, as int64 in machine order"),
+        sa.Column("features", postgresql.BYTEA(), nullable=True, comment="float32, row by row"),
+        sa.Column("anchors", postgresql.BYTEA(), nullable=True, comment="float64, row by row"),
+        sa.Column("valid_until", postgresql.BYTEA(), nullable=True, comment="int64, microseconds since 1970"),
+        sa.Column("awaited", postgresql.BYTEA(), nullable=True, comment="users to await, as int64"),
+        sa.Column("awaited_until", postgresql.BYTEA(), nullable=True, comment="int64, microseconds since 1970"),
         sa.ForeignKeyConstraint(["job_id"], ["ubp.refresh_jobs.job_id"], name=op.f("refresh_chunks_job_id_fkey")),
         sa.PrimaryKeyConstraint("job_id", "chunk", name=op.f("refresh_chunks_pkey")),
         schema="ubp",
@@ -139,13 +156,14 @@ def upgrade() -> None:
     )
     for column in ("users", "user_ids", "features", "anchors", "valid_until", "awaited", "awaited_until"):
         op.execute(f"alter table ubp.refresh_chunks alter column {column} set storage external")
-    op.execute("grant select on ubp.awaited_users, ubp.refresh_jobs, ubp.refresh_chunks to ubp_auditor")
-    _comments(ROWS, PACKED, AS_OF, VALID, JOBS, STATE)
+    op.execute("grant select on ubp.awaited_users, ubp.expiries, ubp.refresh_jobs, ubp.refresh_chunks to ubp_auditor")
+    # Rows there are have no anchors, and nothing tells when they expire.
+    op.execute("update ubp.feature_sets set stale = true where as_of is not null")
+    _comments(ROWS, AS_OF, VALID, JOBS, STATE)
 
 
-def _comments(rows: str, packed: str, as_of: str, valid: str, jobs: str, state: str) -> None:
+def _comments(rows: str, as_of: str, valid: str, jobs: str, state: str) -> None:
     op.create_table_comment("feature_rows", rows, schema="ubp")
-    op.alter_column("feature_rows", "packed", comment=packed, schema="ubp")
     op.alter_column("feature_rows", "as_of", comment=as_of, schema="ubp")
     op.alter_column("feature_rows", "valid_until", comment=valid, schema="ubp")
     op.create_table_comment("job_runs", jobs, schema="ubp")
@@ -153,13 +171,19 @@ def _comments(rows: str, packed: str, as_of: str, valid: str, jobs: str, state: 
 
 
 def downgrade() -> None:
-    _comments(OLD_ROWS, OLD_PACKED, OLD_AS_OF, OLD_VALID, OLD_JOBS, OLD_STATE)
+    _comments(OLD_ROWS, OLD_AS_OF, OLD_VALID, OLD_JOBS, OLD_STATE)
+    op.drop_table("expiries", schema="ubp")
     op.drop_table("refresh_chunks", schema="ubp")
     op.drop_table("refresh_jobs", schema="ubp")
     op.drop_table("awaited_users", schema="ubp")
     op.drop_column("feature_sets", "as_of_weekday", schema="ubp")
     op.drop_column("feature_sets", "as_of_us", schema="ubp")
-    op.drop_index(op.f("feature_rows_feature_set_id_valid_until_idx"), table_name="feature_rows", schema="ubp")
+    op.add_column(
+        "feature_rows", sa.Column("packed", postgresql.BYTEA(), nullable=True, comment=OLD_PACKED), schema="ubp"
+    )
+    op.execute(PACK)
+    op.alter_column("feature_rows", "packed", nullable=False, schema="ubp")
+    op.execute("alter table ubp.feature_rows alter column packed set storage external")
     op.execute("alter table ubp.feature_rows reset (toast_tuple_target)")
     op.execute("alter table ubp.feature_rows alter column features set storage extended")
     op.drop_column("feature_rows", "anchors", schema="ubp")

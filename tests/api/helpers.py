@@ -33,8 +33,8 @@ def refused(conn: Connection, sqlstate: str, query: str, *arguments: object) -> 
 def packed_rows(conn: Connection, feature_set: str = "default") -> dict[int, F32]:
     """user_id to the stored row, as the scorer reads it."""
     query = """
-        select r.user_id, r.packed from ubp.feature_rows r join ubp.feature_sets s using (feature_set_id)
-         where s.name = %s"""
+        select r.user_id, substr(ubp.array_image(r.features), 21)
+          from ubp.feature_rows r join ubp.feature_sets s using (feature_set_id) where s.name = %s"""
     found = conn.execute(query, [feature_set], binary=True).fetchall()
     return {user: np.frombuffer(packed, "<f4") for user, packed in found}
 

@@ -23,7 +23,8 @@ TRAIN = f"""
 select cut_times, length(features) from ubp.training_matrix('purchase',
   (select array_agg(timestamptz '{AS_OF}' - n * interval '5 days') from generate_series(1, 24) n))"""
 STORED = """
-select (select md5(string_agg(user_id || md5(packed) || as_of, '' order by user_id)) from ubp.feature_rows),
+select (select md5(string_agg(user_id || md5(ubp.array_image(features)) || as_of, '' order by user_id))
+          from ubp.feature_rows),
        (select md5(string_agg(user_id || ' ' || coalesce(score, -1) || scored_at, '' order by user_id))
           from ubp.user_scores),
        (select max(as_of) from ubp.feature_sets), (select count(*) from ubp.job_runs)"""
@@ -115,10 +116,11 @@ def run_pairs(*arguments, calls=[], sleep=time.sleep):
 
 def forest_raw(rows, *arguments, wait=run_pairs):
     wait()
-    return rows[:, 0]
+    return rows[:, :1]
 
 kernels = dispatch.backend()
-kernels.run_pairs, kernels.forest_raw, batch.CHUNK_VISITS = run_pairs, forest_raw, 1
+kernels.run_pairs, kernels.forest_raw, kernels.forest_bits = run_pairs, forest_raw, forest_raw
+batch.CHUNK_STEPS = 1
 $$ language plpython3u"""
 
 
@@ -159,6 +161,10 @@ EVERY_USER = [
         "score",
         "select sum(ubp.score('purchase', features::float8[])) from (select * from ubp.feature_rows limit 200) r",
     ),
+    (
+        "score_all",
+        "select sum((ubp.score_all('purchase', features::float8[]))[1]) from ubp.feature_rows where user_id % 7 = 0",
+    ),
     ("features", "select sum(f.value) from (select * from ubp.feature_rows limit 50) r, ubp.features(user_id) f"),
     ("user_features", "select sum(count_purchase_7d) from ubp.user_features"),
 ]
@@ -180,6 +186,7 @@ def test_forced_parallel_plans(shop: Database) -> None:
             below_gather = plan.partition("Gather")[2]
             assert "ubp.predict" not in below_gather, name
             assert "ubp.score(" not in below_gather, name
+            assert "ubp.score_all(" not in below_gather, name
             assert "ubp.features(" not in below_gather, name
             found, expected = (c.execute(query.encode(), binary=True).fetchone() for c in (conn, serial))
             assert found is not None
@@ -208,12 +215,12 @@ def test_score_blob_runs_in_workers(shop: Database) -> None:
         assert conn.execute("select ubp.version() is not null").fetchone() == (True,)
 
 
-def test_only_score_blob_is_parallel_safe(shop: Database) -> None:
+def test_only_scores_of_a_value_are_parallel_safe(shop: Database) -> None:
     found = shop.rows(
         """select p.proname from pg_proc p join pg_language l on l.oid = p.prolang
-            where p.pronamespace = 'ubp'::regnamespace and p.proparallel <> 'u'"""
+            where p.pronamespace = 'ubp'::regnamespace and p.proparallel <> 'u' order by 1"""
     )
-    assert found == [{"proname": "score_blob"}]
+    assert found == [{"proname": "score_blob"}, {"proname": "score_blob_all"}]
 
 
 JIT = "set jit = on; set jit_above_cost = 0; set jit_inline_above_cost = 0; set jit_optimize_above_cost = 0"

@@ -270,3 +270,13 @@ def test_a_set_of_another_version_does_not_stop_an_upgrade(db: Database) -> None
         assert "'old'" in notices[0]
         assert conn.execute("select name from ubp.feature_sets where plan is not null").fetchall() == [("new",)]
         refused(conn, "UB002", "select ubp.define_feature('b', 'count', array['view'], feature_set => 'old')")
+
+
+def test_a_mistyped_kind(db: Database) -> None:
+    with db.connect() as conn:
+        fill(conn)
+        conn.execute("select ubp.build_mirror()")
+        error = refused(conn, "UB003", "select ubp.define_feature('f', 'count', array['purchse'])")
+        assert error.diag.message_hint == "did you mean 'purchase'? there are: purchase, view"
+        error = refused(conn, "UB003", "select ubp.define_feature('f', 'count', array['zzz'])")
+        assert error.diag.message_hint == "there are: purchase, view"

@@ -78,8 +78,7 @@ def test_the_same_scores_to_the_bit(shop: Database, restored: Database) -> None:
     for query in (
         comparison,
         "select user_id, score, percentile, reason, version from ubp.user_scores order by user_id",
-        "select user_id, packed, features::text, anchors::text, valid_until::text from ubp.feature_rows"
-        " order by user_id",
+        "select user_id, features::text, anchors::text, valid_until::text from ubp.feature_rows order by user_id",
         f"select ubp.predict_purchase(user_id, '{AS_OF}') from ubp.user_scores where user_id % 50 = 0 order by user_id",
         "select compiled_sha256, md5(source), md5(compiled), version, settings from ubp.models",
     ):
@@ -91,7 +90,7 @@ def test_the_same_scores_to_the_bit(shop: Database, restored: Database) -> None:
 
 def test_everything_works_on(restored: Database) -> None:
     """Refreshed and scored again in the new cluster, the bits are those that came in the dump."""
-    rows = "select user_id, packed from ubp.feature_rows order by user_id"
+    rows = "select user_id, ubp.array_image(features) as packed from ubp.feature_rows order by user_id"
     scores = "select user_id, score, percentile from ubp.user_scores order by user_id"
     packed, scored = restored.rows(rows), restored.rows(scores)
     restored.execute("select * from ubp.refresh_features(%s)", AS_OF)

@@ -11,7 +11,9 @@ from tests.fix_database import Database
 from ubp_sql.api.predict import Loaded
 from ubp_sql.models.walker import Walker
 
-BITS = "select user_id, packed, ubp.predict_purchase(user_id) as score from ubp.feature_rows order by user_id"
+BITS = """
+select user_id, substr(ubp.array_image(features), 21) as packed, ubp.predict_purchase(user_id) as score
+  from ubp.feature_rows order by user_id"""
 
 
 def booster(db: Database) -> lightgbm.Booster:
@@ -47,9 +49,11 @@ def test_stored_row_equals_live_row_at_the_same_moment(shop: Database) -> None:
     assert differing == 0
 
 
-def test_packed_and_typed_features_are_equal(shop: Database) -> None:
-    for row in shop.rows("select features, packed, ubp.array_image(features) as image from ubp.feature_rows"):
-        assert np.array(row["features"], np.float32).tobytes() == bytes(row["packed"]) == bytes(row["image"])[20:]
+def test_an_array_s_bytes_are_its_values(shop: Database) -> None:
+    both = "ubp.array_image(features) as image, ubp.array_bytes(features, -1, true) as bytes"
+    for row in shop.rows(f"select features, {both} from ubp.feature_rows"):
+        assert np.array(row["features"], np.float32).tobytes() == bytes(row["image"])[20:]
+        assert bytes(row["bytes"]) == bytes(row["image"])
 
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia")
@@ -104,6 +108,6 @@ def test_plain_python_scorer_gives_the_same_bits(shop: Database) -> None:
     native = Loaded(compiled)
     assert native.native is not None, "the native scorer was not built"
     walker = Walker(native.blob)
-    for row in shop.rows("select packed from ubp.feature_rows limit 300"):
+    for row in shop.rows("select substr(ubp.array_image(features), 21) as packed from ubp.feature_rows limit 300"):
         packed = bytes(row["packed"])
         assert native.score_packed(packed) == walker.score(tuple(np.frombuffer(packed, "<f4").tolist()))

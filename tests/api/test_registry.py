@@ -115,24 +115,16 @@ def test_a_deploy_belongs_to_its_transaction(small: Database) -> None:
 def test_models_that_are_not_let_in(small: Database) -> None:
     (sound,) = models(small, 1)
     names, text = feature_names(small), sound.model_to_string()
-    rng = np.random.default_rng(0)
-    rows, labels = rng.normal(size=(90, len(names))), rng.integers(0, 3, 90)
-    many = lightgbm.train(
-        {"objective": "multiclass", "num_class": 3, "verbosity": -1, "num_threads": 1},
-        lightgbm.Dataset(rows, labels, feature_name=names),
-        num_boost_round=2,
-    )
     cases: list[tuple[str, bytes]] = [
         ("UB002", tiny_model([*names[:-1], "another"]).model_to_string().encode()),
         ("UB002", tiny_model(names[:-1]).model_to_string().encode()),
         ("UB002", tiny_model([*names, "one_more"]).model_to_string().encode()),
-        ("UB002", tiny_model([names[1], names[0], *names[2:]]).model_to_string().encode()),
         ("UB006", text[: len(text) // 2].encode()),
         ("UB006", text.replace("leaf_value=", "leaf_value=nan ", 1).encode()),
         ("UB006", pickle.dumps(sound)),
         ("UB006", b""),
         ("UB006", b"\x00\xff" * 100),
-        ("UB007", many.model_to_string().encode()),
+        ("UB007", text.replace("is_linear=0", "is_linear=1", 1).encode()),
     ]
     with small.connect() as conn:
         for sqlstate, data in cases:
@@ -397,9 +389,9 @@ def test_rows_of_another_length_are_not_scored(small: Database) -> None:
     with small.connect() as conn:
         register(conn, "purchase", models(small, 1)[0])
         conn.execute("select ubp.deploy_model('purchase')")
-        for packed in ("packed || '\\x00000000'", "substr(packed, 5)", "''::bytea"):
+        for features in ("features || 0::real", "features[2:]", "'{}'"):
             with conn.transaction(force_rollback=True):
-                conn.execute(f"update ubp.feature_rows set packed = {packed}".encode())
+                conn.execute(f"update ubp.feature_rows set features = {features}".encode())
                 refused(conn, "UB002", "select ubp.predict('purchase', 7)")
 
 

@@ -49,6 +49,10 @@ def test_help(path: tuple[str, ...], command: Any) -> None:
         assert ("--dir" if path[0] in LOCAL else "--dsn") in names
 
 
+def test_a_training_set_says_whose_features_it_has() -> None:
+    assert "The task names the feature set" in " ".join(told("training-set", "--help").split())
+
+
 def test_version_and_no_command() -> None:
     assert told("--version") == f"{ubp_sql.__version__}\n"
     assert "Commands" in run().output

@@ -28,7 +28,8 @@ KEYS: dict[int, Callable[[Event], int | None]] = {
 Found = list[float | tuple[float, float] | None]
 CELLS = {Op.SUM: 2, Op.EXTREMA: 2, Op.SEEN: 2, Op.GAPS: 5, Op.DECAY: 2, Op.KEYS: 3}
 LINKED = (Op.DISTINCT, Op.GAPS, Op.KEYS, Op.TOPK)
-PLAIN = tuple(code for code in Op if code <= Op.TOPK and code not in LINKED)
+PLAIN = (*(code for code in Op if code <= Op.TOPK and code not in LINKED), Op.LAST_KEY)
+ONE_WINDOW = (Op.LAST, Op.DECAY, Op.LAST_KEY)
 WIDTHS = (LIFETIME_US, 30 * DAY, 5 * DAY, 2 * DAY, DAY, 1)
 
 
@@ -38,7 +39,7 @@ def windows(spec: OpSpec) -> Sequence[int]:
         return (0,)
     if spec.buckets:
         return range(spec.buckets)
-    return WIDTHS[:1] if spec.code in (Op.LAST, Op.DECAY) else WIDTHS
+    return WIDTHS[:1] if spec.code in ONE_WINDOW else WIDTHS
 
 
 def n_cells(spec: OpSpec) -> int:
@@ -57,7 +58,7 @@ def specs(draw: st.DrawFn, codes: Sequence[Op] = (*PLAIN, *LINKED)) -> OpSpec:
             [ANY, ANY, Where(VALUE, 0.0, 50.0), Where(key=ITEM, equals=1), Where(VALUE, -1e300, 20.0, ITEM)]
         )
     )
-    form = draw(st.sampled_from(["", "", "last", "" if code in (Op.LAST, Op.DECAY) else "buckets"]))
+    form = draw(st.sampled_from(["", "", "last", "" if code in ONE_WINDOW else "buckets"]))
     keys = [Key.NONE, ITEM, ITEM, ORDER] if code == Op.GAPS else [ITEM, ITEM, ITEM, *KEYS]
     return OpSpec(
         code,
@@ -170,4 +171,5 @@ _BY_CODE: dict[Op, Callable[[list[Event], OpSpec], Found]] = {
     Op.HIST: lambda mine, spec: [*ref.bins(mine, KEYS[spec.key], spec.size)],
     Op.KEYS: _keys,
     Op.TOPK: _topk,
+    Op.LAST_KEY: lambda mine, spec: [ref.newest_key(mine, KEYS[spec.key])],
 }

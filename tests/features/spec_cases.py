@@ -14,7 +14,7 @@ Spec = dict[str, Any]
 
 
 def spec(name: str, aggregate: str, kinds: list[str] | None = None, **rest: Any) -> Spec:
-    own = {} if aggregate.startswith("funnel") else {"kinds": kinds or ["view"]}
+    own = {} if aggregate.startswith(("funnel", "percentile")) else {"kinds": kinds or ["view"]}
     return {"name": name, "aggregate": aggregate, **own, **rest}
 
 
@@ -123,9 +123,18 @@ def _others() -> list[Spec]:
     ]
 
 
+def _standings() -> list[Spec]:
+    return [
+        *(spec(f"percentile_{of}", "percentile", of=of) for of in ("count_0", "count_2", "max_2", "share_where_3")),
+        spec("percentile_of_a_part", "percentile", of="count_4_2"),
+        spec("item_popularity", "item_popularity", ["view", BUY], window="45d"),
+        spec("item_popularity_36h", "item_popularity", ["view"], window="36h"),
+    ]
+
+
 def cases() -> list[Spec]:
     """Definitions that between them use every aggregate, window form, column and condition."""
-    return [*_windows(), *_conditions(), *_behaviour(), *_others()]
+    return [*_windows(), *_conditions(), *_behaviour(), *_others(), *_standings()]
 
 
 def log(users: int = 14, seed: int = 3) -> list[tuple[Any, ...]]:

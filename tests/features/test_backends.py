@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from random import Random
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.features import op_oracle as oracle
 from tests.features.helpers import columns, ints
 from tests.features.test_ops import AGEING, MOMENTS, every_cell, histories, pairs_of
 from tests.live.test_library import DEFINITION, HOLIDAYS, START, some_events
+from tests.models.forest_makers import blob_of, random_model, rows_for
 from tests.reference import DAY, Event
 from ubp_sql.features import compute as computing
 from ubp_sql.features.compute import Planned, age_rows, compute, valid_until
@@ -23,7 +25,9 @@ from ubp_sql.features.events import Events
 from ubp_sql.install import native as build
 from ubp_sql.kernels import dispatch, native
 from ubp_sql.kernels.dispatch import F32, I64, Backend
+from ubp_sql.kernels.forest_codes import LINKS
 from ubp_sql.kernels.plan_build import OpSpec
+from ubp_sql.models.batch import trees_of
 
 AHEAD, NUMBA = (cast(Backend, import_module(f"ubp_sql.kernels.{name}")) for name in ("aot", "cpu"))
 
@@ -90,28 +94,16 @@ def test_behaviour_and_declared_columns(seed: int, n: int, chunk: int) -> None:
     assert bits_of(*asked, AHEAD) == bits_of(*asked, NUMBA)
 
 
-def forest(seed: int, rows: int, trees: int) -> tuple[Any, ...]:
-    """Arguments of `forest_raw`: trees of three nodes and four leaves, every second one a leaf alone."""
-    rng = np.random.default_rng(seed)
-    x = rng.choice([0.5, -1.0, np.nan, np.inf, -np.inf, 3.25], (rows, 3)).astype(np.float32)
-    nodes = 3 * trees
-    base = 3 * np.arange(trees)[:, None]
-    leaf = ~(4 * np.arange(trees)[:, None] + np.arange(4))
-    left = np.hstack([base + 1, leaf[:, :1], leaf[:, 2:3]]).astype(np.int32).ravel()
-    right = np.hstack([base + 2, leaf[:, 1:2], leaf[:, 3:]]).astype(np.int32).ravel()
-    root = np.where(np.arange(trees) % 2, base[:, 0], leaf[:, 0]).astype(np.int32)
-    feature, threshold = rng.integers(0, 3, nodes).astype(np.int32), rng.normal(size=nodes).astype(np.float32)
-    nan_left, value = rng.integers(0, 2, nodes).astype(np.uint8), rng.normal(size=4 * trees)
-    return x, feature, threshold, left, right, nan_left, value, root
-
-
-@pytest.mark.parametrize(("rows", "trees"), [(0, 3), (1, 0), (1, 1), (200, 17)])
-def test_forests(rows: int, trees: int) -> None:
-    arguments = forest(rows, rows, trees)
-    raw = AHEAD.forest_raw(*arguments)
-    assert raw.tobytes() == NUMBA.forest_raw(*arguments).tobytes()
-    for sigmoid in (0.0, 1.0, 0.7):
-        assert AHEAD.forest_score(raw, 3.0, sigmoid).tobytes() == NUMBA.forest_score(raw, 3.0, sigmoid).tobytes()
+@pytest.mark.parametrize(("seed", "rows"), [(0, 0), (1, 1), (2, 70), (3, 200), (4, 200), (5, 200)])
+def test_forests(seed: int, rows: int) -> None:
+    text = random_model(Random(seed), 3, 5, 12)
+    blob, x = blob_of(text), rows_for(text, rows, seed)
+    raw = AHEAD.forest_raw(x, trees_of(blob), blob.n_outputs)
+    assert raw.shape == (rows, blob.n_outputs)
+    assert raw.tobytes() == NUMBA.forest_raw(x, trees_of(blob), blob.n_outputs).tobytes()
+    for link in range(LINKS):
+        arguments = (raw, 3.0, link, 0.7)
+        assert AHEAD.forest_score(*arguments).tobytes() == NUMBA.forest_score(*arguments).tobytes()
 
 
 def age_two(out: Any, anchors: Any = None) -> bool:

@@ -181,9 +181,9 @@ def test_slug(kind: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("kinds", "windows", "words"),
     [
-        ((), (7,), "1 to 16 event kinds"),
-        ("purchase", (7,), "1 to 16 event kinds"),
-        (tuple(f"k{i}" for i in range(17)), (7,), "1 to 16 event kinds"),
+        ((), (7,), "1 to 31 event kinds"),
+        ("purchase", (7,), "1 to 31 event kinds"),
+        (tuple(f"k{i}" for i in range(32)), (7,), "1 to 31 event kinds"),
         (("",), (7,), "no letter or digit"),
         ((" - ",), (7,), "no letter or digit"),
         (("a\0b",), (7,), "control character"),

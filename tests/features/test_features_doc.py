@@ -47,6 +47,7 @@ def test_the_sql_of_the_page_runs(db: Database) -> None:
         select n, now() - make_interval(hours => n), (array['view', 'cart', 'purchase'])[1 + n % 3], n,
                '{"discount": 0.3}' from generate_series(1, 40) n""")
     db.execute("select ubp.define_event_column('discount', 'discount', 'number')")
+    db.execute("select ubp.define_feature_set('visits', array['view'], array[7])")
     blocks = re.findall(r"```sql\n(.*?)```", (DOCS / "features.md").read_text(encoding="utf-8"), re.S)
     with db.connect() as conn:
         for statement in "".join(blocks).replace("\\gexec", ";").split(";\n"):

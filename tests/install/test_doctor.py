@@ -86,6 +86,16 @@ def test_a_language_that_was_dropped(db: Database) -> None:
     assert faults(db.dsn) == []
 
 
+def test_a_native_library_that_is_not_there(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = server_python.probe
+    monkeypatch.setattr(server_python, "probe", lambda *a, **k: dataclasses.replace(probe(*a, **k), native=False))
+    found = finding("native library", db.dsn)
+    assert not found.ok
+    for what in ("scores", "live features", "refreshes", "training sets", "same results"):
+        assert what in found.text
+    assert "doctor --fix" in found.way_out
+
+
 def test_functions_of_an_older_package(db: Database) -> None:
     db.execute("update ubp.installation set package_version = '0.0.1'")
     assert faults(db.dsn) == ["installation"]

@@ -59,6 +59,7 @@ def test_the_hint(db: Database, login: Login) -> None:
         (login("ubp_analyst"), "select * from ubp.refresh_features()", "grant ubp_loader to"),
         (login("ubp_loader"), "select ubp.deploy_model('x')", "grant ubp_admin to"),
         (login("ubp_analyst"), "select * from ubp.events", "grant ubp_auditor to"),
+        (login("ubp_admin"), "select ubp.image_array('', '{}'::real[])", "nobody needs the right to"),
         (login(), "select ubp.predict('x', 1)", "grant ubp_analyst (predict, read), ubp_loader"),
     ):
         with db.connect(user=user) as conn, pytest.raises(psycopg.Error) as caught:

@@ -41,11 +41,13 @@ def still_alive(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     assert row == (ubp_sql.__version__,)
 
 
-def test_score_blob_runs_in_workers(db: Database) -> None:
+@pytest.mark.parametrize("function", ["ubp.score_blob({})", "(ubp.score_blob_all({}))[1]"])
+def test_score_blob_runs_in_workers(db: Database, function: str) -> None:
     random = Random(1)
     trees = [random_tree(random, FEATURES, 8) for _ in range(3)]
     blob = compile_forest(parse(written(trees, FEATURES, "regression")))
-    query = "select sum(ubp.score_blob(%s::bytea, array[x, x / 2.0, null]::float8[])) from public.numbers"
+    call = function.format("%s::bytea, array[x, x / 2.0, null]::float8[]")
+    query = f"select sum({call}) from public.numbers"
     db.execute("create table public.numbers as select x::float8 from generate_series(1, 5000) x")
     with db.connect() as conn:
         expected = conn.execute(query, (blob,)).fetchone()
@@ -68,6 +70,7 @@ EMPTY = (
     "select (ubp.predict_detail('no_task', x)).score from public.numbers",
     "select * from public.numbers, ubp.predict_many('no_task', array[x])",
     "select ubp.score('no_task', array[x]::float8[]) from public.numbers",
+    "select ubp.score_all('no_task', array[x]::float8[]) from public.numbers",
     "select f.* from public.numbers, ubp.features(x) f",
 )
 

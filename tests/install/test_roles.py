@@ -19,6 +19,8 @@ READS = (
     "select * from ubp.predict_many('no_task', array[1, 2])",
     "select ubp.score('no_task', array[1.0, 2.0])",
     "select ubp.score_blob('\\x00', array[1.0, 2.0])",
+    "select ubp.score_all('x', array[1.0, 2.0])",
+    "select ubp.score_blob_all('\\x00', array[1.0, 2.0])",
     "select * from ubp.features(1)",
     "select * from ubp.features(1, now())",
     "select * from ubp.features('1')",

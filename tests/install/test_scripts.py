@@ -36,6 +36,20 @@ def test_scripts_by_hand_equal_init(empty_db: Database, db: Database, login: Log
     assert empty_db.one("show search_path") == '"$user", public, ubp'
 
 
+def test_locks_are_told_in_comments_of_a_page_s_width(empty_db: Database, cli: Cli, tmp_path: Path) -> None:
+    shown = cli("migrate", "plan", "--dsn", empty_db.dsn).stdout
+    with empty_db.connect() as conn:
+        planned = commands.plan(conn)
+        texts = [shown, "".join(path.read_text() for path in commands.write(conn, tmp_path))]
+    assert any(len(step.locks) > 120 for step in planned)
+    for text in texts:
+        comments = [line for line in text.splitlines() if line.startswith("--")]
+        told = [line for line in comments if line.startswith(("-- run by: ", "--   "))]
+        assert max(map(len, told)) <= 100
+        said = " ".join(line.removeprefix("--").strip() for line in told)
+        assert all(f"run by: {step.by}; locks: {step.locks}" in said for step in planned)
+
+
 def test_the_owner_needs_no_more_than_membership(empty_db: Database, login: Login, psql: Psql, tmp_path: Path) -> None:
     with empty_db.connect() as conn:
         paths = commands.write(conn, tmp_path)

@@ -11,7 +11,7 @@ from pglast.visitors import Visitor
 SCHEMA = "ubp"
 SEARCH_PATH = ["pg_catalog", "pg_temp"]
 # Bodies without SPI: everything else crashes the server under a Gather.
-PARALLEL_SAFE = {"ubp.score_blob"}
+PARALLEL_SAFE = {"ubp.score_blob", "ubp.score_blob_all"}
 OWNERS = {"ubp_owner", "ubp_reader"}
 # SECURITY DEFINER and callable by everybody who may score: must be the role that owns no table.
 READ_ONLY = ("stable", "immutable")

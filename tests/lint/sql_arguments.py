@@ -14,6 +14,7 @@ MAP = "the load map's expressions are SQL by design: they run with the rights of
 APPROVED = {
     ("ubp_sql/api/catalogue.py", "_make_view"): "DDL takes no parameters; plpy.quote_ident and quote_literal quote",
     ("ubp_sql/api/catalogue.py", "make_predict"): "DDL takes no parameters; plpy.quote_ident and quote_literal quote",
+    ("ubp_sql/api/drop_set.py", "_drop_view"): "DDL takes no parameters; plpy.quote_ident quotes",
     ("ubp_sql/api/training_table.py", "_write"): "a table of a name made at run time; plpy.quote_ident quotes it",
     ("ubp_sql/api/training_target.py", "make"): "DDL takes no parameters; plpy.quote_ident quotes",
     ("ubp_sql/api/training_target.py", "replace"): "DDL takes no parameters; plpy.quote_ident and quote_literal quote",

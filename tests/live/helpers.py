@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from tests.features.spec_cases import AS_OF, COLUMNS, ZONES, cases
+from ubp_sql.features.standing import FAMILIES
 
 Connection = psycopg.Connection[Any]
 INSERT = """
@@ -38,7 +39,9 @@ def prepare(conn: Connection, events: Sequence[tuple[Any, ...]]) -> None:
         conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
     insert(conn, events)
     conn.execute(HOLIDAYS)
-    conn.execute("select ubp.define_features(%s::jsonb)", [json.dumps(cases())])
+    # What speaks of all users is tested in tests/standings.
+    of_one_user = [case for case in cases() if case["aggregate"] not in FAMILIES]
+    conn.execute("select ubp.define_features(%s::jsonb)", [json.dumps(of_one_user)])
     conn.execute("select ubp.define_feature_set('small', array['view', 'cart'], array[7, 30])")
 
 

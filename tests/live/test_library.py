@@ -24,7 +24,9 @@ from ubp_sql.features.spec import FeatureSpec
 from ubp_sql.install import native as build
 from ubp_sql.kernels import native
 from ubp_sql.kernels.codes import DAY_US, NO_KEY
-from ubp_sql.kernels.live_layout import AGAIN, DONE, INFINITE, MALFORMED, NOBODY, TIED
+from ubp_sql.kernels.live_layout import AGAIN, DONE, INFINITE, MALFORMED, NOBODY, SLICE_HEAD, TIED
+from ubp_sql.mirror.encode import STORED, encode
+from ubp_sql.mirror.layout import BASE, Block
 
 DECLARED = (Declared("discount", "d", "number"), Declared("channel", "c", "text"), Declared("query", "q", "words"))
 SPECS = [
@@ -57,6 +59,7 @@ class Server:
 
     def __init__(self, plan: bytes | None) -> None:
         row = {"feature_set_id": 1, "hash": DEFINITION.hash, "plan": plan, "semantics": "2"}
+        row |= {"positions": None, "families": None}
         declared = [
             {"name": column.name, "type": column.type, "position": place} for place, column in enumerate(DECLARED, 1)
         ]
@@ -122,33 +125,21 @@ def code_of(events: Columns) -> NDArray[Any]:
     return np.array([*(3 + 2 * np.arange(len(KINDS))), 4 if len(events["t"]) % 2 else 99])[events["kind"]]
 
 
+def encoded(events: Columns) -> dict[str, Any]:
+    """The row of a chunk of these events."""
+    n = len(events["t"])
+    one = np.ones(1, np.int64)
+    return encode(Block(one, np.array([0, n]), one > 0, events | {"kind": code_of(events).astype(np.int32)}), DECLARED)
+
+
 def chunk_row(events: Columns) -> dict[str, Any]:
     """What live_query.PIECE finds of a chunk of these events."""
-    code = code_of(events).astype(np.int32)
-    row: dict[str, Any] = {name: events[name].tobytes() for name in events}
-    row |= {"kind": code.tobytes(), "extras": [row.pop(column.name) for column in DECLARED]}
-    for name in ("item", "value", "quantity", "duration_s"):
-        if (np.isnan(events[name]) | (events[name] == NO_KEY)).all():
-            row[name] = None
-    for place, column in enumerate(DECLARED):
-        if (np.isnan(events[column.name]) | (events[column.name] == (0 if place == 2 else NO_KEY))).all():
-            row["extras"][place] = None
-    for name in ("ingested", "order"):
-        if (events[name] == events["t"]).all():
-            row[name] = None
-    if len(set(code)) == 1:
-        row["kind"] = None
-    if len(set(events["offset_s"])) == 1:
-        row["offset_s"] = None
-    return row
+    row = encoded(events)
+    return {**{name: row[STORED.get(name, name)] for name in BASE}, "extras": row["extras"]}
 
 
 def directory(events: Columns) -> Directory:
-    code = code_of(events)
-    row: dict[str, Any] = dict.fromkeys(("user_ids", "firsts"), b"") | {"n": 0, "complete": True}
-    row["kind_all"] = int(code[0]) if len(set(code)) == 1 else None
-    row["offset_all"] = int(events["offset_s"][0]) if len(set(events["offset_s"])) == 1 else None
-    return Directory(row)
+    return Directory(encoded(events))
 
 
 def sent_row(events: Columns) -> dict[str, Any] | None:
@@ -288,6 +279,17 @@ def test_counts_that_are_none_are_not_believed(word: int) -> None:
         assert table[first] == 60 or sent
         table[first] = word
         assert found.native.call(table, question.packed, 1 << 19) == MALFORMED
+
+
+@pytest.mark.parametrize("form", [0, 5, 7, 9, 6 | 7 << 8, 8 | 1 << 8, 4 | 255 << 8, -1, 1 << 40])
+def test_forms_that_are_none_are_not_believed(form: int) -> None:
+    server, _, found = made_set()
+    question = question_of(found, server, some_events(1, 60))
+    assert question.table is not None
+    table = array("q", question.table)
+    first = len(found.head(server, {}, -1)[0]) + len(found.head(server, {}, -1)[1])
+    table[first + SLICE_HEAD] = form  # of the time
+    assert found.native.call(table, question.packed, 1 << 19) == MALFORMED
 
 
 def test_an_infinite_time_in_a_row() -> None:

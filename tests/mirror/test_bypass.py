@@ -141,9 +141,12 @@ def test_a_trigger_that_is_switched_off(quiet: Log) -> None:
     ("change", "words"),
     [
         ("t = substr(t, 9)", "wrong length"),
+        ("forms = substr(forms, 17)", "wrong length"),
+        ("forms = set_byte(forms, 0, 5)", "wrong length"),
+        ("forms = set_byte(forms, 16 * 2 + 8, 255 - get_byte(forms, 16 * 2 + 8))", "users differ"),
         ("value = value || '\\x00'", "wrong length"),
         ("user_ids = user_ids || user_ids", "wrong length"),
-        ("event_id = decode(repeat('00', 8 * n), 'hex')", "users differ"),
+        ("event_id = decode(repeat('00', get_byte(forms, 16 * 2) * n), 'hex')", "users differ"),
         ("kind = null, kind_all = 1", "users differ"),
     ],
 )
@@ -204,3 +207,30 @@ def test_rows_that_row_security_hides(quiet: Log) -> None:
     assert max(quiet.read("usual")["user_id"]) == 2
     quiet.run("reset role")
     assert max(quiet.read("mirror")["user_id"]) == 500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "firsts = substr(firsts, 1, 4) || '\\xffffff7f' || substr(firsts, 9)",
+        "firsts = substr(firsts, 1, 4) || '\\x00ffffff' || substr(firsts, 9)",
+        "user_ids = substr(user_ids, 9, 8) || substr(user_ids, 1, 8) || substr(user_ids, 17)",
+    ],
+)
+def test_a_damaged_directory(quiet: Log, change: str) -> None:
+    """Memory is taken by what it says: 20 GB and no end, once."""
+    quiet.run(
+        "insert into ubp.events (user_id, event_time, kind)"
+        " select 100 + g, '2024-05-01', 'view' from generate_series(1, 5) g"
+    )
+    quiet.fold()
+    chunk = quiet.one("select min(chunk_id) from ubp.mirror_chunks where users > 2")
+    quiet.run(f"update ubp.mirror_chunks set {change} where chunk_id = {chunk}")
+    quiet.run("set statement_timeout = '20s'")
+    for query in ("select * from ubp.verify_mirror()", "select ubp.compact_mirror()"):
+        with pytest.raises(psycopg.Error) as refused:
+            quiet.run(query)
+        assert refused.value.sqlstate == "UB005"
+        assert "rebuild_mirror" in str(refused.value.diag.message_hint)
+    quiet.run("select ubp.rebuild_mirror()")
+    quiet.equal()

@@ -7,7 +7,7 @@ import pytest
 
 from ubp_sql.features.columns import Declared
 from ubp_sql.mirror import pieces as module
-from ubp_sql.mirror.encode import STORED, Cutter, Meta, decode, encode
+from ubp_sql.mirror.encode import FORM_BYTES, STORED, Cutter, Meta, decode, encode
 from ubp_sql.mirror.layout import BASE, Block, dtype_of, starts
 
 DECLARED = [Declared("paid", "paid", "number"), Declared("channel", "channel", "text"), Declared("said", "w", "words")]
@@ -50,7 +50,7 @@ def answer(pieces: module.Pieces, chunks: list[tuple[Meta, dict[str, Any]]]) -> 
             row, place = rows[chunk_id], NAMES.index(name) - len(BASE)
             raw = row[STORED.get(name, name)] if place < 0 else row["extras"][place]
             if raw is not None:
-                width = np.dtype(dtype_of(name, DECLARED)).itemsize
+                width = rows[chunk_id]["forms"][FORM_BYTES * NAMES.index(name)]
                 mark |= 1 << bit
                 sent[name] += raw[width * begin : width * (begin + n)]
         marks += mark.to_bytes(4, "big")

@@ -2,7 +2,7 @@
 
 from functools import cache
 from random import Random
-from typing import Literal
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -20,6 +20,28 @@ AWKWARD = [
     *(0.1, -0.1, 1 / 3, 16777217.0, LARGEST, -LARGEST, 3.5e38, -3.5e38, 1e300, -1e300, 5e-324, 1.0, -1.0),
 ]
 
+AS_CATEGORIES = [
+    *range(0, 100, 7),
+    31,
+    32,
+    33,
+    63,
+    64,
+    200,
+    1000,
+    -0.5,
+    -1.5,
+    31.75,
+    2.0**31,
+    -(2.0**31),
+    2.0**32,
+    1e20,
+]
+# Column 2 holds numbers of categories, so that every split on it is one of sets.
+CATEGORIES: dict[str, object] = {
+    **{"categorical_feature": [2], "min_data_per_group": 1},
+    **{"cat_smooth": 0.1, "cat_l2": 0.1, "max_cat_to_onehot": 1},
+}
 # name: parameters of training
 TRAINED: dict[str, dict[str, object]] = {
     "binary": {"objective": "binary"},
@@ -40,12 +62,55 @@ TRAINED: dict[str, dict[str, object]] = {
     "fair": {"objective": "fair"},
     "quantile": {"objective": "quantile", "alpha": 0.3},
     "mape": {"objective": "mape"},
+    **{
+        f"{name}_sqrt": {"objective": name, "reg_sqrt": True}
+        for name in ("regression", "regression_l1", "fair", "quantile", "mape")
+    },
+    "huber_sqrt": {"objective": "huber", "reg_sqrt": True},  # which LightGBM takes back
+    "poisson": {"objective": "poisson"},
+    "gamma": {"objective": "gamma"},
+    "tweedie": {"objective": "tweedie", "tweedie_variance_power": 1.3},
+    "poisson_rf": {"objective": "poisson", "boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1},
+    "cross_entropy_lambda": {"objective": "cross_entropy_lambda"},
+    "lambdarank": {"objective": "lambdarank"},
+    "rank_xendcg": {"objective": "rank_xendcg"},
+    "lambdarank_dart": {"objective": "lambdarank", "boosting": "dart", "drop_rate": 0.4},
+    "multiclass": {"objective": "multiclass", "num_class": 4},
+    "multiclass_dart": {"objective": "multiclass", "num_class": 3, "boosting": "dart", "drop_rate": 0.4},
+    "multiclass_rf": {
+        **{"objective": "multiclass", "num_class": 3},
+        **{"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1},
+    },
+    "multiclass_goss": {"objective": "multiclass", "num_class": 3, "data_sample_strategy": "goss"},
+    "multiclass_empty_class": {"objective": "multiclass", "num_class": 6},
+    "multiclassova": {"objective": "multiclassova", "num_class": 4, "sigmoid": 0.7},
+    "multiclassova_rf": {
+        **{"objective": "multiclassova", "num_class": 3},
+        **{"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1},
+    },
+    "zero_missing": {"objective": "binary", "zero_as_missing": True},
+    "zero_missing_regression": {"objective": "regression", "zero_as_missing": True, "num_leaves": 40},
+    "zero_missing_multiclass": {"objective": "multiclass", "num_class": 3, "zero_as_missing": True},
+    "no_missing_poisson": {"objective": "poisson", "use_missing": False},
+    "categories": {"objective": "binary", **CATEGORIES},
+    "categories_one_hot": {"objective": "regression", **CATEGORIES, "max_cat_to_onehot": 300},
+    "categories_zero_missing": {"objective": "regression", **CATEGORIES, "zero_as_missing": True},
+    "categories_no_missing": {"objective": "binary", **CATEGORIES, "use_missing": False},
+    "categories_multiclass": {"objective": "multiclass", "num_class": 3, **CATEGORIES},
+    "categories_rf": {
+        **{"objective": "binary", **CATEGORIES},
+        **{"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1},
+    },
+    "extra_trees": {"objective": "binary", "extra_trees": True, "path_smooth": 2.0},
+    "no_average_start": {"objective": "poisson", "boost_from_average": False, "lambda_l1": 0.3},
+    "quantized": {"objective": "regression", "use_quantized_grad": True, "num_grad_quant_bins": 4},
+    "renamed_bins": {"objective": "binary", "max_bin": 7, "linear_tree": False, "feature_pre_filter": False},
 }
 
 
-def training_matrix(rows: int = 600, features: int = 6) -> F32:
-    """Rows with gaps in columns 0 and 1, zeros, ties and tiny and huge values."""
-    rng = np.random.default_rng(7)
+def training_matrix(rows: int = 600, features: int = 6, seed: int = 7) -> F32:
+    """Rows with gaps in columns 0 and 1, zeros, ties, tiny and huge values; column 2 has few whole numbers."""
+    rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, features)).astype(np.float32)
     x[:, 2] = rng.integers(0, 5, rows)
     x[:, 3] = np.where(rng.random(rows) < 0.7, 0, x[:, 3])
@@ -56,13 +121,25 @@ def training_matrix(rows: int = 600, features: int = 6) -> F32:
 
 
 @cache
-def trained(name: str) -> bytes:
-    """The text of a small model trained with TRAINED[name]."""
-    x = training_matrix()
+def trained(name: str, seed: int = 7) -> bytes:
+    """The text of a small model trained with TRAINED[name] on a matrix of that seed."""
+    parameters = TRAINED[name]
+    x = training_matrix(seed=seed)
+    rng = np.random.default_rng(seed + 1)
     wish = np.nan_to_num(x[:, 0]) + (x[:, 2] > 2) + 0.5 * np.isnan(x[:, 1]) + np.sign(x[:, 4]) + np.sign(x[:, 5])
-    noisy = wish + np.random.default_rng(8).normal(size=len(x))
-    binary = TRAINED[name]["objective"] in ("binary", "cross_entropy")
-    return train(x, noisy > 0 if binary else noisy, {"num_leaves": 9, "min_data_in_leaf": 5, **TRAINED[name]})
+    if "categorical_feature" in parameters:
+        x[:, 2] = rng.choice([0, 1, 2, 5, 31, 32, 33, 63, 64, 200, 1000], len(x))
+        x[:, 2][rng.random(len(x)) < 0.1] = np.nan
+        wish += np.where(np.isin(x[:, 2], [1, 31, 64, 1000]), 3.0, 0.0)
+    noisy = wish + rng.normal(size=len(x))
+    y = {
+        **dict.fromkeys(("binary", "cross_entropy", "cross_entropy_lambda"), noisy > 0),
+        **dict.fromkeys(("poisson", "tweedie", "lambdarank", "rank_xendcg"), np.clip(np.round(noisy), 0, 4)),
+        **dict.fromkeys(("multiclass", "multiclassova"), np.clip(np.round(noisy), 0, 2)),
+        "gamma": np.exp(noisy),
+    }.get(str(parameters["objective"]), noisy)
+    settings = {"num_leaves": 9, "min_data_in_leaf": 5, "seed": seed, **parameters}
+    return train(x, y, settings, group=[20] * (len(x) // 20) if "rank" in str(parameters["objective"]) else None)
 
 
 def train(
@@ -70,22 +147,27 @@ def train(
     y: NDArray[np.generic],
     parameters: dict[str, object],
     trees: int = 12,
-    categories: list[int] | Literal["auto"] = "auto",
+    group: list[int] | None = None,
 ) -> bytes:
     fixed = {"verbosity": -1, "num_threads": 1, "seed": 3, "deterministic": True}
-    booster = lightgbm.train({**fixed, **parameters}, lightgbm.Dataset(x, y, categorical_feature=categories), trees)
+    settings: dict[str, Any] = {**fixed, **parameters}
+    data = lightgbm.Dataset(x, y, group=group, categorical_feature=settings.pop("categorical_feature", "auto"))
+    booster = lightgbm.train(settings, data, trees)
     return str(booster.model_to_string()).encode()
 
 
-def written(trees: list[dict[str, list[object]]], features: int, objective: str, average: bool = False) -> bytes:
+def written(
+    trees: list[dict[str, list[object]]], features: int, objective: str, average: bool = False, outputs: int = 1
+) -> bytes:
     """A well-formed LightGBM text model of the given trees (their fields as in the text)."""
     blocks = []
     for k, tree in enumerate(trees):
-        lines = [f"Tree={k}", f"num_leaves={len(tree['leaf_value'])}", "num_cat=0"]
+        lines = [f"Tree={k}", f"num_leaves={len(tree['leaf_value'])}"]
+        lines += [f"num_cat={max(0, len(tree.get('cat_boundaries', [])) - 1)}"]
         lines += [f"{key}={' '.join(map(str, values))}" for key, values in tree.items()]
         blocks.append("\n".join([*lines, "is_linear=0", "shrinkage=1", "", "", ""]))
     header = [
-        *("tree", "version=v4", "num_class=1", "num_tree_per_iteration=1", "label_index=0"),
+        *("tree", "version=v4", f"num_class={outputs}", f"num_tree_per_iteration={outputs}", "label_index=0"),
         *(f"max_feature_idx={features - 1}", f"objective={objective}", *(["average_output"] if average else [])),
         f"feature_names={' '.join(f'f{j}' for j in range(features))}",
         f"feature_infos={' '.join(['[-1:1]'] * features)}",
@@ -95,8 +177,23 @@ def written(trees: list[dict[str, list[object]]], features: int, objective: str,
     return ("\n".join(header) + "\n\n" + "".join(blocks) + tail).encode()
 
 
+OBJECTIVES = {
+    **dict.fromkeys(("regression", "regression sqrt", "quantile", "lambdarank", "cross_entropy"), 1),
+    **dict.fromkeys(("binary sigmoid:1", "poisson", "cross_entropy_lambda"), 1),
+    **{"multiclass num_class:3": 3, "multiclassova num_class:2 sigmoid:1": 2},
+}
+
+
+def random_model(random: Random, features: int, iterations: int, leaves: int) -> bytes:
+    """A model of any objective, of trees of random shape, with splits of every kind."""
+    objective = random.choice(list(OBJECTIVES))
+    outputs = OBJECTIVES[objective]
+    trees = [random_tree(random, features, random.randint(1, leaves)) for _ in range(iterations * outputs)]
+    return written([with_categories(random, t) for t in trees], features, objective, random.random() < 0.3, outputs)
+
+
 def random_tree(random: Random, features: int, leaves: int, chain: bool = False) -> dict[str, list[object]]:
-    """A tree of random shape, or one long branch, with awkward thresholds, missing types None and NaN."""
+    """A tree of random shape, or one long branch, with awkward thresholds and every missing type."""
     left, right = [], []
     open_leaves = [0]  # leaves that may still be split; a new node takes one and adds one
     slot: dict[int, tuple[list[int], int]] = {}
@@ -118,18 +215,37 @@ def random_tree(random: Random, features: int, leaves: int, chain: bool = False)
     return {
         "split_feature": [random.randrange(features) for _ in left],
         "threshold": [t if isinstance(t, str) else format(t, ".17g") for t in thresholds],
-        "decision_type": [random.choice([0, 2, 8, 10]) for _ in left],
+        "decision_type": [random.choice([0, 2, 4, 6, 8, 10]) for _ in left],
         "left_child": list(left),
         "right_child": list(right),
         "leaf_value": [format(random.gauss(0, 1), ".17g") for _ in range(leaves)],
     }
 
 
+def with_categories(random: Random, tree: dict[str, list[object]]) -> dict[str, list[object]]:
+    """The tree with some of its splits on sets of categories, of none to three words."""
+    chosen = [i for i in range(len(tree["threshold"])) if random.random() < 0.3]
+    if not chosen:
+        return tree
+    sets = [[random.getrandbits(32) for _ in range(random.randint(0, 3))] for _ in chosen]
+    boundaries: list[object] = [sum(map(len, sets[:k])) for k in range(len(sets) + 1)]
+    threshold, decision = list(tree["threshold"]), list(tree["decision_type"])
+    for k, i in enumerate(random.sample(chosen, len(chosen))):
+        threshold[i], decision[i] = k, random.choice([1, 3, 5, 9])
+    cut: dict[str, list[object]] = {
+        "cat_boundaries": boundaries,
+        "cat_threshold": [word for words in sets for word in words],
+    }
+    return {**tree, "threshold": threshold, "decision_type": decision, **cut}
+
+
 def rows_for(text: bytes, count: int, seed: int) -> F32:
-    """Rows of awkward values and of the model's own thresholds as float32, one step below and one above."""
+    """Rows of awkward values, of categories known and unknown, and of the model's own thresholds as float32, one step
+    below and one above.
+    """
     rng = np.random.default_rng(seed)
     blob = blob_of(text)
-    at = np.array([*AWKWARD, *blob.threshold.tolist(), np.nan, np.inf, -np.inf])
+    at = np.array([*AWKWARD, *AS_CATEGORIES, *blob.threshold.tolist(), np.nan, np.inf, -np.inf])
     with np.errstate(over="ignore"):
         near = at.astype(np.float32)
         near = np.concatenate([near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))])
@@ -141,8 +257,7 @@ def blob_of(text: bytes) -> Blob:
     return open_blob(compile_forest(parse(text)))
 
 
-def lightgbm_scores(text: bytes, x: F32, raw: bool = False) -> list[float]:
-    """The oracle, for well-formed text only: LightGBM crashes on other."""
+def lightgbm_scores(text: bytes, x: F32, raw: bool = False) -> NDArray[np.float64]:
+    """(r, k) by the oracle, for well-formed text only: LightGBM crashes on other."""
     booster = lightgbm.Booster(model_str=text.decode())
-    scores: list[float] = np.asarray(booster.predict(x, raw_score=raw, num_threads=1)).tolist()
-    return scores
+    return np.asarray(booster.predict(x, raw_score=raw, num_threads=1), np.float64).reshape(len(x), -1)

@@ -1,9 +1,11 @@
 """LightGBM's scoring in plain loops over the text of a model, in float64 and as its source says: the naive oracle.
 
-Reads only well-formed text of numeric trees with one output and checks nothing.
+Reads only well-formed text without linear trees and checks nothing.
 """
 
 import math
+
+TINY = 1.0000000180025095e-35
 
 
 def read(text: str) -> tuple[dict[str, str], list[dict[str, list[str]]]]:
@@ -16,30 +18,59 @@ def read(text: str) -> tuple[dict[str, str], list[dict[str, list[str]]]]:
     ]
 
 
+def goes_left(tree: dict[str, list[str]], node: int, x: float) -> bool:
+    """Tree::CategoricalDecision and Tree::NumericalDecision."""
+    kind, threshold = int(tree["decision_type"][node]), tree["threshold"][node]
+    if kind & 1:
+        if math.isnan(x) or math.isinf(x) or int(x) < 0:
+            return False
+        begin, end = (int(tree["cat_boundaries"][int(float(threshold)) + k]) for k in (0, 1))
+        words = [int(word) for word in tree["cat_threshold"][begin:end]]
+        return int(x) // 32 < len(words) and words[int(x) // 32] >> (int(x) % 32) & 1 == 1
+    missing = kind >> 2
+    if math.isnan(x) and missing != 2:
+        x = 0.0
+    if (missing == 1 and abs(x) <= TINY) or (missing == 2 and math.isnan(x)):
+        return kind & 2 == 2
+    return x <= float(threshold)
+
+
 def leaf_of(tree: dict[str, list[str]], row: list[float]) -> int:
     """Number of the leaf that a row falls into."""
     node = 0 if tree["threshold"] else -1
     while node >= 0:
-        x, kind = row[int(tree["split_feature"][node])], int(tree["decision_type"][node])
-        x = 0.0 if abs(x) <= 1.0000000180025095e-35 or (math.isnan(x) and kind >> 2 != 2) else x
-        left = bool(kind & 2) if math.isnan(x) else x <= float(tree["threshold"][node])
+        x = row[int(tree["split_feature"][node])]
+        left = goes_left(tree, node, 0.0 if abs(x) <= TINY else x)
         node = int(tree["left_child" if left else "right_child"][node])
     return ~node
 
 
-def raw(trees: list[dict[str, list[str]]], row: list[float]) -> float:
-    """Sum of leaves in tree order."""
-    total = 0.0
-    for tree in trees:
-        total += float(tree["leaf_value"][leaf_of(tree, row)])
-    return total
+def power(x: float) -> float:
+    """C's exp."""
+    return math.exp(x) if x < 709 else math.inf
 
 
-def score(text: str, row: list[float]) -> float:
-    """The model's output for one row."""
+def scores(text: str, row: list[float]) -> list[float]:
+    """The model's outputs for one row."""
     header, trees = read(text)
-    total = raw(trees, row) / (len(trees) if "average_output" in header else 1)
-    if header["objective"].startswith(("binary", "cross_entropy")):
-        sigmoid = float(header["objective"].partition("sigmoid:")[2] or 1)
-        return 1.0 / (1.0 + math.exp(-sigmoid * total)) if -sigmoid * total < 700 else 0.0
-    return total
+    outputs = int(header["num_class"])
+    sums = [0.0] * outputs
+    for k, tree in enumerate(trees):
+        sums[k % outputs] += float(tree["leaf_value"][leaf_of(tree, row)])
+    if "average_output" in header:
+        sums = [total / (len(trees) // outputs) for total in sums]
+    objective, *options = header["objective"].split()
+    settings = dict(option.split(":") for option in options if ":" in option)
+    if objective in ("binary", "cross_entropy", "multiclassova"):
+        return [1.0 / (1.0 + power(-float(settings.get("sigmoid", 1)) * total)) for total in sums]
+    if objective in ("poisson", "gamma", "tweedie"):
+        return [power(total) for total in sums]
+    if objective == "cross_entropy_lambda":
+        return [math.log1p(power(total)) for total in sums]
+    if objective == "multiclass":
+        shares = [math.exp(total - max(sums)) for total in sums]
+        whole = 0.0
+        for share in shares:
+            whole += share
+        return [share / whole for share in shares]
+    return [math.copysign(total * total, total) for total in sums] if "sqrt" in options else sums

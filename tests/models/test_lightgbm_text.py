@@ -4,6 +4,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import reference_forest
-from tests.models.forest_makers import blob_of, random_tree, rows_for, train, trained, training_matrix, written
+from tests.models.forest_makers import blob_of, random_model, rows_for, train, trained, training_matrix, written
 from ubp_sql.errors import InvalidModel, UbpError, UnsupportedModel
 from ubp_sql.models import lightgbm_text
 from ubp_sql.models.forest import Link
@@ -62,8 +63,43 @@ def test_names_with_signs_and_other_alphabets() -> None:
 
 def test_every_kind_of_missing_in_the_sound_model() -> None:
     tree = parse(SOUND).trees[0]
-    assert list(tree.nan_left) == [1, 0, 0]
+    assert list(tree.flags) == [1, 0, 0]
     assert tree.threshold[2] == math.inf
+
+
+def categorical(old: str, new: str) -> bytes:
+    """SOUND whose first split is on categories, with the first `old` replaced."""
+    cut = "num_cat=1\ncat_boundaries=0 2\ncat_threshold=5 2147483648"
+    text = edit("num_cat=0", cut).decode().replace("threshold=0.5", "threshold=0", 1)
+    text = text.replace("decision_type=10", "decision_type=1", 1)
+    parse(resized(text))
+    assert old in text
+    return resized(text.replace(old, new, 1))
+
+
+def classes(header: str, objective: str) -> bytes:
+    text = SOUND.decode().replace("num_class=1", f"num_class={header}")
+    text = text.replace("num_tree_per_iteration=1", f"num_tree_per_iteration={header}")
+    return text.replace("binary sigmoid:1", f"multiclass num_class:{objective}").encode()
+
+
+CATEGORICAL: dict[str, tuple[str, str, str]] = {
+    "a set that is not there": ("threshold=0", "threshold=1", "names a set"),
+    "a set below the first": ("threshold=0", "threshold=-1", "names a set"),
+    "a set of no whole number": ("threshold=0", "threshold=0.5", "names a set"),
+    "an infinite set": ("threshold=0", "threshold=inf", "names a set"),
+    "more sets than splits": ("num_cat=1", "num_cat=4", "num_cat: 4 is outside 0..3"),
+    "more sets than cuts": ("num_cat=1", "num_cat=2", "cat_boundaries: expected 3 values, found 2"),
+    "no cuts": ("cat_boundaries=0 2\n", "", "cat_boundaries is missing"),
+    "no words": ("cat_threshold=5 2147483648\n", "", "cat_threshold is missing"),
+    "cuts from 1": ("cat_boundaries=0 2", "cat_boundaries=1 2", "cat_boundaries: they do not ascend"),
+    "cuts that fall": ("num_cat=1\ncat_boundaries=0 2", "num_cat=2\ncat_boundaries=0 3 2", "do not ascend from 0"),
+    "cuts beyond the words": ("cat_boundaries=0 2", "cat_boundaries=0 3", "cat_threshold: expected 3 values, found 2"),
+    "endless cuts": ("cat_boundaries=0 2", "cat_boundaries=0 2147483647", "cat_boundaries: 2147483647 is outside"),
+    "a word too large": ("2147483648", "4294967296", "cat_threshold: 4294967296 is outside"),
+    "a word below 0": ("cat_threshold=5", "cat_threshold=-5", "cat_threshold: -5 is outside"),
+    "a missing type that is none": ("decision_type=1", "decision_type=13", "a missing type that does not exist"),
+}
 
 
 DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -158,14 +194,22 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: edit("decision_type=10", "decision_type=26"),
         "decision_type: 26 is outside",
     ),
-    "missing type 3": (
-        lambda: edit("decision_type=10", "decision_type=14"),
-        "decision_type: a categorical split or missing",
-    ),
+    "missing type 3": (lambda: edit("decision_type=10", "decision_type=14"), "decision_type: a missing type that"),
     "categorical bit without categories": (
         lambda: edit("decision_type=10", "decision_type=1"),
-        "decision_type: a categorical",
+        "threshold: a categorical split names a set",
     ),
+    **{
+        f"categories: {name}": (partial(categorical, old, new), message)
+        for name, (old, new, message) in CATEGORICAL.items()
+    },
+    "several classes": (lambda: edit("num_class=1", "num_class=3"), "num_class is 3, the objective binary has 1"),
+    "several trees an iteration": (lambda: edit("iteration=1", "iteration=2"), "num_tree_per_iteration is 2"),
+    "no class": (lambda: edit("num_class=1", "num_class=0"), "num_class: 0 is outside"),
+    "too many classes": (lambda: classes("100000", "100000"), "num_class: 100000 is outside"),
+    "classes of the objective": (lambda: classes("2", "3"), "num_class is 2, the objective multiclass has 3"),
+    "trees that cannot be shared out": (lambda: classes("3", "3"), "2 trees cannot be shared out to 3 outputs"),
+    "leaves beyond all sums": (lambda: edit("leaf_value=0.125 -0.5", "leaf_value=1e308 1e308"), "add up to more"),
     "count not a number": (lambda: edit("leaf_count=4", "leaf_count=x"), "tree 0: leaf_count: a value is not a number"),
     "shrinkage not a number": (
         lambda: edit("shrinkage=1", "shrinkage=x"),
@@ -187,20 +231,21 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
 
 UNSUPPORTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "later version": (lambda: edit("version=v4", "version=v5"), "version 'v5'"),
-    "several classes": (lambda: edit("num_class=1", "num_class=3"), "num_class is 3"),
-    "several trees an iteration": (lambda: edit("iteration=1", "iteration=2"), "num_tree_per_iteration is 2"),
     "unknown header field": (lambda: edit("num_class=1", "num_class=1\nnew=1"), "field 'new' is not known"),
     "unknown tree field": (lambda: edit("num_cat=0", "num_cat=0\nnew=1"), "tree 0: field 'new' is not known"),
     "custom objective": (lambda: edit("objective=binary sigmoid:1\n", ""), "custom"),
-    "ranking": (lambda: edit("objective=binary sigmoid:1", "objective=lambdarank"), "objective 'lambdarank'"),
-    "square root": (lambda: edit("objective=binary sigmoid:1", "objective=regression sqrt"), "'regression sqrt'"),
-    "zero as missing": (lambda: edit("decision_type=10", "decision_type=6"), "zero as missing"),
-    "categories": (
-        lambda: edit("num_cat=0", "num_cat=1\ncat_boundaries=0 1\ncat_threshold=1"),
-        "tree 0: num_cat: splits",
-    ),
+    "unknown objective": (lambda: edit("objective=binary sigmoid:1", "objective=custom"), "objective 'custom'"),
+    "binary without sigmoid": (lambda: edit("binary sigmoid:1", "binary"), "objective 'binary'"),
+    "root of what has none": (lambda: edit("binary sigmoid:1", "poisson sqrt"), "objective 'poisson sqrt'"),
+    "multiclass without classes": (lambda: edit("binary sigmoid:1", "multiclass"), "objective 'multiclass'"),
+    "option of another": (lambda: edit("binary sigmoid:1", "binary num_class:1 sigmoid:1"), "num_class:1 sigmoid:1'"),
+    "option twice": (lambda: edit("sigmoid:1", "sigmoid:1 sigmoid:1"), "sigmoid:1 sigmoid:1'"),
     "linear tree": (lambda: edit("is_linear=0", "is_linear=1\nleaf_const=0 0 0 0"), "tree 0: is_linear: linear trees"),
     "categories of pandas": (lambda: SOUND + b'\npandas_categorical:[["a", "b"]]\n', "categories of a pandas column"),
+    "categories without a set": (
+        lambda: edit("num_cat=0", "num_cat=0\ncat_threshold=1"),
+        "'cat_threshold' is not known",
+    ),
 }
 
 
@@ -223,26 +268,14 @@ def test_models_of_other_kinds(name: str) -> None:
     ("parameters", "message"),
     [
         ({"objective": "regression", "linear_tree": True}, "linear trees"),
-        ({"objective": "binary", "zero_as_missing": True}, "zero as missing"),
-        ({"objective": "multiclass", "num_class": 3}, "num_class is 3"),
-        ({"objective": "regression", "reg_sqrt": True}, "'regression sqrt'"),
-        ({"objective": "poisson"}, "'poisson'"),
         ({"objective": lambda score, data: (score - data.get_label(), score * 0 + 1)}, "custom"),
     ],
 )
 def test_trained_models_of_other_kinds(parameters: dict[str, object], message: str) -> None:
     x = training_matrix()
-    y = (x[:, 2] > 2).astype(float) if parameters["objective"] == "binary" else x[:, 2].copy()
-    if parameters["objective"] == "multiclass":
-        y = x[:, 2] % 3
-    with pytest.raises(UnsupportedModel, match=message):
-        parse(train(x, y, {**parameters, "num_leaves": 5, "cat_smooth": 1.0}, trees=2))
-
-
-def test_a_trained_model_with_categories() -> None:
-    x = training_matrix()
-    with pytest.raises(UnsupportedModel, match="num_cat: splits on categories"):
-        parse(train(x, x[:, 2] == 3, {"objective": "binary", "min_data_per_group": 1}, trees=2, categories=[2]))
+    with pytest.raises(UnsupportedModel, match=message) as caught:
+        parse(train(x, x[:, 2].copy(), {**parameters, "num_leaves": 5}, trees=2))
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -333,8 +366,7 @@ NASTY = [
 def mutants(draw: st.DrawFn) -> bytes:
     """A sound model after one to four edits: tokens, bytes, lines or parts replaced, moved, doubled, cut."""
     random = draw(st.randoms(use_true_random=False))
-    trees = [random_tree(Random(random.random()), 3, random.randint(1, 6)) for _ in range(random.randint(1, 3))]
-    text: bytes = written(trees, 3, random.choice(["binary sigmoid:1", "regression"]), random.random() < 0.5)
+    text: bytes = random_model(Random(random.random()), 3, random.randint(1, 3), 6)
     for _ in range(random.randint(1, 4)):
         kind, a, b = random.randrange(6), random.randrange(len(text) + 1), random.randrange(len(text) + 1)
         lines = text.decode("latin-1").split("\n")
@@ -373,7 +405,7 @@ def test_mutants_are_refused_or_scored_as_they_read(text: bytes) -> None:
         return
     walk = Walker(blob_of(text))
     for row in rows_for(text, 5, 1).tolist():
-        assert walk.score(row) == reference_forest.score(text.decode(), row)
+        assert walk.scores(row) == reference_forest.scores(text.decode(), row)
 
 
 @settings(deadline=None, max_examples=200)

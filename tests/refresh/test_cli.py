@@ -66,7 +66,11 @@ def test_steps_go_on_where_they_were_interrupted(db: Database, dsn: tuple[str, s
     job = db.one("select job_id from ubp.refresh_jobs")
     assert f"job {job} keeps what it has computed" in error
     assert "Traceback" not in error
-    (done,) = document("refresh", "--steps", *dsn)
+    _, state, message = refusal("refresh", "--steps", "--as-of", "2025-03-04", *dsn)
+    assert state == "UB005"
+    assert f"job {job}, a refresh as of 2025-03-03 00:00:00+00, is under way" in message
+    assert f"ubp.cancel_refresh({job})" in message
+    (done,) = document("refresh", "--steps", "--as-of", "2025-03-03", *dsn)
     assert (done["job"], done["state"], done["done_users"]) == (job, "done", 12)
     with db.connect() as conn:
         assert_exact(conn)

@@ -130,3 +130,19 @@ def test_callers_with_a_snapshot_of_their_own(db: Database, level: str) -> None:
             refresh(caller, START + timedelta(hours=3))
         caller.rollback()
         assert_exact(conn)
+
+
+def test_a_first_refresh_that_a_snapshot_does_not_see(db: Database) -> None:
+    with db.connect() as conn, db.connect() as caller:
+        define(conn)
+        define(conn, "other")
+        Log(conn, 11).insert(START, 60)
+        refresh(conn, START)
+        caller.autocommit = False
+        caller.execute("set transaction isolation level repeatable read")
+        caller.execute("select 1 from ubp.events limit 1")
+        refresh(conn, START, "other")
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            refresh(caller, START, "other")
+        caller.rollback()
+        assert_exact(conn, "other")

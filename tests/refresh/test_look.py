@@ -111,11 +111,7 @@ def test_parity(db: Database, mirror: bool) -> None:
         conn.execute(INSERT, [2, START, START])
         assert [row[:2] for row in conn.execute(check)] == [("equal", 11), ("differing", 0), ("pending", 1)]
         refresh(conn, START + timedelta(days=2))
-        conn.execute(
-            """update ubp.feature_rows set features[1] = 77, packed = substr(ubp.array_image(features), 21)
-                where user_id = 5"""
-        )
-        conn.execute("update ubp.feature_rows set packed = substr(ubp.array_image(features), 21) where user_id = 5")
+        conn.execute("update ubp.feature_rows set features[1] = 77 where user_id = 5")
         conn.execute("delete from ubp.feature_rows where user_id = 6")
         rows = conn.execute(check).fetchall()
         assert [row[:2] for row in rows[:3]] == [("equal", 10), ("differing", 2), ("pending", 0)]
@@ -172,5 +168,7 @@ def test_images(db: Database) -> None:
         )
         allowed = """
             select r.rolname from pg_roles r
-             where has_function_privilege(r.oid, 'ubp.image_array(bytea, anyarray)', 'execute') and not r.rolsuper"""
-        assert conn.execute(allowed).fetchall() == [("ubp_owner",)]
+             where has_function_privilege(r.oid, %s, 'execute') and not r.rolsuper order by 1"""
+        assert conn.execute(allowed, ["ubp.image_array(bytea, anyarray)"]).fetchall() == [("ubp_owner",)]
+        of_the_scorer = conn.execute(allowed, ["ubp.array_bytes(anyarray, integer, boolean)"]).fetchall()
+        assert of_the_scorer == [("ubp_owner",), ("ubp_reader",)]

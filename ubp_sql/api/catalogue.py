@@ -5,14 +5,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ubp_sql.api.heap import declared_columns
 from ubp_sql.api.moments import FeatureSet, feature_set
 from ubp_sql.api.session import check_version, entry, run, single
 from ubp_sql.api.set_view import view_statements
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
-from ubp_sql.features.columns import Declared
 from ubp_sql.features.compile import kinds_of
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.features.spec import FeatureSpec
+from ubp_sql.features.suggest import meant
 from ubp_sql.features.windows import shown
 
 KINDS_FOUND = """
@@ -23,13 +24,12 @@ select s.time_zone from (select source, count(*) as n from ubp.events group by s
   join ubp.sources s on s.source_id = e.source order by e.n desc, s.source_id limit 1"""
 # An empty log may be filled tomorrow; in a full one, a kind that nobody ever sent is a typing error.
 UNKNOWN_KINDS = """
-select k.kind, (select string_agg(m.kind, ', ' order by m.kind) from (select kind from ubp.mirror_kinds limit 20) m)
-         as others
+select k.kind,
+       (select array_agg(m.kind order by m.kind) from (select kind from ubp.mirror_kinds limit 1000) m) as others
   from unnest($1) k(kind)
  where k.kind not like 'attribute:%' and exists (select from ubp.events)
    and not exists (select from ubp.mirror_kinds m where m.kind = k.kind)
    and not exists (select from ubp.events e where e.kind = k.kind) limit 1"""
-EVENT_COLUMNS = "select name, attribute, type from ubp.event_columns order by position"
 NEW_SET = """
 insert into ubp.feature_sets (name, hash, definition, time_zone, plan) values ($1, $2, $3, $4, $5)
 on conflict (name) do nothing returning feature_set_id"""
@@ -221,7 +221,7 @@ def _json(text: str, what: str) -> Any:
 def _grow(plpy: Any, memory: dict[str, Any], set_name: str, specs: Sequence[FeatureSpec]) -> FeatureSetDefinition:
     """The set with the specs in it."""
     run(plpy, memory, LOCK, ["text"], [set_name or ""])
-    declared = [Declared(r["name"], r["attribute"], r["type"]) for r in run(plpy, memory, EVENT_COLUMNS, [], [])]
+    declared = declared_columns(plpy, memory)
     if single(plpy, memory, EXISTS, ["text"], [set_name]) is None:
         _check_kinds(plpy, memory, specs, ())
         definition = FeatureSetDefinition((), (), (specs[0],), tuple(declared)).grown(specs[1:], declared)
@@ -249,8 +249,10 @@ def _check_kinds(plpy: Any, memory: dict[str, Any], specs: Sequence[FeatureSpec]
     kinds = sorted({kind for spec in specs for kind in kinds_of(spec)} - set(known))
     row = single(plpy, memory, UNKNOWN_KINDS, ["text[]"], [kinds]) if kinds else None
     if row is not None:
-        others = f"there are: {row['others']}" if row["others"] else "ubp.events shows the kinds there are"
-        raise BadInput(f"no event has the kind {row['kind']!r}", others)
+        others = row["others"] or []
+        there = f"there are: {', '.join(others[:20])}" if others else "ubp.events shows the kinds there are"
+        close = meant(row["kind"], others)
+        raise BadInput(f"no event has the kind {row['kind']!r}", f"{close} {there}".strip())
 
 
 @entry

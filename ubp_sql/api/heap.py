@@ -6,7 +6,7 @@ A source of events is what `rows_query` builds a query over; an attached table w
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.session import Row, run
-from ubp_sql.features.columns import Declared
+from ubp_sql.features.columns import ITEM_TEXT, OF_ITEM, Declared
 
 if TYPE_CHECKING:
     from ubp_sql.mirror.layout import Block
@@ -62,16 +62,22 @@ OF_BLOCKS = "e.ctid >= $1 and e.ctid < $2"
 
 # JSON numbers, and text that reads as one, within what float8 can hold; all else is missing.
 NUMBER = """
-           (select coalesce(case when abs(n.v) >= 1e308 then null when abs(n.v) < 1e-300 then 0 else n.v end, 'NaN')
-              from (select case when {attribute} ~ '^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{{1,3}})?$'
-                                then ({attribute})::numeric end as v) n)::double precision as x{number}"""
+           (select case when abs(n.v) >= 1e308 then null when abs(n.v) < 1e-300 then 0 else n.v end
+              from (select case when {text} ~ '^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{{1,3}})?$'
+                                then ({text})::numeric end as v) n)::double precision"""
 TEXT = """
-           coalesce(hashtextextended({attribute}, 0), '-9223372036854775808') as x{number}"""
+           hashtextextended({text}, 0)"""
 WORDS = """
-           coalesce((select bit_or(1::bigint << (hashtext(w) & 63))
-                       from regexp_split_to_table(lower({attribute}), '[^[:alnum:]]+') w
-                      where w <> ''), 0) as x{number}"""
-EXTRAS = {"number": (NUMBER, "float8send"), "text": (TEXT, "int8send"), "words": (WORDS, "int8send")}
+           (select bit_or(1::bigint << (hashtext(w) & 63))
+              from regexp_split_to_table(lower({text}), '[^[:alnum:]]+') w where w <> '')"""
+EXTRAS = {
+    "number": (NUMBER, "'NaN'", "float8send"),
+    "text": (TEXT, "'-9223372036854775808'", "int8send"),
+    "words": (WORDS, "0", "int8send"),
+}
+# Where an item has a value, its text is not looked at.
+NUMBER_OF_ITEM = f"""case when a.value is null then {NUMBER.format(text="a.text")}
+                      when abs(a.value) >= 1e308 then null when abs(a.value) < 1e-300 then 0 else a.value end"""
 
 
 class Found(NamedTuple):
@@ -89,16 +95,21 @@ def rows_query(
 
     way       LISTED or CODED: what the kinds become
     where     one of this module's conditions
-    declared  columns to read of `attributes`; their names are quoted by the server
+    declared  columns to read of the events' and their items' attributes, whose names the server quotes
     relation  the table, quoted
     """
     code, kinds, named = way
     sent, extras = "", ""
     for number, column in enumerate(declared, 1):
-        expression, send = EXTRAS[column.type]
+        form, missing, send = EXTRAS[column.type]
+        name = plpy.quote_literal(column.attribute)
+        if column.of == "item":
+            value = NUMBER_OF_ITEM if column.type == "number" else form.format(text=ITEM_TEXT)
+            value = OF_ITEM.format(value=value, attribute=name)
+        else:
+            value = form.format(text=f"(e.attributes ->> {name})")
         sent += f",\n       string_agg({send}(x.x{number}), '') as x{number}"
-        attribute = f"(e.attributes ->> {plpy.quote_literal(column.attribute)})"
-        extras += "," + expression.format(attribute=attribute, number=number)
+        extras += f",\n           coalesce({value}, {missing}) as x{number}"
     return HEAD.format(sent=sent, code=code, extras=extras, relation=relation, kinds=kinds, where=named + where)
 
 
@@ -132,9 +143,9 @@ def read_rows(
     return Found(block_of(row, declared), row["new_kinds"], row["unknown_sources"])
 
 
-DECLARED = "select name, attribute, type from ubp.event_columns order by position"
+DECLARED = 'select name, attribute, type, "of" from ubp.event_columns order by position'
 
 
 def declared_columns(plpy: Any, memory: dict[str, Any]) -> list[Declared]:
     """The columns of ubp.event_columns, in the order in which chunks hold them."""
-    return [Declared(row["name"], row["attribute"], row["type"]) for row in run(plpy, memory, DECLARED, [], [])]
+    return [Declared(**row) for row in run(plpy, memory, DECLARED, [], [])]

@@ -4,19 +4,25 @@ The native library computes a user of up to MOST_EVENTS events from slices of th
 yet, without NumPy; Numba computes all else, with the same bits.
 """
 
+from __future__ import annotations
+
 import math
 from array import array
 from collections.abc import Iterator
-from typing import Any
 
 from ubp_sql.api.live_read import Question, ask
-from ubp_sql.api.live_set import LiveSet, live_set
-from ubp_sql.api.session import check_version, entry, run
+from ubp_sql.api.live_set import LiveSet, live_set, load_set
+from ubp_sql.api.session import check_version, entry, run, single
 from ubp_sql.errors import BadInput
 from ubp_sql.kernels.live_layout import AGAIN, DONE, MALFORMED, NOBODY, TIED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 BUDGET = 1 << 19
 """Events' worth of work of one call of the library: 5-30 ms."""
+PRESENT = "select 1 as found from ubp.feature_sets where feature_set_id = $1 and hash = $2"
 NAMES = """
 select d.name, d.unit, d.meaning from ubp.feature_definitions d where d.feature_set_id = $1 order by d.position"""
 
@@ -44,7 +50,12 @@ def _of_set(
         question = with_ids or question
         said = _computed(plpy, memory, found, question)
     if said == DONE:
-        return found, found.native.row()
+        row, anchors = found.native.row(), found.native.anchors
+        if found.standings is not None:
+            from ubp_sql.api.standings import finish
+
+            row = finish(plpy, memory, found.standings, question.as_of_us, row, anchors)
+        return found, row
     if said == NOBODY:
         return found, None
     # No library, too many events, an infinite time, or a chunk whose columns are not as long as its directory says.
@@ -83,14 +94,20 @@ def features(plpy: Any, memory: dict[Any, Any], user_id: int) -> Any:
 
     check_version(plpy, memory)
     found = live_set(plpy, memory, "default")
+    if single(plpy, memory, PRESENT, ["integer", "text"], [found.feature_set_id, found.hash]) is None:
+        found = load_set(plpy, memory, "default")
     values = stored_features(plpy, memory, found.feature_set_id, user_id)
-    return [] if values is None else list(_worded(plpy, memory, found, values))
+    if values is None:
+        return []
+    # A row from before the set grew: what the next refresh computes has no value yet.
+    missing = (math.nan,) * (found.plan.features - len(values))
+    return list(_worded(plpy, memory, found, values + missing))
 
 
 @entry
-def features_at(plpy: Any, memory: dict[Any, Any], user_id: int | None, as_of: str | None) -> Any:
-    """(feature, value, unit, meaning) at a moment, from the raw events."""
-    found, row = _of_set(plpy, memory, "default", user_id, as_of)
+def features_at(plpy: Any, memory: dict[Any, Any], user_id: int | None, as_of: str | None, name: str | None) -> Any:
+    """(feature, value, unit, meaning) at a moment, of any set, from the raw events."""
+    found, row = _of_set(plpy, memory, _named(name), user_id, as_of)
     return [] if row is None else list(_worded(plpy, memory, found, array("f", row)))
 
 
@@ -99,10 +116,14 @@ def feature_vector(
     plpy: Any, memory: dict[Any, Any], user_id: int | None, as_of: str | None, name: str | None
 ) -> list[float | None] | None:
     """The values of `features_at` alone, of any set, in the set's order."""
+    row = live_bytes(plpy, memory, _named(name), user_id, as_of)
+    return None if row is None else [None if value != value else value for value in array("f", row)]
+
+
+def _named(name: str | None) -> str:
     if name is None:
         raise BadInput("feature_set is NULL", "the sets are in ubp.feature_sets; 'default' is one")
-    row = live_bytes(plpy, memory, name, user_id, as_of)
-    return None if row is None else [None if value != value else value for value in array("f", row)]
+    return name
 
 
 def _worded(

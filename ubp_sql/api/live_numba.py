@@ -5,6 +5,7 @@ from typing import Any
 from ubp_sql.api.events import read_users, touch
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.session import prepare_numba
+from ubp_sql.api.standings import finish_all
 from ubp_sql.kernels.codes import DAY_US
 
 
@@ -37,4 +38,5 @@ def row_of(
         between_chunks=lambda: touch(plpy, memory),
         holidays=np.array(found.holidays, np.int64),
     )
+    finish_all(plpy, memory, found, rows, one + as_of_us)
     return rows.features.tobytes()

@@ -3,8 +3,10 @@
 To fetch a column's slice takes 2-4 us, and one that is not wanted, left out by a CASE, another microsecond.
 """
 
+from __future__ import annotations
+
+from collections import namedtuple
 from collections.abc import Iterable
-from typing import NamedTuple
 
 # Whether what the session keeps is right, and the slice of one chunk; all columns of it are NULL where $4 is.
 STATE = """
@@ -21,41 +23,45 @@ PIECE = """
 select {columns}
   from ubp.mirror_chunks c where c.chunk_id = $1"""
 PIECE_TYPES = ["bigint", "integer", "integer"]
-# From event {start} on, {n} of them.
-LONG = "substr(c.{column}, 8 * {start} + 1, 8 * {n}) as {name}"
-SHORT = "substr(c.{column}, 4 * {start} + 1, 4 * {n}) as {name}"
-EXTRAS = """(select array_agg(substr(x.bytes, 8 * {start} + 1, 8 * {n}) order by x.place)
+# From event {start} on, {n} of them; the first byte of a column's form is how many bytes each value takes.
+SLICE = "substr(c.{column}, get_byte(c.forms, {at}) * {start} + 1, get_byte(c.forms, {at}) * {n}) as {name}"
+EXTRAS = """(select array_agg(substr(x.bytes, get_byte(c.forms, {at} + 16 * x.place::integer) * {start} + 1,
+                                  get_byte(c.forms, {at} + 16 * x.place::integer) * {n}) order by x.place)
           from unnest(c.extras) with ordinality as x (bytes, place)) as extras"""
 # Which columns are declared, by numbers that no transaction had before: a set's places among them may have been learnt
 # in one that was rolled back.
 DECLARED = "(select array_agg(e.position order by e.position) from ubp.event_columns e) as declared"
+FORM_BYTES = 16
 COLUMNS = {
-    "t": (LONG, "t"),
-    "ingested": (LONG, "ingested"),
-    "event_id": (LONG, "event_id"),
-    "kind": (SHORT, "kind"),
-    "offset_s": (SHORT, "offset_s"),
-    "item": (LONG, "item"),
-    "order": (LONG, "order_key"),
-    "value": (LONG, "value"),
-    "quantity": (LONG, "quantity"),
-    "duration_s": (LONG, "duration_s"),
+    "t": "t",
+    "ingested": "ingested",
+    "event_id": "event_id",
+    "kind": "kind",
+    "item": "item",
+    "order": "order_key",
+    "value": "value",
+    "quantity": "quantity",
+    "duration_s": "duration_s",
+    "offset_s": "offset_s",
 }
+"""Columns of every event as the table names them, in the order of their forms, which those of extras follow."""
+PLACES = {name: place for place, name in enumerate(COLUMNS)}
 
 
-class Queries(NamedTuple):
+class Queries(namedtuple("Queries", ("state", "piece"))):
     """STATE and PIECE with some columns."""
 
-    state: str
-    piece: str
+    __slots__ = ()
 
 
 def queries(names: Iterable[str], *, extras: bool) -> Queries:
     """For columns of COLUMNS, and all declared ones as an array if `extras`."""
-    forms = [(*COLUMNS[name], name) for name in names] + ([(EXTRAS, "", "")] if extras else [])
+    forms = [(SLICE, COLUMNS[name], name, FORM_BYTES * PLACES[name]) for name in names]
+    if extras:
+        forms.append((EXTRAS, "", "", FORM_BYTES * (len(COLUMNS) - 1)))  # a place among extras counts from 1
     made = []
     for query, start, n in ((STATE, "$5", "$6"), (PIECE, "$2", "$3")):
-        parts = [form.format(column=column, name=name, start=start, n=n) for form, column, name in forms]
+        parts = [form.format(column=column, name=name, at=at, start=start, n=n) for form, column, name, at in forms]
         if extras and query is STATE:
             parts.append(DECLARED)
         made.append(query.format(columns=",\n       ".join(parts)))

@@ -5,18 +5,26 @@ The first query says whether what the session keeps is still right - the set's h
 snapshot, for the functions that ask are STABLE.
 """
 
-from array import array
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from ubp_sql.api.live_query import PIECE_TYPES, STATE_TYPES
+from array import array
+from collections import namedtuple
+
+from ubp_sql.api.live_query import PIECE_TYPES, PLACES, STATE_TYPES
 from ubp_sql.api.live_set import LiveSet, live_set, load_set
 from ubp_sql.api.session import Row, run, single
 from ubp_sql.api.slices import Directory, Piece, Places
 from ubp_sql.errors import BadInput
-from ubp_sql.kernels.live_layout import CHUNK, EVENT_ID, INGESTED, KIND, OFFSET, OTHERS
+from ubp_sql.kernels.forms import WIDTH_MASK
+from ubp_sql.kernels.live_layout import CHUNK, INGESTED, OTHERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_EVENTS = 1 << 18
 """Above, a pass over the events could take longer than a cancel may (100 ms)."""
+OFFSET_WORDS = 2 * PLACES["offset_s"]
 DAY_US = 86_400_000_000
 POSTGRES_EPOCH_US = 946_684_800_000_000
 # 0001-01-02 to 9999-01-01, as moments.MOMENT has it.
@@ -27,7 +35,7 @@ select array_agg(distinct c.day - date '1970-01-01' order by c.day - date '1970-
   from ubp.feature_sets s join ubp.calendar c on c.region in ('', s.time_zone) where s.feature_set_id = $1"""
 
 
-class Question(NamedTuple):
+class Question(namedtuple("Question", ("user_id", "as_of_us", "weekday", "table", "packed"), defaults=(None, b""))):
     """Whose features at which moment, and his events.
 
     weekday  local, Monday 0
@@ -35,11 +43,7 @@ class Question(NamedTuple):
     packed   the columns that it speaks of
     """
 
-    user_id: int
-    as_of_us: int
-    weekday: int
-    table: "array[int] | None" = None
-    packed: bytes = b""
+    __slots__ = ()
 
 
 def ask(
@@ -113,9 +117,9 @@ def _slices(
     state, piece = found.with_ids if ids else found.without_ids
     chunk_id, begin, n = pieces[0] if pieces else (None, 0, 0)
     rows = run(plpy, memory, state, STATE_TYPES, [found.feature_set_id, user_id, as_of, chunk_id, begin, n])
-    if len(pieces) < 2:
+    if len(pieces) < 2 or not len(rows):  # none where the set is gone
         return list(rows)
-    chunks = [rows[0]] if len(rows) else []
+    chunks = [rows[0]]
     for one in pieces[1:]:
         chunks += run(plpy, memory, piece, PIECE_TYPES, list(one))
     return chunks
@@ -146,16 +150,21 @@ def packed_question(
     chunks: list[tuple[Row, Directory]],
     late: list[Row],
 ) -> Question:
-    """The question with its table: slices of chunks, and of rows that are not in them."""
+    """The question with its table: slices of chunks, and of rows that are not in them; without where they are many."""
+    events = sum(len(row["t"]) >> 3 for row in late)
+    events += sum(len(row["t"]) // (directory.forms[0] & WIDTH_MASK or 1) for row, directory in chunks)
+    if events > MOST_EVENTS:
+        return question
     head, columns = found.head(plpy, memory, memory["places"].version if chunks else None)
     longs: list[bytes] = []
     shorts: list[bytes] = []
+    raw: list[bytes] = []
     table = head + columns
     table[0] = len(chunks) + len(late)
     table[5] = table[6] = question.as_of_us
     table[7] = question.weekday
     for row, directory in chunks:
-        _add_chunk(found, row, directory, table, longs, shorts)
+        _add_chunk(found, row, directory, table, raw)
     if late:
         from ubp_sql.api.live_rows import add_sent
 
@@ -166,42 +175,51 @@ def packed_question(
         holidays = (days["days"] if days else None) or []
         table[4] = len(holidays)
         table += holidays
-    packed = b"".join(longs + shorts)
+    packed = b"".join(longs + shorts + raw)
     return Question(question.user_id, question.as_of_us, question.weekday, array("q", table), packed)
 
 
-def _add_chunk(
-    found: LiveSet, row: Row, directory: Directory, table: list[int], longs: list[bytes], shorts: list[bytes]
-) -> None:
+def _add_chunk(found: LiveSet, row: Row, directory: Directory, table: list[int], raw: list[bytes]) -> None:
     """Appends the slice of a row of STATE or PIECE."""
+    forms = directory.forms
     t, part = row["t"], row["ingested"]
-    present, same = 1, 0
-    longs.append(t)
+    width = forms[0] & WIDTH_MASK
+    raw.append(t)
+    # The same moments as the time's where there is no column of its own; a width of 0 fits no column.
+    words, same = [len(t) // width if width else -1, CHUNK, 0, forms[0], forms[1]], 0
     if part is None:
         same = 1 << INGESTED
+        words += (0, 0)
     else:
-        present |= 1 << INGESTED
-        longs.append(part)
+        words += forms[2:4]
+        raw.append(part)
     if "event_id" in row:
-        present |= 1 << EVENT_ID
-        longs.append(row["event_id"])
+        words += forms[4:6]
+        raw.append(row["event_id"])
+    else:
+        words += (0, 0)
     part = row["kind"]
-    if part is not None:
-        present |= 1 << KIND
-        shorts.append(part)
-    if found.plan.local:
-        part = row["offset_s"]
-        if part is not None:
-            present |= 1 << OFFSET
-            shorts.append(part)
+    if part is None:
+        words += (0, directory.kind_all)
+    else:
+        words += forms[6:8]
+        raw.append(part)
+    part = row["offset_s"] if found.plan.local else None
+    if part is None:
+        words += (0, directory.offset_all)
+    else:
+        words += forms[OFFSET_WORDS : OFFSET_WORDS + 2]
+        raw.append(part)
     bit = 1 << OTHERS
-    for name, extra, _ in found.columns:
+    for name, extra, missing, place in found.columns:
         part = row[name] if extra < 0 else row["extras"] and row["extras"][extra]
         if part is not None:
-            present |= bit
-            longs.append(part)
-        elif name == "order":
-            same |= bit
+            words += forms[place : place + 2]
+            raw.append(part)
+        else:
+            words += (0, missing)
+            if name == "order":
+                same |= bit
         bit += bit
-    table += (len(t) >> 3, CHUNK, present, same, 0, 0, 0, directory.kind_all, directory.offset_all)
-    table += found.missing
+    words[2] = same
+    table += words

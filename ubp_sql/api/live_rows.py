@@ -4,20 +4,26 @@ import sys
 from array import array
 from typing import Any
 
-from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, rows_query
+from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, declared_columns, rows_query
 from ubp_sql.api.live_set import LiveSet
 from ubp_sql.api.mirror_fold import LOOK, listen
 from ubp_sql.api.session import Row, run
-from ubp_sql.features.columns import Declared
 from ubp_sql.kernels.live_layout import SENT
 
-ATTRIBUTES = "select name, attribute, type from ubp.event_columns order by position"
+# Whether what is said of items now, and was not when the mirror was made, is about events of the user.
+OF_HIS_ITEMS = """
+select exists (select from ubp.event_log l
+                 join ubp.events e on e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
+                                  and (l.items is null or e.item_id = any (l.items))
+                where l.op = 'A' and e.user_id = $1) as found"""
 
 
 def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row] | None:
     """The user's rows that the event log speaks of; None where all of his events have to be read."""
     said = listen(run(plpy, memory, LOOK, [], []))
     if said.everything or said.anew or user_id in said.users:
+        return None
+    if said.items and run(plpy, memory, OF_HIS_ITEMS, ["bigint"], [user_id])[0]["found"]:
         return None
     query, kinds = _query(plpy, memory, found, OF_USERS_AND_IDS), list(found.plan.kinds)
     types = ["text[]", "bigint[]", *["bigint"] * 4]
@@ -38,7 +44,7 @@ def _query(plpy: Any, memory: dict[Any, Any], found: LiveSet, where: str) -> str
     query: str | None = memory.get(key)
     if query is None:
         names = {column.name for column in found.columns}
-        declared = [Declared(*row.values()) for row in run(plpy, memory, ATTRIBUTES, [], []) if row["name"] in names]
+        declared = [column for column in declared_columns(plpy, memory) if column.name in names]
         query = memory[key] = rows_query(plpy, LISTED, where, declared)
     return query
 
@@ -57,7 +63,9 @@ def add_sent(found: LiveSet, row: Row, table: list[int], longs: list[bytes], sho
         else:
             parts.append(_longs(row[column.name]))
     sizes = [len(part) // 8 for part in parts]
-    table += [n, SENT, 0, 0, *sizes[:3], len(marks) // 4, len(offsets) // 4, *sizes[3:]]
+    table += [n, SENT, 0]
+    for size in (*sizes[:3], len(marks) // 4, len(offsets) // 4, *sizes[3:]):
+        table += (0, size)
     longs += parts
     shorts += [marks, offsets]
 

@@ -1,14 +1,22 @@
 """What a session keeps of a feature set to compute single users: its plan, and the library's buffers."""
 
-from array import array
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from ubp_sql.api.live_query import COLUMNS, queries
-from ubp_sql.api.session import Row, check_version, run, single
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
+from array import array
+from collections import namedtuple
+
+from ubp_sql.api.live_query import COLUMNS, PLACES, queries
+from ubp_sql.api.session import Row, check_version, no_such_set, run, single
+from ubp_sql.errors import BadInput, FeatureSetMismatch
 from ubp_sql.kernels import native
 from ubp_sql.kernels.live_layout import MISSING, NAN, OTHERS, TIME, ZERO
 from ubp_sql.kernels.live_plan import LivePlan, open_plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ubp_sql.api.standings import Standings
 
 SEMANTICS = 2
 """As features.definition.SEMANTICS_VERSION, whose import costs a connection's first call 20 ms."""
@@ -16,11 +24,16 @@ KEPT_WORDS = 1 << 19
 """A larger buffer, that a long user needed, is given back after the call."""
 NO_KEY = -(1 << 63)
 NAN_BITS = 0x7FF8000000000000
-COLUMNS_OF_SET = (
-    "select feature_set_id, hash, plan, definition::jsonb ->> 'semantics' as semantics from ubp.feature_sets "
-)
-BY_NAME = COLUMNS_OF_SET + "where name = $1"
-BY_ID = COLUMNS_OF_SET + "where feature_set_id = $1"
+COLUMNS_OF_SET = """
+select s.feature_set_id, s.hash, s.plan, s.definition::jsonb ->> 'semantics' as semantics, d.positions, d.families
+  from ubp.feature_sets s
+  left join lateral (
+    select array_agg(f.position order by f.position) as positions, array_agg(f.family order by f.position) as families
+      from ubp.feature_definitions f
+     where f.feature_set_id = s.feature_set_id and f.family in ('percentile', 'item_popularity')) d on true
+ """
+BY_NAME = COLUMNS_OF_SET + "where s.name = $1"
+BY_ID = COLUMNS_OF_SET + "where s.feature_set_id = $1"
 DECLARED = "select name, type, position from ubp.event_columns order by position"
 CODES = "select code, kind from ubp.mirror_kinds where kind = any ($1)"
 
@@ -28,16 +41,15 @@ CODES = "select code, kind from ubp.mirror_kinds where kind = any ($1)"
 MARKS = {"ingested": 24, "item": 25, "order": 26, "value": 27, "quantity": 28, "duration_s": 29, "offset_s": 30}
 
 
-class Column(NamedTuple):
+class Column(namedtuple("Column", ("name", "extra", "missing", "place"))):
     """A number or key of the plan.
 
     extra    place among the declared columns; -1 for a column of every event
     missing  bits of what stands for no value; for `order` that is the event's time
+    place    of its form's two words in Directory.forms
     """
 
-    name: str
-    extra: int
-    missing: int
+    __slots__ = ()
 
 
 class Native:
@@ -60,7 +72,7 @@ class Native:
         """Whether the library is there."""
         return self._room is not None and self._live is not None
 
-    def call(self, table: "array[int]", packed: bytes, budget: int) -> int:
+    def call(self, table: array[int], packed: bytes, budget: int) -> int:
         """The first call for a table; what live_layout.py says of it."""
         self._table = table  # its memory must not move while it is in use
         self._at_table = table.buffer_info()[0]
@@ -83,6 +95,11 @@ class Native:
         """Size of the buffer."""
         return len(self._work)
 
+    @property
+    def anchors(self) -> Any:
+        """Those of the row."""
+        return self._anchors
+
     def row(self) -> bytes:
         """The features, when a call said DONE; gives a long user's memory back."""
         if len(self._work) > KEPT_WORDS:
@@ -98,12 +115,12 @@ class LiveSet:
         self.hash: str = row["hash"]
         self.plan = _plan(plpy, memory, row)
         self.native = Native(self.plan)
+        self.standings = _standings(row, self.plan)
         self.words: list[tuple[str, str, str]] | None = None
         """Name, unit and meaning of each feature, once somebody asked."""
         declared = run(plpy, memory, DECLARED, [], [])
         self.declared = [(found["name"], found["type"]) for found in declared]
         self.columns = list(self._columns())
-        self.missing = [column.missing for column in self.columns]
         extras = any(column.extra >= 0 for column in self.columns)
         self.positions = [found["position"] for found in declared] if extras else None
         """Of all declared columns, as STATE has them; None where the set reads none."""
@@ -115,17 +132,17 @@ class LiveSet:
         self._head: list[int] = []
         self._tail: list[int] = []
 
-    def _columns(self) -> "Any":
+    def _columns(self) -> Any:
         names = [name for name, _ in self.declared]
         kinds = dict(self.declared)
         for name, is_number in (*((n, True) for n in self.plan.numbers), *((k, False) for k in self.plan.keys)):
             if name in COLUMNS:
-                yield Column(name, -1, NAN_BITS if is_number else NO_KEY)
+                yield Column(name, -1, NAN_BITS if is_number else NO_KEY, 2 * PLACES[name])
             elif name not in names:
                 raise FeatureSetMismatch(f"there is no event column {name!r}", "ubp.define_event_column declares it")
             else:
                 missing = NAN_BITS if is_number else 0 if kinds[name] == "words" else NO_KEY
-                yield Column(name, names.index(name), missing)
+                yield Column(name, names.index(name), missing, 2 * (len(COLUMNS) + names.index(name)))
 
     def head(self, plpy: Any, memory: dict[Any, Any], version: int | None) -> tuple[list[int], list[int]]:
         """A table's beginning and its rows of columns.
@@ -168,9 +185,18 @@ def load_set(plpy: Any, memory: dict[Any, Any], key: str | int) -> LiveSet:
     else:
         row = single(plpy, memory, BY_ID, ["integer"], [key])
     if row is None:
-        raise NotReady(f"there is no feature set {key!r}", "ubp.define_feature_set makes one; load events first")
+        raise no_such_set(plpy, memory, key)
     made = memory["live", key] = LiveSet(plpy, memory, row)
     return made
+
+
+def _standings(row: Row, plan: LivePlan) -> Standings | None:
+    """What of the set speaks of the whole population."""
+    if row["positions"] is None:
+        return None
+    from ubp_sql.api.standings import of_plan
+
+    return of_plan(row["feature_set_id"], row["hash"], plan.blob, row["positions"], row["families"])
 
 
 def _plan(plpy: Any, memory: dict[Any, Any], row: Row) -> LivePlan:

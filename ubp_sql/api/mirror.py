@@ -8,7 +8,7 @@ from ubp_sql.api.mirror_compact import compact
 from ubp_sql.api.mirror_fold import Folded, fold
 from ubp_sql.api.session import Row, check_version, entry, run, single
 from ubp_sql.errors import BadInput
-from ubp_sql.features.columns import CLOCK, KEYS, NUMBERS, TYPES
+from ubp_sql.features.columns import CLOCK, KEYS, NUMBERS, SUBJECTS, TYPES
 
 __all__ = [
     "Folded",
@@ -27,8 +27,8 @@ select s.built, s.version, count(r.run_id)::integer as runs, coalesce(sum(r.even
        (select count(*) from ubp.mirror_chunks)::integer as chunks
   from ubp.mirror_state s left join ubp.mirror_runs r on true group by s.singleton"""
 RESERVED = {*NUMBERS, *KEYS, *CLOCK, "t", "ingested", "event_id", "kind", "offset_s", "user_id", "time"}
-COLUMN = "select attribute, type from ubp.event_columns where name = $1"
-NEW_COLUMN = "insert into ubp.event_columns (name, attribute, type) values ($1, $2, $3)"
+COLUMN = 'select attribute, type, "of" from ubp.event_columns where name = $1'
+NEW_COLUMN = 'insert into ubp.event_columns (name, attribute, type, "of") values ($1, $2, $3, $4)'
 MOST_CHARS = 48
 
 
@@ -77,11 +77,11 @@ def drop_mirror(plpy: Any, memory: dict[str, Any]) -> None:
 
 @entry
 def define_event_column(
-    plpy: Any, memory: dict[str, Any], name: str | None, attribute: str | None, type: str | None
+    plpy: Any, memory: dict[str, Any], name: str | None, attribute: str | None, type: str | None, of: str | None
 ) -> None:
-    """Declares a key of events.attributes as a column; declaring it again in the same way changes nothing.
+    """Declares an attribute of events, or of their items, as a column; the same declaration again changes nothing.
 
-    Raises BadInput (UB003) on a name that is taken or no plain word, and on an unknown type.
+    Raises BadInput (UB003) on a name that is taken or no plain word, and on an unknown type or subject.
     """
     check_version(plpy, memory)
     if not name or len(name) > MOST_CHARS or not name.isascii() or not name.isidentifier() or name != name.lower():
@@ -91,17 +91,19 @@ def define_event_column(
     if name in RESERVED:
         raise BadInput(f"every event has {name} already", "choose another name")
     if not attribute:
-        raise BadInput("no attribute was named", "the key in events.attributes")
+        raise BadInput("no attribute was named", "the key in events.attributes, or the name in ubp.item_attributes")
     if type not in TYPES:
         raise BadInput(f"{type!r} is no type of a column", f"one of {', '.join(TYPES)}")
+    if of not in SUBJECTS:
+        raise BadInput(f"a column cannot be of {of!r}", f"one of {', '.join(SUBJECTS)}")
     run(plpy, memory, store.LOCK, [], [])
     found = single(plpy, memory, COLUMN, ["text"], [name])
     if found is not None:
-        if (found["attribute"], found["type"]) == (attribute, type):
+        if (found["attribute"], found["type"], found["of"]) == (attribute, type, of):
             return
-        what = f"{name} is {found['attribute']!r} as {found['type']}"
+        what = f"{name} is {found['attribute']!r}{' of the item' * (found['of'] == 'item')} as {found['type']}"
         raise BadInput(f"event column {what} already", "choose another name: sets may use this one")
-    run(plpy, memory, NEW_COLUMN, ["text", "text", "text"], [name, attribute, type])
+    run(plpy, memory, NEW_COLUMN, ["text"] * 4, [name, attribute, type, of])
     if store.state(plpy, memory).built:
         run(plpy, memory, REPRESENT, ["text"], ["R"])
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
+from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Reader
 from ubp_sql.api.session import run, single
 
@@ -29,7 +30,15 @@ select 'U', null, null, null, null, string_agg(int8send(x.user_id), '' order by 
 having count(*) > 0
 union all
 select distinct l.op, null::bigint, null::bigint, null::bigint, null::bigint, null::bytea
-  from log l where l.op in ('T', 'R')"""
+  from log l where l.op in ('T', 'R')
+union all
+select 'A', null, null, null, null,
+       string_agg(int8send(x.item_id) || timestamptz_send(x.since) || timestamptz_send(x.known), '' order by x.item_id)
+  from (select coalesce(i.item_id, '-9223372036854775808') as item_id, min(l.min_time) as since,
+               min(l.min_ingested) as known
+          from log l left join lateral unnest(l.items) as i (item_id) on true
+         where l.op = 'A' group by 1) x
+having count(*) > 0 and exists (select from ubp.event_columns c where c.of = 'item')"""
 CONSUME = "with log as (delete from ubp.event_log returning *), " + SAID  # noqa: S608 - constants only
 LOOK = "with log as (select * from ubp.event_log), " + SAID  # noqa: S608
 # Triggers that somebody's DDL made unheard: a partition that is gone from the tree, or came into it without them.
@@ -52,6 +61,14 @@ select s.feature_set_id, u.user_id from ubp.feature_sets s cross join unnest($1:
  where s.feature_set_id is distinct from $2
     on conflict do nothing"""
 STALE = "update ubp.feature_sets set stale = true where not stale"
+# Who describes a source looks for runs that met it as unknown, and cannot see the one that is being written: from here
+# on nobody gets past that look before our commit, and whoever did makes the next fold build the mirror anew. An older
+# snapshot would not show it.
+HOLD_SOURCES = "lock table ubp.sources in share mode"
+DESCRIBED = """
+insert into ubp.event_log (op)
+select 'T' where current_setting('transaction_isolation') <> 'read committed'
+              or exists (select from ubp.sources s where s.time_zone <> 'UTC' and s.source_id <> all ($1))"""
 USERS_A_STATEMENT = 50_000
 MOST_DIRTY = 1_000_000
 """With more users than these everybody is computed anew."""
@@ -69,26 +86,32 @@ class Folded(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What the log says: `everything` may have changed; the mirror must be made `anew`."""
+    """What the log says: `everything` may have changed; the mirror must be made `anew`.
+
+    items  whose attributes changed, as `with_users_about` reads it; empty while no event column is of the item
+    """
 
     everything: bool
     anew: bool
     ranges: list[tuple[int, int, int, int]]
     users: list[int]
+    items: bytes = b""
 
 
 def listen(rows: Any) -> Said:
     """Rows of CONSUME or LOOK."""
     from struct import unpack
 
-    ranges, users = [], []
+    ranges, users, items = [], [], b""
     ops = {row["op"] for row in rows}
     for row in rows:
         if row["op"] == "I":
             ranges.append((row["min_id"], row["max_id"], row["from_us"], row["until_us"]))
         elif row["op"] == "U":
             users = list(unpack(f">{len(row['users']) // 8}q", row["users"]))
-    return Said("T" in ops, "R" in ops, sorted(ranges), users)
+        elif row["op"] == "A":
+            items = row["users"]
+    return Said("T" in ops, "R" in ops, sorted(ranges), users, items)
 
 
 def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Folded:
@@ -103,7 +126,9 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
     unheard = _parts(plpy, memory)
     said = listen(run(plpy, memory, CONSUME, [], []))
     now = store.state(plpy, memory)
-    everything = said.everything or unheard or len(said.users) > MOST_DIRTY
+    if now.built and not said.anew:
+        said = with_users_about(plpy, memory, said, store.metas_of_runs(plpy, memory))
+    everything = said.everything or unheard or len(said.users) > MOST_DIRTY or bool(said.items)
     if everything:
         run(plpy, memory, STALE, [], [])
     if now.enabled and (everything or said.anew or not now.built):
@@ -145,6 +170,7 @@ def build(plpy: Any, memory: dict[str, Any]) -> int:
     for block in merged(portions.cursors()):
         writer.add(block)
     writer.close()
+    _described(plpy, memory, reader)
     if old:
         store.delete_runs(plpy, memory, old)
     store.changed(plpy, memory, built=True, anew=True)
@@ -187,10 +213,18 @@ def _write(
         _dirty(plpy, memory, pending, refreshing)
     if writer is not None:
         writer.close()
+        _described(plpy, memory, reader)
     if users > MOST_DIRTY:
         run(plpy, memory, STALE, [], [])
         return None
     return users
+
+
+def _described(plpy: Any, memory: dict[str, Any], reader: Reader) -> None:
+    """Sees to it that a source which got its row while its events were read gets its clock."""
+    if reader.unknown_sources:
+        run(plpy, memory, HOLD_SOURCES, [], [])
+        run(plpy, memory, DESCRIBED, ["integer[]"], [reader.sources])
 
 
 def _dirty(plpy: Any, memory: dict[str, Any], users: list[int], refreshing: int | None) -> None:

@@ -15,6 +15,7 @@ from ubp_sql.api.heap import (
     rows_query,
 )
 from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_slices import slices_of
 from ubp_sql.api.session import run
 from ubp_sql.features.columns import Columns, Declared
@@ -22,13 +23,15 @@ from ubp_sql.features.columns import Columns, Declared
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import I32, I64
     from ubp_sql.mirror.encode import Meta
-    from ubp_sql.mirror.layout import Block
+    from ubp_sql.mirror.layout import Block, Column
     from ubp_sql.mirror.merge import Cursor
 
 CODES = "select code, kind from ubp.mirror_kinds"
 # A log that nobody folded: beyond so many statements, or events that these may have brought, rows are read instead.
 MOST_PENDING, MOST_NEW = 10_000, 1_000_000
 RANGES_APART = 8
+AT_A_TIME = 1 << 19
+"""Events of a batch out of one run: half of BATCH_EVENTS, for less memory; many more batches would cost time."""
 METAS = "ubp.mirror chunks"
 
 
@@ -66,11 +69,14 @@ def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | 
         said = listen(run(plpy, memory, LOOK, [], []))
         if said.everything or said.anew or sum(high - low + 1 for low, high, *_ in said.ranges) > MOST_NEW:
             return None
+        said = with_users_about(plpy, memory, said, _chunks(plpy, memory, now.version))
         users, ranges = said.users, said.ranges
         if len(ranges) > RANGES_APART:
             # One range around all: what it holds beside is in the mirror already, and dropped as such.
             ends = list(zip(*ranges, strict=True))
             ranges = [(min(ends[0]), max(ends[1]), min(ends[2]), max(ends[3]))]
+            if ranges[0][1] - ranges[0][0] >= MOST_NEW:
+                return None
     codes = {row["kind"]: row["code"] for row in run(plpy, memory, CODES, [], [])}
     place = np.full(max(codes.values(), default=0) + 1, -1, np.int32)
     for number, kind in enumerate(kinds):
@@ -119,7 +125,7 @@ def _of_run(
 
     for group, goes_on in blocks_of(chunks, together):
         rows = store.chunk_rows(plpy, memory, group, names)
-        block = decode(store.events_in(group), rows, names, mirror.declared, places=mirror.place)
+        block = decode(store.events_in(group), rows, names, mirror.declared, mirror.place)
         yield _asked(block, names), goes_on
 
 
@@ -143,7 +149,9 @@ def batches(
     ]
     runs = [chunks for chunks in runs if chunks]
     if len(runs) == 1 and overlay is None:
-        stream = _straight(plpy, memory, mirror, runs[0], _names(columns, merging=False), known_at_us, batch)
+        stream = _straight(
+            plpy, memory, mirror, runs[0], _names(columns, merging=False), known_at_us, min(batch, AT_A_TIME)
+        )
     else:
         names = _names(columns, merging=True)
         together = TOGETHER // max(1, len(runs))
@@ -166,21 +174,40 @@ def _straight(
     batch: int,
 ) -> "Iterator[Block]":
     """One run: its chunks one after the other, nothing to merge."""
+    import numpy as np
+
+    from ubp_sql.mirror.arrays import Arrays
     from ubp_sql.mirror.encode import blocks_of, decode
+    from ubp_sql.mirror.layout import dtype_of
+
+    arrays = Arrays()
+    kept: dict[str, Column] = {}
+
+    def of_one_value(name: str, value: int, n: int) -> "Column":
+        """An array for all blocks."""
+        if name not in kept or len(kept[name]) < n or kept[name][0] != value:
+            kept[name] = np.full(n, value, dtype_of(name, ()))
+            kept[name].flags.writeable = False
+        return kept[name][:n]
 
     group: list[Meta] = []
     for part, goes_on in blocks_of(chunks, batch):
         group += part
         if goes_on:
             continue
-        latest = max((meta.max_ingested_us or 0 for meta in group), default=0)
-        known = known_at_us is not None and latest <= known_at_us
-        fetched = [name for name in names if name != "ingested"] if known else names
+        n = store.events_in(group)
+        constant: dict[str, int] = {}
+        if known_at_us is not None and max((meta.max_ingested_us or 0 for meta in group), default=0) <= known_at_us:
+            constant["ingested"] = known_at_us
+        offsets = {meta.offset_all for meta in group if meta.n}
+        if len(offsets) == 1 and None not in offsets:
+            constant["offset_s"] = offsets.pop() or 0
+        fetched = [name for name in names if name not in constant]
         rows = store.chunk_rows(plpy, memory, group, fetched)
-        block = decode(
-            store.events_in(group), rows, names, mirror.declared, known_at_us if known else None, mirror.place
-        )
+        block = decode(n, rows, fetched, mirror.declared, mirror.place, arrays.empty)
         group = []
+        for name in constant.keys() & set(names):
+            block.columns[name] = of_one_value(name, constant[name], n)
         yield _asked(block, names)
 
 

@@ -37,6 +37,9 @@ select string_agg(int8send(x.user_id), '') as users, string_agg(int8send(x.n), '
          group by e.user_id order by e.user_id) x"""
 
 
+SOURCES = "select coalesce(array_agg(s.source_id), '{}') as ids from ubp.sources s"
+
+
 class Sink(Protocol):
     """Where blocks go."""
 
@@ -55,6 +58,8 @@ class Reader:
         self._plpy, self._memory, self._sink, self._new_kinds = plpy, memory, sink, new_kinds
         self.declared = declared_columns(plpy, memory)
         self.unknown_sources = False
+        self.sources: list[int] = run(plpy, memory, SOURCES, [], [])[0]["ids"]
+        """Sources that had a row before anything was read."""
 
     def everything(self) -> None:
         """All rows, each partition from its first block to its last, as the file lies.

@@ -28,20 +28,11 @@ select string_agg(int4send({marks}), '') as marks, {aggregates}
 FETCH_TYPES = ["bigint[]", "integer[]", "integer[]"]
 MARK = "((x.c{bit} is not null)::integer << {bit})"
 AGGREGATE = "string_agg(x.c{bit}, '') as c{bit}"
-LONG = "substr(c.{column}, 8 * p.low + 1, 8 * p.n) as c{bit}"
-SHORT = "substr(c.{column}, 4 * p.low + 1, 4 * p.n) as c{bit}"
-COLUMNS = {
-    "t": (LONG, "t"),
-    "ingested": (LONG, "ingested"),
-    "event_id": (LONG, "event_id"),
-    "kind": (SHORT, "kind"),
-    "offset_s": (SHORT, "offset_s"),
-    "item": (LONG, "item"),
-    "order": (LONG, "order_key"),
-    "value": (LONG, "value"),
-    "quantity": (LONG, "quantity"),
-    "duration_s": (LONG, "duration_s"),
-}
+# The first byte of a column's form is how many bytes each of its values takes.
+SLICE = """
+substr(c.{column}, get_byte(c.forms, {at}) * p.low + 1, get_byte(c.forms, {at}) * p.n) as c{bit}"""
+COLUMNS = ("t", "ingested", "event_id", "kind", "item", "order_key", "value", "quantity", "duration_s", "offset_s")
+"""As the table names those of every event, in the order of their forms."""
 MOST_COLUMNS = 30
 """Bits of a mark."""
 CHUNKS_AT_A_TIME = 64
@@ -111,12 +102,18 @@ def _fetched(
 
 def query_of(names: Sequence[str], declared: Sequence[Declared]) -> str:
     """FETCH with some columns."""
-    extras = {column.name: (LONG, f"extras[{number}]") for number, column in enumerate(declared, 1)}
-    forms = [(COLUMNS.get(name) or extras[name]) for name in names]
+    from ubp_sql.mirror.encode import FORM_BYTES
+    from ubp_sql.mirror.layout import BASE
+
+    every = [*BASE, *(column.name for column in declared)]
+    stored = [*COLUMNS, *(f"extras[{number}]" for number in range(1, len(declared) + 1))]
+    places = [every.index(name) for name in names]
     return FETCH.format(
         marks=" | ".join(MARK.format(bit=bit) for bit in range(len(names))),
         aggregates=", ".join(AGGREGATE.format(bit=bit) for bit in range(len(names))),
-        slices=", ".join(form.format(column=column, bit=bit) for bit, (form, column) in enumerate(forms)),
+        slices=", ".join(
+            SLICE.format(column=stored[place], at=FORM_BYTES * place, bit=bit) for bit, place in enumerate(places)
+        ),
     )
 
 

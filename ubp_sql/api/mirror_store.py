@@ -25,7 +25,8 @@ update ubp.mirror_state set version = nextval('ubp.mirror_runs_run_id_seq'), bui
        built_at = case when $2 then clock_timestamp() else built_at end"""
 RUNS = "select run_id, place, events, users from ubp.mirror_runs order by place"
 METAS = """
-select chunk_id, first_user, last_user, part, n, users, max_ingested_us, complete, kind_all, offset_all
+select chunk_id, first_user, last_user, part, n, users, max_ingested_us, complete, kind_all, offset_all,
+       forms
   from ubp.mirror_chunks where run_id = $1 and last_user >= $2 and first_user <= $3 order by first_user, part"""
 # A column that is not asked for is not fetched: CASE leaves its value where it lies.
 CHUNKS = """
@@ -47,12 +48,12 @@ RUN_DONE = "update ubp.mirror_runs set events = $2, users = $3, unknown_sources 
 NEW_CHUNK = """
 insert into ubp.mirror_chunks (run_id, part, first_user, last_user, n, users, min_us, max_us, max_ingested_us, user_ids,
        firsts, complete, complete_users, kind_all, kind, offset_all, offset_s, t, event_id, ingested, order_key, item,
-       value, quantity, duration_s, extras)
+       value, quantity, duration_s, extras, forms)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-        $25, $26)"""
+        $25, $26, $27)"""
 PACKED = ["bytea"] * 9
 CHUNK_TYPES = ["bigint", "integer", "bigint", "bigint", "integer", "integer", "bigint", "bigint", "bigint", "bytea"]
-CHUNK_TYPES += ["bytea", "boolean", "bytea", "integer", "bytea", "integer", *PACKED, "bytea[]"]
+CHUNK_TYPES += ["bytea", "boolean", "bytea", "integer", "bytea", "integer", *PACKED, "bytea[]", "bytea"]
 DELETE_CHUNKS = "delete from ubp.mirror_chunks where run_id = any ($1)"
 DELETE_RUNS = "delete from ubp.mirror_runs where run_id = any ($1)"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -97,6 +98,12 @@ def metas(plpy: Any, memory: dict[str, Any], run_id: int, low: int = LOWEST, hig
 
     found = run(plpy, memory, METAS, ["bigint", "bigint", "bigint"], [run_id, low, high])
     return [Meta(*(row[name] for name in Meta._fields)) for row in found]
+
+
+def metas_of_runs(plpy: Any, memory: dict[str, Any]) -> "Iterator[list[Meta]]":
+    """The chunks of each run, oldest first."""
+    for one in runs(plpy, memory):
+        yield metas(plpy, memory, one.run_id)
 
 
 def chunk_rows(
@@ -192,7 +199,8 @@ class RunWriter:
         arguments += [row["max_us"], row["max_ingested_us"], row["user_ids"], row["firsts"], row["complete"]]
         arguments += [row["complete_users"], row["kind_all"], row["kind"], row["offset_all"], row["offset_s"], row["t"]]
         arguments += [row["event_id"], row["ingested"], row["order_key"], row["item"], row["value"], row["quantity"]]
-        run(self._plpy, self._memory, NEW_CHUNK, CHUNK_TYPES, [*arguments, row["duration_s"], row["extras"]])
+        arguments += [row["duration_s"], row["extras"], row["forms"]]
+        run(self._plpy, self._memory, NEW_CHUNK, CHUNK_TYPES, arguments)
 
 
 def delete_runs(plpy: Any, memory: dict[str, Any], ids: list[int]) -> None:

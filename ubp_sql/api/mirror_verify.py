@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api import mirror_store as store
 from ubp_sql.api.events import touch
 from ubp_sql.api.mirror_fold import LOOK, Said, listen
+from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Reader
 from ubp_sql.api.session import Row, check_version, entry, run
 from ubp_sql.errors import BadInput
@@ -16,19 +17,22 @@ if TYPE_CHECKING:
 # Statement triggers that are missing or switched off; ALTER TABLE ... ENABLE REPLICA hears only replicated statements.
 UNHEARD = """
 select t.relid::regclass::text as name
-  from pg_partition_tree('ubp.events') t
+  from (select p.relid from pg_partition_tree('ubp.events') p union all select 'ubp.item_attributes') t
   cross join unnest(array['log_insert', 'log_update', 'log_delete', 'log_truncate']) as w (name)
   left join pg_trigger g on g.tgrelid = t.relid and g.tgname::text = w.name and g.tgenabled in ('O', 'A')
  where g.oid is null group by t.relid order by t.relid"""
 MISSHAPEN = """
 select c.chunk_id from ubp.mirror_chunks c
- where octet_length(c.t) <> 8 * c.n or octet_length(c.event_id) <> 8 * c.n or octet_length(c.user_ids) <> 8 * c.users
-    or octet_length(c.firsts) <> 4 * c.users or octet_length(c.complete_users) <> c.users
-    or octet_length(c.ingested) <> 8 * c.n or octet_length(c.kind) <> 4 * c.n or octet_length(c.item) <> 8 * c.n
-    or octet_length(c.order_key) <> 8 * c.n or octet_length(c.value) <> 8 * c.n or octet_length(c.quantity) <> 8 * c.n
-    or octet_length(c.duration_s) <> 8 * c.n or octet_length(c.offset_s) <> 4 * c.n
-    or exists (select from unnest(c.extras) as x (raw) where octet_length(x.raw) <> 8 * c.n)
-    or (c.complete is null) <> (c.complete_users is not null) or c.first_user > c.last_user
+ where octet_length(c.user_ids) <> 8 * c.users or octet_length(c.firsts) <> 4 * c.users
+    or octet_length(c.complete_users) <> c.users or (c.complete is null) <> (c.complete_users is not null)
+    or c.first_user > c.last_user
+    or case when octet_length(c.forms) <> 16 * (10 + coalesce(cardinality(c.extras), 0)) then true
+       else exists (
+         select from unnest(array[c.t, c.ingested, c.event_id, c.kind, c.item, c.order_key, c.value, c.quantity,
+                                  c.duration_s, c.offset_s] || c.extras) with ordinality as x (raw, place)
+          where octet_length(x.raw) <> get_byte(c.forms, 16 * (x.place::integer - 1)) * c.n
+             or (x.raw is not null and get_byte(c.forms, 16 * (x.place::integer - 1)) <> all ('{1, 2, 3, 4, 6, 8}')))
+       end
  order by c.chunk_id"""
 MOST_ROWS = 4_000_000
 MOST_BUCKETS = 4096
@@ -61,6 +65,7 @@ def _problems(plpy: Any, memory: dict[str, Any], most: int) -> Iterator[Row]:
     if broken:
         yield _row(f"chunks have columns of wrong length: {', '.join(map(str, broken[:20]))}")
         return
+    said = with_users_about(plpy, memory, said, store.metas_of_runs(plpy, memory))
     yield from _compared(plpy, memory, said, most)
 
 

@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ubp_sql.api.session import single
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
+from ubp_sql.api.session import no_such_set, single
+from ubp_sql.errors import BadInput, FeatureSetMismatch
 from ubp_sql.features.definition import FeatureSetDefinition
 
 # The years 1 to 9998: what every client can read back, and far within the kernels' range. CASE, not WHERE: the planner
@@ -60,7 +60,7 @@ def feature_set(plpy: Any, memory: dict[str, Any], key: str | int) -> FeatureSet
     else:
         row = single(plpy, memory, SET_BY_ID, ["integer"], [key])
     if row is None:
-        raise NotReady(f"there is no feature set {key!r}", "ubp.define_feature_set makes one; load events first")
+        raise no_such_set(plpy, memory, key)
     try:
         definition = _definition(row["definition"])
     except BadInput:

@@ -30,7 +30,10 @@ pending as (
    union all select e.user_id from ubp.event_log l
           join ubp.events e on e.event_id between l.min_id and l.max_id
                            and e.event_time between l.min_time and l.max_time
-         where l.users is null)
+         where l.users is null
+   union all select d.user_id from drawn d join ubp.events e on e.user_id = d.user_id
+          join ubp.event_log l on l.op = 'A' and e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
+                              and (l.items is null or e.item_id = any (l.items)))
 select x.user_id, {ROW},
        exists (select 1 from pending p where p.user_id = x.user_id)
          or exists (select 1 from ubp.event_log where op in ('T', 'R')) or s.stale as pending

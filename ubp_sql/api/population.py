@@ -15,24 +15,20 @@ select d.deployment_id, d.feature_set_id, d.version, s.name as set_name, s.as_of
   from ubp.deployments d join ubp.feature_sets s using (feature_set_id)
  where d.task = $1 and d.retired_at is null"""
 CHUNK = """
-select string_agg(int8send(r.user_id), '') as users, string_agg(r.packed, '') as packed,
+select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array_image(r.features), 21), '') as packed,
        string_agg(ubp.array_image(r.anchors), '') as anchors
-  from (select user_id, packed, anchors from ubp.feature_rows
+  from (select user_id, features, anchors from ubp.feature_rows
          where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
-CHUNK_USERS = 20_000
+CHUNK_USERS = 4_000  # larger values of some MB are new pages each time: 20,000 took 2.2 times as long to read
 LOWEST = -(2**63)
-UPSERT = """
-insert into ubp.user_scores as s (task, user_id, score, percentile, reason, version, as_of, scored_at)
+# Deleted and inserted, from images of arrays: 2 µs a row of CPU, where `on conflict` from literals takes 9.
+CLEAR = "delete from ubp.user_scores where task = $1"
+INSERT = """
+insert into ubp.user_scores (task, user_id, score, percentile, reason, version, as_of, scored_at)
 select $1, u.user_id, nullif(u.score, 'NaN'), nullif(u.percentile, 'NaN'),
        case when u.score = 'NaN' then $5 end, $6, $7, now()
-  from unnest($2::text::bigint[], $3::text::double precision[], $4::text::double precision[])
-    as u (user_id, score, percentile)
-on conflict (task, user_id) do update
-   set score = excluded.score, percentile = excluded.percentile, reason = excluded.reason, version = excluded.version,
-       as_of = excluded.as_of, scored_at = excluded.scored_at"""
-FORGET = """
-delete from ubp.user_scores s where s.task = $1
-   and not exists (select 1 from ubp.feature_rows r where r.feature_set_id = $2 and r.user_id = s.user_id)"""
+  from unnest(ubp.image_array($2, '{}'::bigint[]), ubp.image_array($3, '{}'::double precision[]),
+              ubp.image_array($4, '{}'::double precision[])) as u (user_id, score, percentile)"""
 
 
 def _deployed(plpy: Any, memory: dict[str, Any], task: str) -> Row:
@@ -57,9 +53,9 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     prepare_numba()
     import numpy as np
 
-    from ubp_sql.api.refresh_rows import rows_of_images
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image, rows_of_images
     from ubp_sql.features.compute import age_rows
-    from ubp_sql.models.population import as_literal, decode_rows, percentiles, score_rows
+    from ubp_sql.models.population import decode_rows, percentiles, score_rows
 
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     users, scores = [], []
@@ -82,13 +78,14 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         lowest = int(ids[-1]) + 1
     everyone = np.concatenate(users) if users else np.empty(0, np.int64)
     score = np.concatenate(scores) if scores else np.empty(0)
-    rank = percentiles(score)
+    ordered = np.sort(score[~np.isnan(score)])
+    run(plpy, memory, CLEAR, ["text"], [task])
     for low in range(0, len(everyone), CHUNK_USERS):
         part = slice(low, low + CHUNK_USERS)
-        columns = [as_literal(everyone[part]), as_literal(score[part]), as_literal(rank[part])]
-        types = ["text", "text", "text", "text", "text", "integer", "timestamptz"]
-        run(plpy, memory, UPSERT, types, [task, *columns, TOO_LITTLE, deployed.version, row["as_of"]])
-    run(plpy, memory, FORGET, ["text", "integer"], [task, deployed.feature_set_id])
+        rank = percentiles(score[part], ordered)
+        columns = [image(everyone[part], BIGINT), image(score[part], DOUBLE), image(rank, DOUBLE)]
+        types = ["text", "bytea", "bytea", "bytea", "text", "integer", "timestamptz"]
+        run(plpy, memory, INSERT, types, [task, *columns, TOO_LITTLE, deployed.version, row["as_of"]])
     missing = int(np.isnan(score).sum())
     seconds = time.perf_counter() - started
     detail = f'{{"version": {deployed.version}, "without_score": {missing}}}'

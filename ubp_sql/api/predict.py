@@ -1,10 +1,11 @@
 """Scores: of one stored user, of many, of a user at a past moment, of a row of numbers."""
 
+from __future__ import annotations
+
 import math
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 from ubp_sql.api.ageing import ROW, Ageing, ageing_of
 from ubp_sql.api.session import Row, check_version, entry, run, single, to_server
@@ -12,6 +13,10 @@ from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpErr
 from ubp_sql.kernels import native
 from ubp_sql.models.blob import open_blob
 from ubp_sql.models.walker import Walker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # One query finds the deployed version and the user's row, so both belong to the statement's snapshot.
 LOOKUP = f"""
@@ -33,18 +38,21 @@ OTHER_LENGTH = "the stored feature rows do not have the model's length", "run ub
 TOO_LITTLE = "too little history: no event of the task's population kind yet"
 
 # Models by the hash of their compiled form: what is rolled back or replaced is simply never asked for again.
-_models: OrderedDict[object, "Loaded"] = OrderedDict()
+_models: OrderedDict[object, Loaded] = OrderedDict()
 MOST_MODELS = 8
 
 
 class Loaded:
-    """A model ready to score packed rows: float32 in machine order, one after the other."""
+    """A model ready to score packed rows: float32 in machine order, one after the other.
+
+    score_packed is for models of one output.
+    """
 
     def __init__(self, compiled: bytes) -> None:
         # The native scorer checks no bounds: only bytes that open_blob has accepted reach it.
         self.blob = open_blob(compiled)
         self.compiled = compiled
-        self.features = self.blob.n_features
+        self.features, self.outputs = self.blob.n_features, self.blob.n_outputs
         self.size = 4 * self.features
         self.native = native.entry("ubp_score_row")
         self.score_packed = self._native if self.native is not None else self._plain
@@ -61,6 +69,14 @@ class Loaded:
         if population >= 0 and not values[population] >= 1.0:
             return None
         return self.walker.score(values)  # type: ignore[union-attr]
+
+    def all_packed(self, packed: bytes) -> list[float]:
+        """All outputs for a row of `size` bytes."""
+        if self.walker is not None:
+            return self.walker.scores(array("f", packed))
+        scores = array("d", bytes(8 * self.outputs))
+        native.entry("ubp_score_outputs")(self.compiled, packed, scores.buffer_info()[0])  # type: ignore[misc]
+        return scores.tolist()
 
 
 class Deployed:
@@ -294,29 +310,66 @@ def score(
     plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None
 ) -> float | None:
     """Score of a row of numbers by a model's deployed (or a named) version; each number is rounded to float32."""
+    loaded = _version(plpy, memory, model, version)
+    return loaded.score_packed(_checked(features, _one_output(loaded, "score")))
+
+
+@entry
+def score_all(
+    plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None
+) -> list[float]:
+    """As `score`, all outputs of a model that may have several."""
+    loaded = _version(plpy, memory, model, version)
+    return loaded.all_packed(_checked(features, loaded))
+
+
+def _version(plpy: Any, memory: dict[str, Any], model: str, version: int | None) -> Loaded:
+    """The deployed version of a model, or the one named."""
     if "checked" not in memory:
         check_version(plpy, memory)
         memory["checked"] = True
     found = single(plpy, memory, VERSION_OF, ["text", "integer"], [model, version])
     if found is None:
         if version is None:
-            raise no_deployment(plpy, memory, model)
+            error = no_deployment(plpy, memory, model)
+            if isinstance(error, NoModelDeployed):
+                error.hint = f"{error.hint}; or name a version: a model of several outputs has to be named"
+            raise error
         raise NoModelDeployed(
             f"model {model!r} has no version {version}", "select * from ubp.model_versions lists them"
         )
-    loaded = _load(plpy, memory, found["compiled_sha256"], found["model_id"])
-    return loaded.score_packed(_checked(features, loaded))
+    return _load(plpy, memory, found["compiled_sha256"], found["model_id"])
 
 
 @entry
 def score_blob(plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]) -> float | None:
     """Score of a row of numbers by a compiled model handed in; touches no table (parallel safe)."""
+    loaded = _handed_in(compiled)
+    return loaded.score_packed(_checked(features, _one_output(loaded, "score_blob")))
+
+
+@entry
+def score_blob_all(plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]) -> list[float]:
+    """As `score_blob`, all outputs of a model that may have several."""
+    loaded = _handed_in(compiled)
+    return loaded.all_packed(_checked(features, loaded))
+
+
+def _handed_in(compiled: bytes) -> Loaded:
     loaded = _models.get(compiled)
     if loaded is None:
-        loaded = _remember(compiled, compiled)
-    else:
-        _models.move_to_end(compiled)
-    return loaded.score_packed(_checked(features, loaded))
+        return _remember(compiled, compiled)
+    _models.move_to_end(compiled)
+    return loaded
+
+
+def _one_output(loaded: Loaded, function: str) -> Loaded:
+    """The model, if it has one output. Raises BadInput (UB003)."""
+    if loaded.outputs > 1:
+        raise BadInput(
+            f"the model has {loaded.outputs} outputs, ubp.{function} gives one", f"ubp.{function}_all gives all of them"
+        )
+    return loaded
 
 
 def _checked(features: list[float | None] | None, loaded: Loaded) -> bytes:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.catalogue import define_found_kinds
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.refresh_rows import AWAIT_NOBODY, Moment, await_no_more, compute_users, forget, store
+from ubp_sql.api.refresh_rows import Moment, compute_users
+from ubp_sql.api.refresh_store import await_no_more, begin_anew, forget, store
 from ubp_sql.api.refresh_users import Todo, choose, stored_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, single
+from ubp_sql.api.standings import record
 from ubp_sql.errors import NotReady
+from ubp_sql.features.standing import day_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,20 +31,25 @@ LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' ||
 PRESENT = """
 select case when $1 = now() and current_setting('transaction_isolation') = 'read committed'
             then clock_timestamp() else $1 end as as_of, $1 > clock_timestamp() as future"""
+# Under REPEATABLE READ: what another refresh moved since our snapshot ends in 40001 here, not when its rows are met.
+HOLD = "select 1 from ubp.feature_sets where feature_set_id = $1 for no key update"
 EXISTS = "select 1 as found from ubp.feature_sets where name = $1"
 MOVE = """
 update ubp.feature_sets
    set as_of = $2, as_of_us = $3, as_of_weekday = $4, users = $5, refreshed_at = clock_timestamp(),
        stale = stale and $6
  where feature_set_id = $1"""
+MIRRORED = """
+select coalesce(sum(r.events), 0)::bigint as events
+  from ubp.mirror_state m cross join ubp.mirror_runs r where m.built"""
 ANY_EVENT = "select exists (select 1 from ubp.events where kind = any ($1)) as found"
 LOG = """
 insert into ubp.job_runs (job, state, started_at, finished_at, rows, detail)
 values ($1, 'done', clock_timestamp() - make_interval(secs => $2), clock_timestamp(), $3, $4)"""
 
-FULL_SHARE = 0.1
-"""Share of the users from which on all events are read in passing, and only those users computed: below it, events are
-looked up user by user. Measured in docs/adr/0009-incremental-refresh.md."""
+USERS_A_LOOK_UP, EVENTS_A_LOOK_UP = 8, 500
+"""To read everything in passing takes as long as to look up one user of so many, and one for so many events. Measured
+in docs/adr/0009-incremental-refresh.md."""
 BATCH_EVENTS = 1_000_000
 FIRST_BATCH, MOST_USERS = 2_000, 100_000
 """Users a look-up: the first batch tells how many events a user has."""
@@ -61,6 +69,8 @@ def refresh_features(plpy: Any, memory: dict[str, Any], as_of: str | None, name:
     run(plpy, memory, LOCK, ["text"], [name])
     found, moment = begin(plpy, memory, str(as_of), name)
     todo = take(plpy, memory, found, moment)
+    # Anew: a holiday may have been named since, and that the set was stale for it is settled by this refresh.
+    found = feature_set(plpy, memory, found.feature_set_id)
     users, removed, events, recomputed = _store(plpy, memory, found, todo, moment)
     move(plpy, memory, found, moment, users)
     seconds = time.perf_counter() - started
@@ -109,7 +119,12 @@ def take(plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment) -
     prepare_numba()
     overtake(plpy, memory, found.feature_set_id)
     folded = fold(plpy, memory, refreshing=found.feature_set_id)
-    return choose(plpy, memory, found.feature_set_id, moment.text, folded.taken)
+    # Not before the mirror's lock: who holds it may be waiting for the row, to mark all sets as stale.
+    run(plpy, memory, HOLD, ["integer"], [found.feature_set_id])
+    todo = choose(plpy, memory, found.feature_set_id, moment, folded.taken)
+    if found.definition.standings:
+        record(plpy, memory, found, [day_of(moment.us)])
+    return todo
 
 
 def _store(
@@ -124,14 +139,15 @@ def _store(
     kept = np.zeros(len(ends), np.bool_)
     before = len(ends) if todo.users is None else todo.total
     if todo.users is None:
-        run(plpy, memory, AWAIT_NOBODY, ["integer"], [number])
+        begin_anew(plpy, memory, number)
     else:
         await_no_more(plpy, memory, number, todo.users)
     new = events_read = computed = 0
     for events, which in work(plpy, memory, found, todo, moment):
         made = compute_users(plpy, memory, found, events, which, moment)
-        new += store(plpy, memory, number, moment, made)
         mark(kept, ends, made.user_ids)
+        stored = among(made.user_ids, ends) if todo.users is None else None
+        new += store(plpy, memory, number, moment, made, stored)
         events_read += len(events.t_us)
         computed += len(made.user_ids)
     removed = forget(plpy, memory, number, ends[~kept])
@@ -141,13 +157,22 @@ def _store(
     return users, removed, events_read, computed
 
 
+def among(users: "I64", stored: "I64") -> "NDArray[Any]":
+    """(n,) whether each of `users` is among `stored` (ascending)."""
+    import numpy as np
+
+    if not len(stored):
+        return np.zeros(len(users), np.bool_)
+    place = np.minimum(np.searchsorted(stored, users), len(stored) - 1)
+    found: NDArray[Any] = stored[place] == users
+    return found
+
+
 def mark(kept: "NDArray[Any]", ends: "I64", users: "I64") -> None:
     """Sets `kept` where a user of `ends` (ascending) is among `users`."""
     import numpy as np
 
-    if len(ends):
-        place = np.minimum(np.searchsorted(ends, users), len(ends) - 1)
-        kept[place[ends[place] == users]] = True
+    kept[np.searchsorted(ends, users[among(users, ends)])] = True
 
 
 def work(
@@ -159,7 +184,7 @@ def work(
     from ubp_sql.api.events import read_all, read_users
 
     kinds, columns = found.definition.kinds, found.definition.columns
-    if todo.users is None or len(todo.users) > FULL_SHARE * todo.total:
+    if todo.users is None or _in_passing(plpy, memory, len(todo.users), todo.total):
         for events in read_all(plpy, memory, kinds, columns, known_at_us=moment.us):
             which = np.arange(len(events.user_id))
             if todo.users is not None:
@@ -177,6 +202,14 @@ def work(
         if some is not None:
             yield some, np.arange(len(some.user_id))
             size = max(1, min(MOST_USERS, 4 * size, BATCH_EVENTS * len(part) // max(1, len(some.t_us))))
+
+
+def _in_passing(plpy: Any, memory: dict[str, Any], users: int, stored: int) -> bool:
+    """Whether so many users are computed sooner by reading all events than by looking theirs up."""
+    if users <= stored // USERS_A_LOOK_UP:
+        return False
+    events = run(plpy, memory, MIRRORED, [], [])[0]["events"]
+    return bool(users > stored // USERS_A_LOOK_UP + events // EVENTS_A_LOOK_UP)
 
 
 def refuse_nothing(plpy: Any, memory: dict[str, Any], found: FeatureSet, moment: Moment) -> None:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from ubp_sql.api import mirror_store as store
+from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.moments import feature_set, moment_us
-from ubp_sql.api.refresh_users import STATE, counts, everybody
-from ubp_sql.api.session import Row, single
+from ubp_sql.api.refresh_rows import Moment
+from ubp_sql.api.refresh_users import STATE, dirty_users, everybody, expired_users
+from ubp_sql.api.session import Row, run, single
 
 # Whom unfolded rows of the log name. An insert's range of ids is read through the events' primary key.
 PENDING = """
@@ -37,7 +41,7 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     if name == "default" and single(plpy, memory, KNOWN, ["text"], [name]) is None:
         return _row(name, as_of, None, None, None, None, "would define the set from the kinds found")
     found = feature_set(plpy, memory, name)
-    moment_us(plpy, memory, as_of, found.time_zone)
+    moment = Moment(as_of, *moment_us(plpy, memory, as_of, found.time_zone))
     state = single(plpy, memory, STATE, ["integer", "timestamptz"], [found.feature_set_id, as_of])
     pending = single(plpy, memory, PENDING, [], [])
     assert state is not None  # noqa: S101 - the set was read above
@@ -45,11 +49,18 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     why = everybody(state)
     if why is None and pending["everybody"]:
         why = "everybody: the events were replaced"
-    if why is None:
-        dirty, expired = counts(plpy, memory, found.feature_set_id, as_of)
-        users = dirty + expired + pending["users"]
+    about_items = _about_items(plpy, memory)
+    if why is None and about_items is None:
+        why = "everybody: attributes of items changed, and there is no mirror to tell whom they concern"
+    at_edge = None if why is not None else expired_users(plpy, memory, found.feature_set_id, state, moment)
+    if why is None and at_edge is None:
+        why = "everybody: most users changed"
+    if why is None and at_edge is not None:
+        dirty, expired = dirty_users(plpy, memory, found.feature_set_id), len(at_edge)
+        named = pending["users"] + about_items
+        users = dirty + expired + named
         why = (
-            f"at most {users} users: {dirty} marked as changed, {pending['users']} in {pending['rows']} log rows to"
+            f"at most {users} users: {dirty} marked as changed, {named} in {pending['rows']} log rows to"
             f" fold, {expired} at an edge of a window"
         )
         last = single(plpy, memory, LAST_RUNS, ["text", "boolean"], [name, False])
@@ -63,6 +74,16 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
         "no run to estimate from" if seconds is None else f"seconds as in the last {last['runs'] if last else 0} runs"
     )
     return _row(name, as_of, state["users"], len(found.definition.features), users, seconds, f"{why}; {told}; {LOCKS}")
+
+
+def _about_items(plpy: Any, memory: dict[str, Any]) -> int | None:
+    """Users whose events are about items whose attributes changed; None where only a fold can tell."""
+    said = listen(run(plpy, memory, LOOK, [], []))
+    if not said.items:
+        return 0
+    if not store.state(plpy, memory).built:
+        return None
+    return len(with_users_about(plpy, memory, said, store.metas_of_runs(plpy, memory)).users) - len(said.users)
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""Feature rows from events to the table: what is computed of some users, and the statements that store it.
+"""Feature rows out of events: what is computed of some users at a moment, and the images that take it to the server.
 
 Numbers reach arrays without a conversion: a batch travels as images of arrays (ubp.image_array), cut out of one value.
 """
@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.events import touch
 from ubp_sql.api.moments import FeatureSet
-from ubp_sql.api.session import run, single
+from ubp_sql.api.standings import finish_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from ubp_sql.features.events import Events
@@ -25,35 +23,6 @@ STATEMENT_BYTES = 8 << 20
 LEAST_ROWS = 1_000
 FAR = 1 << 61
 """Moments from here on, microseconds since 1970, are stored as infinity."""
-
-# xmax tells a new row from one that was there: nobody locks rows of this table.
-UPSERT = """
-with stored as (
-  insert into ubp.feature_rows as r (feature_set_id, user_id, features, packed, anchors, as_of, valid_until)
-  select $1, u.user_id, ubp.image_array(substr($3, 1 + (u.place::integer - 1) * $4, $4), '{}'::real[]),
-         substr($3, 21 + (u.place::integer - 1) * $4, $4 - 20),
-         ubp.image_array(substr($5, 1 + (u.place::integer - 1) * $6, $6), '{}'::double precision[]), $7, u.valid_until
-    from unnest(ubp.image_array($2, '{}'::bigint[]), ubp.image_array($8, '{}'::timestamptz[]))
-      with ordinality as u (user_id, valid_until, place)
-  on conflict (feature_set_id, user_id) do update
-     set features = excluded.features, packed = excluded.packed, anchors = excluded.anchors, as_of = excluded.as_of,
-         valid_until = excluded.valid_until
-  returning xmax = 0 as new)
-select count(*) filter (where new) as new from stored"""
-AWAIT = """
-insert into ubp.awaited_users (feature_set_id, user_id, valid_until)
-select $1, u.user_id, u.valid_until
-  from unnest(ubp.image_array($2, '{}'::bigint[]), ubp.image_array($3, '{}'::timestamptz[])) as u (user_id, valid_until)
-on conflict (feature_set_id, user_id) do update set valid_until = excluded.valid_until"""
-AWAIT_NO_MORE = """
-delete from ubp.awaited_users where feature_set_id = $1 and user_id = any (ubp.image_array($2, '{}'::bigint[]))"""
-AWAIT_NOBODY = "delete from ubp.awaited_users where feature_set_id = $1"
-FORGET = """
-with gone as (
-  delete from ubp.feature_rows
-   where feature_set_id = $1 and user_id = any (ubp.image_array($2, '{}'::bigint[])) returning 1)
-select count(*) as rows from gone"""
-UPSERT_TYPES = ["integer", "bytea", "bytea", "integer", "bytea", "integer", "timestamptz", "bytea"]
 
 
 class Computed(NamedTuple):
@@ -132,12 +101,14 @@ def compute_users(
     def pause() -> None:
         touch(plpy, memory)
 
+    pause()  # events of a user of millions took a while to put together
     known = known_users(events, moment.us)[which]
     rows = which[known]
     holidays = np.array(found.holidays, np.int64)
     moments = np.full(len(rows), moment.us)
     local = np.full(len(rows), moment.local_us)
     made = compute(events, found.definition, rows, moments, local, between_chunks=pause, holidays=holidays)
+    finish_all(plpy, memory, found, made, moments)
     until = valid_until(events, found.definition, rows, moments, between_chunks=pause, holidays=holidays)
     awaited, awaited_until = _awaited(events, which[~known])
     return Computed(events.user_id[rows], made.features, made.anchors, until, awaited, awaited_until)
@@ -158,91 +129,18 @@ def known_users(events: "Events", as_of_us: int) -> "NDArray[Any]":
 
 
 def _awaited(events: "Events", which: "I64") -> "tuple[I64, I64]":
-    """Users with events of the set's kinds, none known yet: their ids, and the last moment at which that is so."""
+    """Users with events of the set's kinds, none known yet: their ids, and the last moment at which that is so.
+
+    All at once: half a million users of one event each took two seconds one by one, in which nobody could cancel.
+    """
     import numpy as np
 
-    ids, until = [], []
-    for user in which.tolist():
-        part = slice(int(events.first[user]), int(events.first[user + 1]))
-        begins = np.maximum(events.t_us[part], events.ingested_us[part] - 1)[events.kind[part] >= 0]
-        if len(begins):
-            ids.append(events.user_id[user])
-            until.append(begins.min())
-    return np.array(ids, np.int64), np.array(until, np.int64)
-
-
-class Packed(NamedTuple):
-    """Computed rows as images, ready for the server; what a step of a job keeps."""
-
-    user_ids: bytes
-    features: bytes
-    feature_size: int
-    anchors: bytes | None
-    anchor_size: int
-    valid_until: bytes
-    awaited: bytes
-    awaited_until: bytes
-
-
-def pack(made: Computed) -> Packed:
-    """The images of all rows, which should not be more than some STATEMENT_BYTES."""
-    return Packed(
-        image(made.user_ids, BIGINT),
-        images(made.features, REAL) or b"",
-        HEAD_BYTES + 4 * made.features.shape[1],
-        images(made.anchors, DOUBLE),
-        HEAD_BYTES + 8 * made.anchors.shape[1],
-        times(made.valid_until),
-        image(made.awaited, BIGINT),
-        times(made.awaited_until),
-    )
-
-
-def store(plpy: Any, memory: dict[str, Any], feature_set_id: int, moment: Moment, made: Computed) -> int:
-    """Writes rows and awaited users; returns how many rows are new."""
-    new = 0
-    width = 2 * HEAD_BYTES + made.features.shape[1] * 4 + made.anchors.shape[1] * 8
-    step = max(LEAST_ROWS, STATEMENT_BYTES // width)
-    for low in range(0, max(len(made.user_ids), len(made.awaited)), step):
-        part = Computed._make(column[low : low + step] for column in made)
-        new += store_packed(plpy, memory, feature_set_id, moment.text, pack(part))
-    return new
-
-
-def store_packed(plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str, rows: Packed) -> int:
-    """Writes what `pack` made; returns how many rows are new."""
-    arguments = [
-        feature_set_id,
-        rows.user_ids,
-        rows.features,
-        rows.feature_size,
-        rows.anchors,
-        rows.anchor_size,
-        as_of,
-        rows.valid_until,
-    ]
-    row = single(plpy, memory, UPSERT, UPSERT_TYPES, arguments)
-    types = ["integer", "bytea", "bytea"]
-    run(plpy, memory, AWAIT, types, [feature_set_id, rows.awaited, rows.awaited_until])
-    return row["new"] if row else 0
-
-
-def pieces(users: "I64", size: int) -> "Iterator[I64]":
-    """The users in slices."""
-    for low in range(0, len(users), size):
-        yield users[low : low + size]
-
-
-def forget(plpy: Any, memory: dict[str, Any], feature_set_id: int, users: "I64") -> int:
-    """Deletes the rows of users without an event any more; returns how many there were."""
-    gone = 0
-    for part in pieces(users, 50_000):
-        row = single(plpy, memory, FORGET, ["integer", "bytea"], [feature_set_id, image(part, BIGINT)])
-        gone += row["rows"] if row else 0
-    return gone
-
-
-def await_no_more(plpy: Any, memory: dict[str, Any], feature_set_id: int, users: "I64") -> None:
-    """These users are computed now; `store` awaits again those of whom still nothing is known."""
-    for part in pieces(users, 50_000):
-        run(plpy, memory, AWAIT_NO_MORE, ["integer", "bytea"], [feature_set_id, image(part, BIGINT)])
+    if not len(which):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    never = np.iinfo(np.int64).max
+    begins = np.where(events.kind >= 0, np.maximum(events.t_us, events.ingested_us - 1), never)
+    first = np.full(len(events.user_id), never)
+    some = np.flatnonzero(np.diff(events.first))
+    first[some] = np.minimum.reduceat(begins, events.first[some])
+    which = which[first[which] < never]
+    return events.user_id[which], first[which]

@@ -10,21 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.mirror_store import LOCK_SHARED
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.refresh import LOCK, begin, mark, move, refuse_nothing, take
-from ubp_sql.api.refresh_rows import (
-    AWAIT_NOBODY,
-    BIGINT,
-    HEAD_BYTES,
-    Moment,
-    Packed,
-    await_no_more,
-    compute_users,
-    forget,
-    image,
-    pack,
-    pieces,
-    store_packed,
-)
+from ubp_sql.api.refresh import HOLD, LOCK, among, begin, mark, move, refuse_nothing, take
+from ubp_sql.api.refresh_rows import BIGINT, HEAD_BYTES, Computed, Moment, compute_users, image
+from ubp_sql.api.refresh_store import await_no_more, begin_anew, forget, pieces, store
 from ubp_sql.api.refresh_users import stored_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, single
 from ubp_sql.errors import BadInput, NotReady, UbpError
@@ -36,7 +24,7 @@ CHUNK_USERS = 20_000
 """Users a step: about 0.3 s of work and 4 MB of rows at 25 features and 50 events a user."""
 
 UNFINISHED = """
-select j.job_id, j.stepped_at, j.users,
+select j.job_id, j.as_of, j.stepped_at, j.users,
        (select coalesce(sum(c.n), 0) from ubp.refresh_chunks c where c.job_id = j.job_id and c.done) as done
   from ubp.refresh_jobs j where j.feature_set_id = $1"""
 NEW_RUN = "insert into ubp.job_runs (job, state, detail) values ('refresh_features', 'running', $1) returning job_id"
@@ -101,13 +89,14 @@ def start_refresh(plpy: Any, memory: dict[str, Any], as_of: str | None, name: st
     if other is not None:
         number = other["job_id"]
         raise NotReady(
-            f"job {number} refreshes feature set {name!r}: {other['done']} of {other['users']} users are computed,"
-            f" last step at {other['stepped_at']}",
+            f"job {number} refreshes feature set {name!r} as of {other['as_of']}: {other['done']} of {other['users']}"
+            f" users are computed, last step at {other['stepped_at']}",
             f"select * from ubp.refresh_step({number}) goes on, select ubp.cancel_refresh({number}) gives it up",  # noqa: S608 - a hint
         )
     todo = take(plpy, memory, found, moment)
     users = todo.users if todo.users is not None else _everybody(plpy, memory, found)
-    detail = {"feature_set": name, "features": len(found.definition.features), "why": todo.why, "steps": True}
+    detail = {"feature_set": name, "as_of": moment.text, "features": len(found.definition.features)}
+    detail |= {"why": todo.why, "steps": True}
     number = int(run(plpy, memory, NEW_RUN, ["jsonb"], [json.dumps(detail)])[0]["job_id"])
     types = ["bigint", "integer", "timestamptz", "boolean", "bigint"]
     run(plpy, memory, NEW_JOB, types, [number, found.feature_set_id, moment.text, todo.users is None, len(users)])
@@ -188,9 +177,7 @@ def _compute(plpy: Any, memory: dict[str, Any], number: int, chunk: Row, found: 
             events_read += len(events.t_us)
     filled: list[Any] = [None] * 6
     if parts:
-        made = type(parts[0])(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        rows = pack(made)
-        filled = [rows.user_ids, rows.features, rows.anchors, rows.valid_until, rows.awaited, rows.awaited_until]
+        filled = [np.concatenate(column).tobytes() for column in zip(*parts, strict=True)]
     types = ["bigint", "integer", *["bytea"] * 6]
     run(plpy, memory, COMPUTED, types, [number, chunk["chunk"], *filled])
     return events_read
@@ -210,40 +197,26 @@ def _end(
     import numpy as np
 
     key = found.feature_set_id
+    run(plpy, memory, HOLD, ["integer"], [key])
     before = int(run(plpy, memory, USERS_BEFORE, ["integer"], [key])[0]["users"])
     ends = stored_users(plpy, memory, key) if job["everyone"] else np.empty(0, np.int64)
     kept = np.zeros(len(ends), np.bool_)
     if job["everyone"]:
         before = len(ends)
-        run(plpy, memory, AWAIT_NOBODY, ["integer"], [key])
+        begin_anew(plpy, memory, key)
     new = removed = computed = 0
-    sizes = (HEAD_BYTES + 4 * len(found.definition.features), HEAD_BYTES + 8 * len(found.definition.plan.anchors))
     for chunk in run(plpy, memory, CHUNKS, ["bigint"], [number]):
         row = run(plpy, memory, CHUNK, ["bigint", "integer"], [number, chunk["chunk"]])[0]
         users = _users(row["users"])
-        stored = np.empty(0, np.int64)
-        if not job["everyone"]:
-            await_no_more(plpy, memory, key, users)
-        if row["user_ids"] is not None:
-            stored = _users(row["user_ids"])
-            packed = Packed(
-                row["user_ids"],
-                row["features"],
-                sizes[0],
-                row["anchors"],
-                sizes[1],
-                row["valid_until"],
-                row["awaited"],
-                row["awaited_until"],
-            )
-            new += store_packed(plpy, memory, key, moment.text, packed)
-        computed += len(stored)
+        made = _computed(row, len(found.definition.features), len(found.definition.plan.anchors))
         if job["everyone"]:
-            mark(kept, ends, stored)
+            mark(kept, ends, made.user_ids)
+            new += store(plpy, memory, key, moment, made, among(made.user_ids, ends))
         else:
-            has_row = np.zeros(len(users), np.bool_)
-            mark(has_row, users, stored)
-            removed += forget(plpy, memory, key, users[~has_row])
+            await_no_more(plpy, memory, key, users)
+            new += store(plpy, memory, key, moment, made)
+            removed += forget(plpy, memory, key, users[~among(users, made.user_ids)])
+        computed += len(made.user_ids)
     removed += forget(plpy, memory, key, ends[~kept])
     users_now = before + new - removed
     if users_now == 0:
@@ -255,6 +228,18 @@ def _end(
     run(plpy, memory, END, END_TYPES, [number, "done", computed, json.dumps(detail)])
     _drop(plpy, memory, number)
     return _progress("done", job["users"], job["users"], seconds, f"{users_now} users at {moment.text}")
+
+
+def _computed(row: Row, features: int, anchors: int) -> Computed:
+    """What a step kept of a chunk; nothing where none of its users had an event."""
+    import numpy as np
+
+    user_ids, until, awaited, awaited_until = (
+        np.frombuffer(row[name] or b"", np.int64) for name in ("user_ids", "valid_until", "awaited", "awaited_until")
+    )
+    rows = np.frombuffer(row["features"] or b"", np.float32).reshape(len(user_ids), features)
+    held = np.frombuffer(row["anchors"] or b"", np.float64).reshape(len(user_ids), anchors)
+    return Computed(user_ids, rows, held, until, awaited, awaited_until)
 
 
 def _progress(state: str, done: int, total: int, seconds: float, detail: str) -> Row:

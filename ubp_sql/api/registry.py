@@ -7,8 +7,8 @@ from ubp_sql import __version__
 from ubp_sql.api.catalogue import make_predict
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.session import check_version, entry, run, single
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnknownTask
-from ubp_sql.models.blob import blob_hash, compile_forest
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnknownTask, UnsupportedModel
+from ubp_sql.models.blob import blob_hash, compile_forest, outputs_of
 from ubp_sql.models.lightgbm_text import parse
 
 TASK = "select task, feature_set_id, population_kind from ubp.task_definitions where task = $1 for update"
@@ -24,7 +24,8 @@ insert into ubp.model_metrics (model_id, cut, metric, value, n, positives, proto
 values ($1, $2, $3, $4, $5, $6, $7)"""
 # The set's row stays locked: between the look at its hash and the deployment it must not grow.
 VERSION = """
-select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set_hash, s.hash as present_hash
+select m.model_id, m.version, m.compiled_sha256, substr(m.compiled, 1, 64) as head, m.feature_set_id, m.feature_set_hash,
+       s.hash as present_hash
   from ubp.models m join ubp.feature_sets s using (feature_set_id)
  where m.task = $1 and ($2 is null or m.version = $2) order by m.version desc limit 1
    for share of s"""
@@ -63,14 +64,13 @@ def register_model(
     found = feature_set(plpy, memory, row["feature_set_id"])
     forest = parse(bytes(model))
     names = tuple(feature.name for feature in found.definition.features)
-    if tuple(forest.feature_names) != names:
-        wrong = next((i for i, (a, b) in enumerate(zip(forest.feature_names, names, strict=False)) if a != b), None)
-        what = f"{len(forest.feature_names)} features, the set has {len(names)}"
-        if wrong is not None:
-            what = f"feature {wrong + 1} is {forest.feature_names[wrong]!r}, the set's is {names[wrong]!r}"
+    try:
+        forest = forest.ordered_as(names)
+    except ValueError as error:
         raise FeatureSetMismatch(
-            f"the model does not fit feature set {found.name!r}: {what}", "train it on ubp.training_matrix of this task"
-        )
+            f"the model does not fit feature set {found.name!r}: {error}",
+            "train it on all columns of ubp.training_matrix of this task, in any order, under their names",
+        ) from None
     compiled = compile_forest(forest)
     types = ["text", "bytea", "bytea", "text", "integer", "text"]
     types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
@@ -132,6 +132,11 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: dict[str, Any], version: in
     if row is None:
         which = "no model" if version is None else f"no version {version}"
         raise NoModelDeployed(f"task {name!r} has {which}", "select * from ubp.model_versions lists what there is")
+    if (outputs := outputs_of(row["head"])) > 1:
+        raise UnsupportedModel(
+            f"version {row['version']} of {name!r} has {outputs} outputs, ubp.predict gives one",
+            f"ubp.score_all({name!r}, features, {row['version']}) gives all of them; or train one binary model a class",
+        )
     if row["feature_set_hash"] != row["present_hash"]:
         raise FeatureSetMismatch(
             f"version {row['version']} was trained on another definition of its feature set", "train again"

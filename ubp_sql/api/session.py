@@ -1,13 +1,21 @@
 """Between PostgreSQL and Python: errors with their SQLSTATE, prepared plans, version checks, the cache folder."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import ubp_sql
-from ubp_sql.errors import StaleSession, UbpError, VersionSkew
+from ubp_sql import errors
+from ubp_sql.errors import NotReady, StaleSession, UbpError, VersionSkew
 
-Row = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Row = dict[str, Any]
+else:
+    Row = dict
 
 
 def to_server(plpy: Any, error: UbpError) -> Exception:
@@ -57,6 +65,14 @@ def single(plpy: Any, memory: dict[str, Any], query: str, types: list[str], argu
     """The first row, or None."""
     found = run(plpy, memory, query, types, arguments)
     return found[0] if len(found) else None
+
+
+SETS = "select name from ubp.feature_sets order by name"
+
+
+def no_such_set(plpy: Any, memory: dict[str, Any], key: str | int | None) -> NotReady:
+    """The error about a feature set that does not exist; its hint names those that do."""
+    return errors.no_such_set(key, [row["name"] for row in run(plpy, memory, SETS, [], [])])
 
 
 INSTALLED = "select package_version from ubp.installation"

@@ -24,7 +24,7 @@ def view_statements(found: FeatureSet, ident: Quote, literal: Quote) -> Iterator
 
     ident, literal  the server's quoting of names and texts
     """
-    view = ident("user_features" if found.name == "default" else f"user_features_{found.name}")
+    view = ident(_view_name(found.name))
     aged = ageing_columns(found)
     columns = []
     for f in found.definition.features:
@@ -40,6 +40,15 @@ def view_statements(found: FeatureSet, ident: Quote, literal: Quote) -> Iterator
     yield f"grant select on ubp.{view} to ubp_analyst, ubp_auditor, ubp_loader, ubp_reader"
     for f in found.definition.features:
         yield f"comment on column ubp.{view}.{ident(f.name)} is {literal(f'{f.meaning} [{f.unit}]')}"
+
+
+def drop_statement(set_name: str, ident: Quote) -> str:
+    """DDL that drops the view of a set."""
+    return f"drop view if exists ubp.{ident(_view_name(set_name))}"
+
+
+def _view_name(set_name: str) -> str:
+    return "user_features" if set_name == "default" else f"user_features_{set_name}"
 
 
 def _element(f: FeatureDefinition) -> str:

@@ -4,19 +4,26 @@ A session keeps what it learnt: ranges of users of each run for one version of t
 which never change and whose numbers are never used again.
 """
 
+from __future__ import annotations
+
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections import OrderedDict, namedtuple
 
 from ubp_sql.api.session import run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # For each run the chunk that the user's events are in if the run has any: the last one that begins at or before the
 # user. A user of more events than a chunk holds has all parts of a chunk number to himself.
+# The limit is for the planner, which takes a table that was never analyzed for hundreds of rows: at such a cost the
+# server would have LLVM compile the query, half a second of each session's first call.
 FIND = """
 select m.version, r.place, c.first_user, c.last_user, c.chunk_ids,
        (select min(d.first_user) from ubp.mirror_chunks d where d.run_id = r.run_id and d.first_user > $1) as next_user
-  from ubp.mirror_state m
+  from (select version from ubp.mirror_state limit 1) m
   left join ubp.mirror_runs r on true
   left join lateral (
     select c.first_user, c.last_user,
@@ -26,25 +33,26 @@ select m.version, r.place, c.first_user, c.last_user, c.chunk_ids,
      order by c.first_user desc, c.part desc limit 1) c on true
  order by r.place desc"""
 DIRECTORIES = """
-select chunk_id, n, user_ids, firsts, complete, complete_users, kind_all, offset_all
+select chunk_id, n, user_ids, firsts, complete, complete_users, kind_all, offset_all, forms
   from ubp.mirror_chunks where chunk_id = any ($1)"""
 MOST_DIRECTORIES = 256
 MOST_RANGES = 100_000
 LOWEST, HIGHEST = -(2**63), 2**63
 
 
-class Piece(NamedTuple):
+class Piece(namedtuple("Piece", ("chunk_id", "begin", "n"))):
     """Events begin..begin+n-1 of a chunk."""
 
-    chunk_id: int
-    begin: int
-    n: int
+    __slots__ = ()
 
 
 class Directory:
-    """A chunk's users, and what all its events have in common: kind and offset, 0 where they are columns."""
+    """A chunk's users, and what all its events have in common: kind and offset, 0 where they are columns, and forms.
 
-    __slots__ = ("_complete", "_firsts", "_n", "_users", "kind_all", "offset_all")
+    forms  two words a column (kernels/forms.py), those of every event in the order of live_query.COLUMNS
+    """
+
+    __slots__ = ("_complete", "_firsts", "_n", "_users", "forms", "kind_all", "offset_all")
 
     def __init__(self, row: dict[str, Any]) -> None:
         self._users, self._firsts = _little("q", row["user_ids"]), _little("i", row["firsts"])
@@ -52,6 +60,7 @@ class Directory:
         self._complete: bool | bytes = row["complete_users"] if row["complete"] is None else row["complete"]
         self.kind_all: int = row["kind_all"] or 0
         self.offset_all: int = row["offset_all"] or 0
+        self.forms = _little("q", row["forms"])
 
     def entry(self, user: int) -> tuple[int, int, bool] | None:
         """(first event, events, whether older runs are void) of the user, if the chunk has an entry of his."""
@@ -151,7 +160,7 @@ class Places:
         return self.pieces(user)
 
 
-def _little(code: str, data: bytes) -> "array[int]":
+def _little(code: str, data: bytes) -> array[int]:
     import sys
 
     values: array[int] = array(code, data)

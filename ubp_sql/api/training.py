@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ubp_sql.api.catalogue import HORIZON
 from ubp_sql.api.events import read_all, touch
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba, single
+from ubp_sql.api.session import check_version, entry, prepare_numba, run, single
+from ubp_sql.api.standings import finish_all, keep, of_set, record
 from ubp_sql.api.zones import clock
 from ubp_sql.errors import BadInput, UnknownTask
+from ubp_sql.features.standing import day_of
 
 if TYPE_CHECKING:
     from ubp_sql.features.events import Events
@@ -22,6 +24,10 @@ WIDTH = "select (extract(epoch from $1) * 1000000)::bigint as us"
 NEWEST = """
 select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.events
  where event_time <= now() and kind not like 'attribute:%'"""
+# Before the year 9999, as moments are; later ones never come.
+DAYS = """
+select distinct (event_time at time zone 'UTC')::date - date '1970-01-01' as day from ubp.events
+ where kind = any ($1) and event_time >= '0001-01-02 00:00+00' and event_time < '9999-01-01 00:00+00'"""
 KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.
 ATTRIBUTE = "attribute:"
@@ -63,6 +69,9 @@ def training_matrix(
     """Batches of (user_ids, cuts, labels, matured, weights, features), packed; ascending by user, then cut."""
     check_version(plpy, memory)
     question = ask(plpy, memory, task, cuts, horizon, known_at, negatives)
+    if question.found.definition.standings and question.cuts is not None:
+        # Here, for an error on the way of a generator loses its line.
+        keep(plpy, memory, of_set(question.found), _days(question.cuts))
     newest = single(plpy, memory, NEWEST, [], [])
     seen_us = newest["us"] if newest and newest["us"] is not None else -(1 << 62)
     return _batches(plpy, memory, question, seen_us)
@@ -110,6 +119,22 @@ def ask(
         known_at == "now",
         1.0 if negatives is None else negatives,
     )
+
+
+def record_population(plpy: Any, memory: dict[str, Any], question: Question) -> None:
+    """Records what features that speak of all users go by at the question's moments; for functions that may write."""
+    if not question.found.definition.standings:
+        return
+    if question.cuts is None:
+        kinds = [question.found.definition.kinds[place] for place in question.moments]
+        days = [row["day"] for row in run(plpy, memory, DAYS, ["text[]"], [kinds])]
+    else:
+        days = _days(question.cuts)
+    record(plpy, memory, question.found, days)
+
+
+def _days(cuts: list[tuple[int, int]]) -> list[int]:
+    return sorted({day_of(cut_us) for cut_us, _ in cuts})
 
 
 def _cuts(plpy: Any, memory: dict[str, Any], cuts: list[str | None], zone: str) -> list[tuple[int, int]]:
@@ -221,4 +246,5 @@ def _features(
     found, holidays = question.found, np.array(question.found.holidays, np.int64)
     pause = lambda: touch(plpy, memory)  # noqa: E731
     rows = compute(events, found.definition, user, cut_us, local_us, known_us, pause, holidays=holidays)
+    finish_all(plpy, memory, found, rows, cut_us)
     return rows.features.astype("<f4", copy=False)

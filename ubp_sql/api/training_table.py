@@ -9,7 +9,7 @@ from ubp_sql.api import training_target
 from ubp_sql.api.refresh import LOG
 from ubp_sql.api.refresh_rows import BIGINT, HEAD_BYTES, REAL, STATEMENT_BYTES, image, images, times
 from ubp_sql.api.session import check_version, entry, run
-from ubp_sql.api.training import Question, ask
+from ubp_sql.api.training import Question, ask, record_population
 from ubp_sql.errors import NotReady
 
 # A set-returning function in FROM is computed to its end before the first row comes; in a list of columns it is not.
@@ -41,6 +41,7 @@ def training_set(
     started = said = time.perf_counter()
     check_version(plpy, memory)
     question = ask(plpy, memory, task, cuts, horizon, known_at, negatives)
+    record_population(plpy, memory, question)
     target = training_target.find(plpy, memory, task, into_table)
     table = training_target.make(plpy, target)
     count = positives = 0

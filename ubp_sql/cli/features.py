@@ -8,7 +8,7 @@ import typer
 
 from ubp_sql.cli.run_jobs import print_rows
 from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, out
-from ubp_sql.errors import NotReady
+from ubp_sql.errors import no_such_set
 from ubp_sql.install import state
 
 app = typer.Typer(no_args_is_help=True, help="Feature definitions: apply | list | export.")
@@ -63,8 +63,7 @@ def _columns(conn: Any, feature_set: str) -> list[str]:
 def list_features(feature_set: Set = "default", dsn: Dsn = "", json: AsJson = False) -> None:
     """Every feature of a set: unit, meaning, when it is NULL, what it costs."""
     with connection(dsn) as conn:
-        rows = state.rows(conn, LISTED, feature_set)
-    _known(rows, feature_set)
+        rows = _of_set(conn, LISTED, feature_set)
     shown = rows if json else [{name: row[name] for name in list(row)[:8]} for row in rows]
     print_rows(shown, json)
 
@@ -80,8 +79,7 @@ def export(
     from ubp_sql.sources.feature_file import write_features
 
     with connection(dsn) as conn:
-        rows = state.rows(conn, SPECS, feature_set)
-    _known(rows, feature_set)
+        rows = _of_set(conn, SPECS, feature_set)
     specs: dict[str, dict[str, Any]] = {row["spec"]["name"]: row["spec"] for row in rows}
     text = write_features(list(specs.values()), f"feature set {feature_set}")
     if to is None:
@@ -90,6 +88,9 @@ def export(
         to.write_text(text, encoding="utf-8")
 
 
-def _known(rows: list[dict[str, Any]], feature_set: str) -> None:
+def _of_set(conn: Any, query: str, feature_set: str) -> list[dict[str, Any]]:
+    rows = state.rows(conn, query, feature_set)
     if not rows:
-        raise NotReady(f"there is no feature set {feature_set!r}", "ubp.define_feature_set or features apply makes one")
+        names = [row["name"] for row in state.rows(conn, "select name from ubp.feature_sets order by name")]
+        raise no_such_set(feature_set, names)
+    return rows

@@ -27,7 +27,8 @@ def show(steps: list[Any], *, as_json: bool = False) -> None:
         print_json(to_json(steps))
         return
     for number, step in enumerate(steps, 1):
-        out.print(f"[bold]-- {number}. {step.title}[/bold]  (run by: {step.by}; locks: {step.locks})")
+        out.print(f"[bold]-- {number}. {step.title}[/bold]")
+        out.print(step.comment, markup=False)
         out.print(step.sql + "\n", markup=False)
     needing = [step.title for step in steps if step.by == "superuser"]
     if needing:
@@ -43,15 +44,18 @@ def show_rows(lines: list[str]) -> None:
 @guarded
 def init(dsn: Dsn = "", no_search_path: NoSearchPath = False, json: AsJson = False) -> None:
     """Install ubp_sql into a database: roles, tables, functions. Run again at any time; it does what is missing."""
-    from ubp_sql.install import commands
+    from ubp_sql.install import commands, doctor
 
     with connection(dsn) as conn:
         done = commands.init(conn, with_search_path=not no_search_path)
+        library = doctor.build_library(conn, dsn)
         if json:
             print_json({"version": ubp_sql.__version__, "steps": [step.title for step in done]})
             return
         for step in done:
             out.print(f"  {step.title}", markup=False)
+        if library is not None:
+            out.print(f"  {library.text}{'' if library.ok else f': {library.way_out}'}", markup=False)
         out.print(f"ubp_sql {ubp_sql.__version__} is installed in database {conn.info.dbname}", markup=False)
 
 

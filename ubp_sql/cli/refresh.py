@@ -20,7 +20,9 @@ from ubp_sql.install import state
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_S = 31 * 86400
 UNDER_WAY = """
-select job_under_way as job from ubp.freshness where feature_set = %s and job_under_way is not null limit 1"""
+select f.job_under_way as job, r.detail ->> 'as_of' as as_of,
+       (r.detail ->> 'as_of')::timestamptz <> %s::timestamptz as another
+  from ubp.freshness f join ubp.job_runs r on r.job_id = f.job_under_way where f.feature_set = %s limit 1"""
 
 
 @guarded
@@ -96,8 +98,11 @@ def _seconds(text: str) -> float:
 
 
 def _job(conn: psycopg.Connection[Any], moment: Any, feature_set: str, quiet: bool) -> int:
-    """The job that is under way, else a new one."""
-    found = state.rows(conn, UNDER_WAY, feature_set)
+    """The job that is under way, else a new one.
+
+    Raises NotReady where the one under way computes another moment than the one asked for.
+    """
+    found = state.rows(conn, UNDER_WAY, moment, feature_set)
     if not found:
         query = "select ubp.start_refresh(coalesce(%s::timestamptz, now()), %s) as job"
         try:
@@ -105,12 +110,18 @@ def _job(conn: psycopg.Connection[Any], moment: Any, feature_set: str, quiet: bo
                 return int(state.rows(conn, query, moment, feature_set)[0]["job"])
         except psycopg.Error as error:
             # The server may still have been at a start whose client was killed: now that job is there.
-            found = state.rows(conn, UNDER_WAY, feature_set) if error.sqlstate == NotReady.sqlstate else []
+            found = state.rows(conn, UNDER_WAY, moment, feature_set) if error.sqlstate == NotReady.sqlstate else []
             if not found:
                 raise
+    job, as_of = int(found[0]["job"]), found[0]["as_of"]
+    if found[0]["another"]:
+        raise NotReady(
+            f"job {job}, a refresh as of {as_of}, is under way",
+            f"without --as-of the command goes on with it; select ubp.cancel_refresh({job}) gives it up",
+        )
     if not quiet:
-        err.print(f"· going on with job {found[0]['job']}", markup=False)
-    return int(found[0]["job"])
+        err.print(f"· going on with job {job}, as of {as_of}", markup=False)
+    return job
 
 
 def _in_steps(conn: psycopg.Connection[Any], moment: Any, feature_set: str, *, quiet: bool) -> list[dict[str, Any]]:

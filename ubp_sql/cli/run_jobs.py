@@ -1,5 +1,6 @@
 """`train`, `score` and `model`: what an ETL job and an analyst run day by day."""
 
+import textwrap
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +9,10 @@ import typer
 from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
-from ubp_sql.errors import BadInput, NoModelDeployed, NotReady
+from ubp_sql.errors import BadInput, NoModelDeployed, no_such_set
 from ubp_sql.install import state
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: list | deploy | rollback | export.")
@@ -25,13 +27,30 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if not rows:
         out.print("none yet")
         return
+    if len(rows) == 1:
+        _print_row(rows[0])
+        return
     table = Table()
     for column in rows[0]:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str("" if v is None else v) for v in row.values()))
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
     # In a pipe or a cron mail nothing is cut to the width of a terminal that is not there.
     (out if out.is_terminal else Console(width=1_000, highlight=False)).print(table)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    """A line a column: as a table, a few numbers and a sentence would be wider than any terminal."""
+    indent = 2 + max(map(len, row))
+    for name, value in row.items():
+        line = f"{name:<{indent}}{_shown(value)}".rstrip()
+        if out.is_terminal:
+            line = textwrap.fill(line, out.width, subsequent_indent=" " * indent, break_long_words=False)
+        out.print(line, markup=False)
 
 
 @guarded
@@ -107,9 +126,10 @@ def _define(conn: Any, task: str, given: list[Any]) -> None:
     label, population, horizon, name = (
         own if own is not None else default for own, default in zip(given, usual, strict=True)
     )
-    if not state.rows(conn, "select 1 as found from ubp.feature_sets where name = %s", name):
+    names = [row["name"] for row in state.rows(conn, "select name from ubp.feature_sets order by name")]
+    if name not in names:
         if name != "default":
-            raise NotReady(f"there is no feature set {name!r}", "ubp.define_feature_set makes one")
+            raise no_such_set(name, names)
         state.rows(conn, "select ubp.define_feature_set(%s)", name)
     state.rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from ubp_sql.errors import BadInput, InstallError, UbpError
-from ubp_sql.schema.roles import needed_role
+from ubp_sql.schema.roles import OWNER, needed_role
 
 Dsn = Annotated[str, typer.Option("--dsn", help="libpq connection string; without it the PG* variables count.")]
 # Flags take no value; an empty metavar keeps `<bool>` out of --help.
@@ -64,6 +64,8 @@ def _grant_hint(message: str) -> str:
     role = needed_role(message)
     if message.endswith("schema ubp"):
         role = "ubp_analyst (predict, read), ubp_loader (load, refresh, score) or ubp_admin (all)"
+    if role == OWNER:
+        return "only functions of ubp_sql call it: nobody needs the right to"
     if role is None:
         return "connect as a member of ubp_admin, or ask for the role that may"
     return f"as an administrator: grant {role} to the role you connect as"

@@ -36,7 +36,10 @@ def training_set(
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
-    """Write a task's training rows to a file: one row a user and moment, one column a feature."""
+    """Write a task's training rows to a file: one row a user and moment, one column a feature of the task's set.
+
+    The task names the feature set (select task, feature_set from ubp.tasks); ubp.define_task defines another one.
+    """
     if bool(cut) == every_event:
         raise BadInput(
             "both --cut and --every-event were given" if cut else "no moment was given",

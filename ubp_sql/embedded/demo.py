@@ -33,7 +33,7 @@ TOP_USERS, TOP_FEATURES = 10, 3
 
 DAY_AFTER = "select date_trunc('day', max(event_time), 'UTC') + interval '1 day' from ubp.events"
 BEST = """
-select s.user_id, u.user_key, s.score, s.percentile, r.packed
+select s.user_id, u.user_key, s.score, s.percentile, r.features
   from ubp.user_scores s
   join ubp.tasks t on t.task = s.task
   join ubp.feature_sets f on f.name = t.feature_set
@@ -176,7 +176,7 @@ def _best(conn: psycopg.Connection[Any], trained: Trained) -> list[Candidate]:
     found = []
     with conn.cursor(row_factory=dict_row, binary=True) as cursor:
         for row in cursor.execute(BEST, [TASK, TOP_USERS]).fetchall():
-            values = np.frombuffer(row["packed"], "<f4")
+            values = np.array(row["features"], np.float32)
             reasons = main_features(booster, values, trained.names, TOP_FEATURES)
             found.append(Candidate(row["user_id"], row["user_key"], row["score"], row["percentile"], reasons))
     return found

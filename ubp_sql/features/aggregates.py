@@ -38,6 +38,9 @@ class Rule:
     windows    forms of window: all, width, last, tumbling
     against    "", window (a longer one), kinds, or kinds? (may be left out)
     columns    settings -> the {x} of each column it makes
+    ages       whether its value changes with the moment alone
+    standing   whether it sets the user beside the whole population (features/standing.py)
+    of_feature whether `of` names an earlier feature of the set instead of a column
     """
 
     says: str
@@ -54,6 +57,9 @@ class Rule:
     integer: bool = False
     own_kinds: bool = True
     columns: Callable[[dict[str, Any]], Sequence[str]] = _one
+    ages: bool = False
+    standing: bool = False
+    of_feature: bool = False
 
 
 ZERO = "never NULL: 0 without an event"
@@ -166,10 +172,20 @@ RULES: dict[str, Rule] = {
         integer=True,
     ),
     "recency": Rule(
-        "days since the newest event", "Days since the last of the {e} {w}.", NO_EVENT, "days", build.age(Op.SEEN, 0)
+        "days since the newest event",
+        "Days since the last of the {e} {w}.",
+        NO_EVENT,
+        "days",
+        build.age(Op.SEEN, 0),
+        ages=True,
     ),
     "tenure": Rule(
-        "days since the oldest event", "Days since the first of the {e} {w}.", NO_EVENT, "days", build.age(Op.SEEN, 1)
+        "days since the oldest event",
+        "Days since the first of the {e} {w}.",
+        NO_EVENT,
+        "days",
+        build.age(Op.SEEN, 1),
+        ages=True,
     ),
     "gap_mean": Rule(
         "mean days between events, or between orders (of order)",
@@ -201,6 +217,7 @@ RULES: dict[str, Rule] = {
         f"{TWO_STARTS}, or with all at one time",
         "ratio",
         build.overdue,
+        ages=True,
         **_GAPS,
     ),
     "trend": Rule(
@@ -250,6 +267,7 @@ RULES: dict[str, Rule] = {
         build.decay,
         windows=("all",),
         settings={"half_life": _HALF_LIFE},
+        ages=True,
     ),
     "decayed_sum": Rule(
         "sum of a number, each value half as much after every half-life",
@@ -259,6 +277,7 @@ RULES: dict[str, Rule] = {
         build.decay,
         windows=("all",),
         settings={"half_life": _HALF_LIFE},
+        ages=True,
         **NUMBER,
     ),
     "top_share": Rule(
@@ -362,6 +381,7 @@ RULES: dict[str, Rule] = {
         NO_EVENT_HERE,
         "0..1",
         build.same_weekday,
+        ages=True,
     ),
     "holiday_share": Rule(
         "share of events on days of ubp.calendar",
@@ -444,6 +464,7 @@ RULES: dict[str, Rule] = {
         NO_EVENT,
         "days",
         build.timed(Op.LAST_SESSION, Formula.AGE, 1, f1=float(DAY_US)),
+        ages=True,
         **_LAST_SESSION,
     ),
     "last_session_length": Rule(
@@ -498,5 +519,29 @@ RULES: dict[str, Rule] = {
         integer=True,
         settings={"buckets": Setting("int", "how many buckets, 1 to 64", 16, low=1, high=64)},
         columns=_numbered("buckets", 16, "bucket"),
+    ),
+    "percentile": Rule(
+        "percentile (0 to 100) of an earlier feature (of) among all users at the last UTC midnight",
+        "Percentile of {of} among all users as of the last UTC midnight: 50 is in the middle.",
+        "NULL where that feature is, and where nobody had a value of it by the last UTC midnight",
+        "0..100",
+        build.percentile,
+        of=("feature",),
+        windows=("all",),
+        where=False,
+        own_kinds=False,
+        standing=True,
+        of_feature=True,
+    ),
+    "item_popularity": Rule(
+        "events of all users, up to the last UTC midnight, on the item of the user's newest event",
+        "Number of {e} of all users {w} up to the last UTC midnight, on the item of the user's newest one.",
+        "NULL without an event of the kind with an item; 0 where the item had none",
+        "events",
+        build.item_popularity,
+        windows=("width",),
+        where=False,
+        integer=True,
+        standing=True,
     ),
 }

@@ -1,7 +1,7 @@
 """What a rule asks the plan builder for, said in the words of a spec: its events, its column, its window."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.features.columns import CLOCK, CLOCK_SIZE, Columns
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ubp_sql.kernels.plan_build import Cell, PlanBuilder, Where
 
 _OF_NUMBER = {Op.SUM, Op.EXTREMA, Op.SPREAD, Op.FIRST, Op.LAST, Op.DECAY}
-_OF_KEY = {Op.DISTINCT, Op.KEYS, Op.TOPK, Op.WORDS, Op.GAPS}
+_OF_KEY = {Op.DISTINCT, Op.KEYS, Op.TOPK, Op.WORDS, Op.GAPS, Op.LAST_KEY}
 _OWN = "the column of the spec"
 
 
@@ -23,6 +23,7 @@ class Ask:
 
     values  the settings, widths in microseconds, with defaults where they are not None
     bucket  of a tumbling window, 0 the newest
+    places  name to position of the columns before the spec
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Ask:
         spec: FeatureSpec,
         values: dict[str, Any],
         bucket: int = 0,
+        places: Mapping[str, int] | None = None,
     ) -> None:
         self.builder, self.kinds, self.columns = builder, kinds, columns
+        self.places = places or {}
         self.spec, self.values, self.bucket = spec, values, bucket
         self.of = spec.of
 
@@ -43,6 +46,10 @@ class Ask:
     ) -> None:
         """One more feature of the set."""
         self.builder.formula(code, *cells, f0=f0, f1=f1, size=size, mask=mask)
+
+    def again(self) -> None:
+        """The feature that `of` names, once more."""
+        self.builder.again(self.places[self.of or ""])
 
     def cell(
         self,

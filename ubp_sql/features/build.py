@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ubp_sql.features.ask import Ask
 from ubp_sql.features.columns import CLOCK_SIZE
-from ubp_sql.kernels.codes import DAY_US, Formula, Key, Op
+from ubp_sql.kernels.codes import DAY_US, LIFETIME_US, Formula, Key, Op
 
 SECOND_US = 1_000_000
 
@@ -128,3 +128,13 @@ def words(ask: Ask) -> None:
     buckets = ask.values["buckets"]
     for j in range(buckets):
         ask.add(Formula.VALUE, ask.cell(Op.WORDS, j, size=buckets))
+
+
+def percentile(ask: Ask) -> None:
+    """The value itself; standing.py ranks it."""
+    ask.again()
+
+
+def item_popularity(ask: Ask) -> None:
+    """The item itself, which is an anchor too; standing.py counts."""
+    ask.add(Formula.VALUE, ask.cell(Op.LAST_KEY, of="item", window=LIFETIME_US))

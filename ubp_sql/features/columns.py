@@ -12,14 +12,19 @@ CLOCK = {"day": Key.DAY, "hour": Key.HOUR, "weekday": Key.WEEKDAY, "month": Key.
 CLOCK_SIZE = {"hour": 24, "weekday": 7, "month": 12, "holiday": 2}
 CYCLES = ("hour", "weekday", "month")
 TYPES = ("number", "text", "words")
+SUBJECTS = ("event", "item")
 
 
 class Declared(NamedTuple):
-    """A column that ubp.define_event_column declared: `attributes ->> attribute` as number, text or words."""
+    """A column that ubp.define_event_column declared: an attribute as number, text or words.
+
+    of  event: `attributes ->> attribute`; item: what ubp.item_attributes knew of the event's item
+    """
 
     name: str
     attribute: str
     type: str
+    of: str = "event"
 
 
 class Columns(NamedTuple):
@@ -37,6 +42,8 @@ def types_of(declared: tuple[Declared, ...]) -> dict[str, str]:
     for column in declared:
         if column.type not in TYPES:
             raise BadInput(f"event column {column.name!r} is declared as {column.type!r}", f"one of {', '.join(TYPES)}")
+        if column.of not in SUBJECTS:
+            raise BadInput(f"event column {column.name!r} is of {column.of!r}", f"one of {', '.join(SUBJECTS)}")
         found.setdefault(column.name, "key" if column.type == "text" else column.type)
     return found
 
@@ -45,10 +52,13 @@ def expression_of(name: str, declared: Sequence[Declared]) -> str:
     """The column as an expression over ubp.events e, its source s and the moment g."""
     for column in declared:
         if column.name == name:
+            if column.of == "item":
+                form = ITEM_NUMBER if column.type == "number" else ITEM_TEXT
+                return OF_ITEM.format(value=form, attribute=quoted(column.attribute))
             text = f"(e.attributes ->> {quoted(column.attribute)})"
             if column.type != "number":
                 return text
-            return f"case when {text} ~ '{_A_NUMBER}' then {text}::numeric::double precision end"
+            return f"case when {text} ~ '{A_NUMBER}' then {text}::numeric::double precision end"
     return _SQL[name]
 
 
@@ -58,7 +68,19 @@ def quoted(text: str) -> str:
     return f"E'{body}'".replace("\\", "\\\\") if "\\" in text else f"'{body}'"
 
 
-_A_NUMBER = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})?$"
+A_NUMBER = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})?$"
+# What was known of the item of event e when the event became known, about the time at which it happened: of statements
+# that began to hold at one moment the one that came last.
+OF_ITEM = """
+         (select {value} from ubp.item_attributes a
+           where a.item_id = e.item_id and a.name = {attribute}
+             and a.valid_from <= e.event_time and a.ingested_at <= e.ingested_at
+           order by a.valid_from desc, a.ingested_at desc limit 1)"""
+# A double's own text would depend on a setting of the session.
+ITEM_TEXT = "coalesce(a.text, nullif(a.value, 'NaN')::numeric::text)"
+ITEM_NUMBER = (
+    f"nullif(coalesce(a.value, case when a.text ~ '{A_NUMBER}' then a.text::numeric::double precision end), 'NaN')"
+)
 _LOCAL = "e.event_time at time zone coalesce(s.time_zone, 'UTC')"
 _SQL = {
     "value": "nullif(e.value, 'NaN')",

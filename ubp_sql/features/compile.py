@@ -9,6 +9,7 @@ from ubp_sql.features.ask import Ask, key_code
 from ubp_sql.features.columns import CLOCK, CLOCK_SIZE, Columns
 from ubp_sql.features.settings import WEEKDAYS, checked
 from ubp_sql.features.spec import MAX_NAME, Condition, FeatureSpec
+from ubp_sql.features.suggest import meant
 from ubp_sql.features.windows import Window, parse_width, shown
 
 if TYPE_CHECKING:
@@ -18,20 +19,25 @@ WIDTHS = ("half_life", "bound", "timeout")
 _NAMES = {"all": "all", "width": "a width such as 7d", "last": "last n", "tumbling": "k x width"}
 
 
-def checked_spec(spec: FeatureSpec, types: Mapping[str, str]) -> FeatureSpec:
+def checked_spec(
+    spec: FeatureSpec, types: Mapping[str, str], earlier: Mapping[str, FeatureSpec] | None = None
+) -> FeatureSpec:
     """The spec in its one spelling: equal specs give equal features.
 
-    types  name to number, key, order, clock, cycle or words of the columns there are
+    types    name to number, key, order, clock, cycle or words of the columns there are
+    earlier  name to spec of the set's features before it
 
     Raises BadInput (UB003) on an unknown aggregate, column or setting, and on what the aggregate does not take.
     """
     rule = RULES.get(spec.aggregate)
     if rule is None:
+        close = meant(spec.aggregate, RULES)
         raise BadInput(
-            f"feature {spec.name!r}: unknown aggregate {shown(spec.aggregate)}", f"one of {', '.join(RULES)}"
+            f"feature {spec.name!r}: unknown aggregate {shown(spec.aggregate)}",
+            f"{close} docs/features.md has all {len(RULES)}" if close else f"one of {', '.join(RULES)}",
         )
     _check_kinds(spec, rule)
-    of = _checked_of(spec, rule, types)
+    of = _checked_base(spec, earlier or {}) if rule.of_feature else _checked_of(spec, rule, types)
     if spec.window.form not in rule.windows:
         takes = ", ".join(_NAMES[form] for form in rule.windows)
         raise BadInput(
@@ -61,9 +67,8 @@ def _check_kinds(spec: FeatureSpec, rule: Rule) -> None:
     if rule.own_kinds and not spec.kinds:
         raise BadInput(f"feature {spec.name!r}: {spec.aggregate} needs kinds", "for example array['purchase']")
     if not rule.own_kinds and spec.kinds:
-        raise BadInput(
-            f"feature {spec.name!r}: {spec.aggregate} takes its kinds as the setting steps", "leave kinds out"
-        )
+        where = "from the feature that it is of" if rule.of_feature else "as the setting steps"
+        raise BadInput(f"feature {spec.name!r}: {spec.aggregate} takes its kinds {where}", "leave kinds out")
 
 
 def _checked_of(spec: FeatureSpec, rule: Rule, types: Mapping[str, str]) -> str | None:
@@ -83,6 +88,31 @@ def _checked_of(spec: FeatureSpec, rule: Rule, types: Mapping[str, str]) -> str 
         what = f"takes no column {of!r}" if wanted else "takes no column (of)"
         raise BadInput(f"feature {spec.name!r}: {spec.aggregate} {what}", _columns_hint(fit))
     return of
+
+
+def _checked_base(spec: FeatureSpec, earlier: Mapping[str, FeatureSpec]) -> str:
+    """The feature that `of` names: one whose value stays as it is until an event comes, leaves a window or changes."""
+    if spec.of is None:
+        raise BadInput(
+            f"feature {spec.name!r}: {spec.aggregate} needs an earlier feature of the set (of)", "for example a count"
+        )
+    base = earlier.get(spec.of)
+    if base is None:
+        raise BadInput(
+            f"feature {spec.name!r}: the set has no feature {spec.of!r} before it",
+            f"{meant(spec.of, earlier)} define the feature first; ubp.feature_catalogue lists a set's".strip(),
+        )
+    if RULES[base.aggregate].ages:
+        raise BadInput(
+            f"feature {spec.name!r}: {spec.of!r} ({base.aggregate}) changes with the moment alone",
+            f"{spec.aggregate} takes features that only events change: counts, sums, means, gaps, shares",
+        )
+    if RULES[base.aggregate].standing:
+        raise BadInput(
+            f"feature {spec.name!r}: {spec.of!r} ({base.aggregate}) speaks of all users itself",
+            f"{spec.aggregate} takes features of one user's events: counts, sums, means, gaps, shares",
+        )
+    return spec.of
 
 
 def _columns_hint(names: Sequence[str]) -> str:
@@ -188,8 +218,9 @@ def kinds_of(spec: FeatureSpec) -> tuple[str, ...]:
 
 def columns_of(spec: FeatureSpec) -> tuple[str, ...]:
     """Every column that it reads, clock columns too."""
-    own = {"same_weekday_share": "weekday", "holiday_share": "holiday"}.get(spec.aggregate)
-    named = [spec.of, own, spec.settings.get("per"), *(c.column for c in spec.where)]
+    own = {"same_weekday_share": "weekday", "holiday_share": "holiday", "item_popularity": "item"}.get(spec.aggregate)
+    of = None if RULES[spec.aggregate].of_feature else spec.of
+    named = [of, own, spec.settings.get("per"), *(c.column for c in spec.where)]
     return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -201,10 +232,12 @@ def read_columns(specs: Sequence[FeatureSpec], types: Mapping[str, str]) -> Colu
     return Columns(numbers, keys, any(name in CLOCK for name in used))
 
 
-def asks(spec: FeatureSpec, kinds: Sequence[str], columns: Columns, builder: Any) -> Iterator[Ask]:
+def asks(
+    spec: FeatureSpec, kinds: Sequence[str], columns: Columns, builder: Any, places: Mapping[str, int] | None = None
+) -> Iterator[Ask]:
     values = values_of(spec)
     for bucket in range(max(1, spec.window.buckets)):
-        yield Ask(builder, kinds, columns, spec, values, bucket)
+        yield Ask(builder, kinds, columns, spec, values, bucket, places)
 
 
 def plan_of(specs: Sequence[FeatureSpec], kinds: Sequence[str], columns: Columns) -> "Plan":
@@ -215,7 +248,10 @@ def plan_of(specs: Sequence[FeatureSpec], kinds: Sequence[str], columns: Columns
     from ubp_sql.kernels.plan_build import PlanBuilder
 
     builder = PlanBuilder(len(kinds))
+    places: dict[str, int] = {}
     for spec in specs:
-        for ask in asks(spec, kinds, columns, builder):
+        for ask in asks(spec, kinds, columns, builder, places):
             RULES[spec.aggregate].build(ask)
+        for name in names_of(spec):
+            places[name] = len(places)
     return builder.plan()

@@ -5,7 +5,7 @@ Imports no NumPy: a session that scores stored rows may ask for names. The plan 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -150,13 +150,15 @@ class FeatureSetDefinition:
         _set(self, "windows_days", windows)
         types = types_of(self.declared)
         first = standard_specs(kinds, windows) if standard else ()
-        _set(self, "more", tuple(checked_spec(spec, types) for spec in self.more))
-        specs = (*(checked_spec(spec, types) for spec in first), *self.more)
+        begun = tuple(checked_spec(spec, types) for spec in first)
+        earlier = {name: spec for spec in begun for name in names_of(spec)}
+        _set(self, "more", tuple(_checked_in_order(self.more, types, earlier)))
+        specs = (*begun, *self.more)
         _set(self, "kinds", tuple(dict.fromkeys([*kinds, *(kind for spec in specs for kind in kinds_of(spec))])))
         if len(self.kinds) > MAX_KINDS:
             raise BadInput(
                 f"a feature set of {len(self.kinds)} event kinds, more than {MAX_KINDS}",
-                "make a second set for the rest",
+                "make a second set for the rest; docs/features.md says how attributes of users share one kind",
             )
         _set(self, "specs", specs)
         _set(self, "features", tuple(_columns(specs)))
@@ -193,6 +195,11 @@ class FeatureSetDefinition:
         return any("holiday" in columns_of(spec) for spec in self.specs)
 
     @cached_property
+    def standings(self) -> tuple[FeatureDefinition, ...]:
+        """The features that set a user beside all users: what the plan gives of them is not yet the value."""
+        return tuple(feature for feature in self.features if RULES[feature.family].standing)
+
+    @cached_property
     def plan(self) -> "Plan":
         """What the kernels run: all features in one pass. Imports NumPy."""
         return plan_of(self.specs, self.kinds, self.columns)
@@ -213,9 +220,9 @@ class FeatureSetDefinition:
         """
         columns = {column.name: column for column in (*declared, *self.declared)}
         known = {spec.name: spec for spec in self.specs}
+        earlier = {feature.name: feature.spec for feature in self.features}
         new: list[FeatureSpec] = []
-        for given in specs:
-            spec = checked_spec(given, types_of(tuple(columns.values())))
+        for spec in _checked_in_order(specs, types_of(tuple(columns.values())), earlier):
             there = known.setdefault(spec.name, spec)
             if there is spec:
                 new.append(spec)
@@ -277,6 +284,17 @@ class FeatureSetDefinition:
                 "Define the set anew and train on it, or run the package version that made it.",
             )
         return definition
+
+
+def _checked_in_order(
+    specs: Iterable[FeatureSpec], types: Mapping[str, str], earlier: dict[str, FeatureSpec]
+) -> Iterator[FeatureSpec]:
+    """The specs, each of which may be about one before it."""
+    for given in specs:
+        spec = checked_spec(given, types, earlier)
+        for name in names_of(spec):
+            earlier.setdefault(name, spec)
+        yield spec
 
 
 def _set(definition: FeatureSetDefinition, name: str, value: object) -> None:

@@ -79,6 +79,12 @@ def plain_width(width_us: int) -> str:
 def edge_rule(spec: FeatureSpec, bucket: int) -> str:
     """Which events the window takes, to the microsecond."""
     window = spec.window
+    if RULES[spec.aggregate].standing:
+        past = f"[D - {window.text}, D)" if spec.aggregate == "item_popularity" else "every user's value at D"
+        return (
+            f"the user as of as_of; the population at D, the UTC midnight at or before as_of: {past}, known means"
+            " ingested at or before D; recorded once in ubp.standings"
+        )
     known = "known means ingested at or before as_of"
     if window.last:
         rule = f"the newest {window.last} matching events before as_of by (time, ingested at, id)"
@@ -104,6 +110,8 @@ def edge_rule(spec: FeatureSpec, bucket: int) -> str:
 
 def cost(spec: FeatureSpec, columns: set[str]) -> str:
     """Which events are looked at, and what of each is read."""
+    if RULES[spec.aggregate].of_feature:
+        return f"every user's {spec.of}, once a UTC day"
     wide = spec.against if isinstance(spec.against, Window) else spec.window
     if wide.last:
         seen = f"events until {wide.last} match"
@@ -115,6 +123,8 @@ def cost(spec: FeatureSpec, columns: set[str]) -> str:
     size = 8 + 8 + 4 + 8 * len(own) + (4 if columns & set(CLOCK) else 0)
     read = ", ".join(["time", "ingested at", "kind", *own, *(["local time"] if columns & set(CLOCK) else [])])
     kinds = " or ".join(spec.kinds or spec.settings.get("steps", ()))
+    if RULES[spec.aggregate].standing:
+        seen = f"of all users once a UTC day {seen}"
     return f"{seen} of {kinds}: {read}, {size} bytes an event"
 
 

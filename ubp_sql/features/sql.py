@@ -29,7 +29,11 @@ def oracle(definition: "FeatureSetDefinition", feature: "FeatureDefinition", giv
 
     given  SQL that yields one row (as_of timestamptz, zone text), such as OF_SET
     """
+    from ubp_sql.features import sql_standing
+
     spec = feature.spec
+    if spec.aggregate in sql_standing.QUERIES:
+        return sql_standing.QUERIES[spec.aggregate](definition, feature, given)
     body = _body(definition, feature)
     return f"""with given as ({given}),
 known as (

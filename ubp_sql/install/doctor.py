@@ -55,6 +55,18 @@ def examine(dsn: str, *, fix: bool) -> list[Finding]:
         return findings + list(_Server(conn, dsn, fix).findings())
 
 
+def build_library(conn: Connection, dsn: str) -> Finding | None:
+    """Builds the native library where it is not there; None where only the server's machine could."""
+    server = _Server(conn, dsn, fix=True)
+    if not (server.superuser and server.local):
+        return None
+
+    def look() -> Iterator[Finding]:
+        yield from server._native(server_python.probe(conn, language=True))
+
+    return next(_guarded("native library", look))
+
+
 def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """What a look cannot cope with is a finding too."""
     try:
@@ -295,14 +307,15 @@ class _Server:
     def _native(self, server: ServerPython) -> Iterator[Finding]:
         name, did = "native library", ""
         if not server.native and self.fix and self.local and server.native_path:
-            did = f"; mended: built {native.build(Path(server.native_path).parent)}"
+            did = f"; mended: built {native.build(Path(server.native_path).parent, anew=True)}"
             with connect(self.dsn) as fresh:
                 server = server_python.probe(fresh, language=self._created())
         if server.native:
             yield Finding(name, True, f"the native library loads{did}")
         else:
-            text = f"scores and live features take longer, with the same results: {server.native_path} does not load"
-            yield Finding(name, False, text, "on the server's machine, as the folder's owner: ubp-sql doctor --fix")
+            what = "scores, live features, refreshes and training sets take longer, with the same results"
+            way = "on the server's machine, as root or who installed the package: ubp-sql doctor --fix"
+            yield Finding(name, False, f"{what}: {server.native_fault}", way)
 
     def _rights(self) -> Iterator[Finding]:
         user = one(self.conn, "select current_user")

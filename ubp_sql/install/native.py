@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ubp_sql.errors import InstallError
-from ubp_sql.kernels.native import ENTRIES, library_path
+from ubp_sql.kernels.native import ENTRIES, WIDE, WIDE_CPU, library_path, trailer
 
 COMPILER_SECONDS = 60
 OLD_NAMES = ("kernels-*.so", "scorer-*.so")
@@ -26,8 +27,8 @@ RUNTIME = (
 )
 
 
-def build(folder: Path | None = None) -> Path:
-    """Makes the library if it is not there; returns its path.
+def build(folder: Path | None = None, *, anew: bool = False) -> Path:
+    """Makes the library if it is not there, or anew; returns its path.
 
     Raises InstallError (UB011) without a C compiler or where the folder cannot be written; scores then run in plain
     Python and features in Numba with the same results, later and slower.
@@ -35,21 +36,23 @@ def build(folder: Path | None = None) -> Path:
     target = Path(library_path())
     if folder is not None:
         target = folder / target.name
-    if target.exists():
+    if target.exists() and not anew:
         return target
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise InstallError("there is no C compiler", "apt-get install gcc libc6-dev, then `ubp-sql doctor --fix`")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _private(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             library = _linked(compiler, Path(scratch))
+            with library.open("ab") as file:
+                file.write(trailer(library.read_bytes()))
             library.chmod(0o644)
             # A rename is atomic: a server that loads it at this moment sees the whole library or none.
             os.replace(library, target)
     except OSError as error:
         raise InstallError(
-            f"cannot write {target}: {error.strerror}", "run it as the user who installed ubp_sql"
+            f"cannot write {target}: {error.strerror}", "run it as root or as the user who installed ubp_sql"
         ) from None
     for old in (path for pattern in OLD_NAMES for path in target.parent.glob(pattern)):
         if old != target:
@@ -57,44 +60,64 @@ def build(folder: Path | None = None) -> Path:
     return target
 
 
+def _private(folder: Path) -> None:
+    """Makes the folder, or what is there into one that nobody but its owner writes: out of others nothing is loaded."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid(), folder.parent.stat().st_uid):
+        shutil.rmtree(folder)
+        folder.mkdir(mode=0o755)
+    elif found.st_mode & 0o022:
+        folder.chmod(found.st_mode & ~0o022)
+
+
 def _linked(compiler: str, scratch: Path) -> Path:
-    item, library = scratch / "kernels.o", scratch / "kernels.so"
+    library, items = scratch / "kernels.so", []
     try:
-        item.write_bytes(_object_code())
+        for suffix, (cpu, names) in _kinds().items():
+            items.append(scratch / f"kernels{suffix}.o")
+            items[-1].write_bytes(_object_code({name + suffix: name for name in names}, cpu))
     except Exception as error:  # whatever a version of Numba or LLVM that nobody has tried yet has against the source
         text = str(error).strip().split("\n")[0]
         raise InstallError(f"Numba cannot compile the native library: {text[:300]}", "pip install -U numba") from error
     link = "-Wl,-z,defs,-z,noexecstack,-z,relro,-z,now,--gc-sections,--strip-all"
-    command = [compiler, "-shared", "-o", str(library), str(item), "-lm", link]
+    command = [compiler, "-shared", "-o", str(library), *map(str, items), "-lm", link]
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     if done.returncode:
         raise InstallError(f"the C compiler failed: {done.stderr.strip()[:300]}", "apt-get install gcc libc6-dev")
     return library
 
 
-def _object_code() -> bytes:
+def _kinds() -> dict[str, tuple[str, Iterable[str]]]:
+    """(CPU, entries) to compile, by what ends the names of their functions."""
+    plain: dict[str, tuple[str, Iterable[str]]] = {"": ("", ENTRIES)}
+    return {**plain, "_wide": (WIDE_CPU, sorted(WIDE))} if os.uname().machine == "x86_64" else plain
+
+
+def _object_code(entries: dict[str, str], cpu: str) -> bytes:
+    """Entries by the names of their functions, for a CPU."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     triple = llvm.get_process_triple()
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu="", opt=3, reloc="pic", codemodel="default")
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="default")
     whole = llvm.parse_assembly("")
-    for name in ENTRIES:
-        whole.link_in(_entry(llvm, name))
+    for exported, name in entries.items():
+        whole.link_in(_entry(llvm, name, exported))
     whole.link_in(_runtime(llvm, whole))
     for function in whole.functions:
         # Only the entries are exported: what is then called by nobody, such as Numba's error reports, is dropped.
         if not function.is_declaration:
-            function.linkage = "external" if function.name in ENTRIES else "internal"
+            function.linkage = "external" if function.name in entries else "internal"
     whole.triple, whole.data_layout = triple, str(machine.target_data)
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
     passes.getModulePassManager().run(whole, passes)
     return bytes(machine.emit_object(whole))
 
 
-def _entry(llvm: Any, name: str) -> Any:
-    """One entry and all that it calls, as a module of LLVM."""
+def _entry(llvm: Any, name: str, exported: str) -> Any:
+    """One entry under a name and all that it calls, as a module of LLVM."""
     from numba import cfunc, types
 
     kinds = {"p": types.voidptr, "i": types.int64, "d": types.float64}
@@ -102,10 +125,10 @@ def _entry(llvm: Any, name: str) -> Any:
     signature = kinds[result](*(kinds[kind] for kind in arguments))
     compiled = cfunc(signature, error_model="numpy")(getattr(import_module(module), function))
     parsed = llvm.parse_assembly(compiled.inspect_llvm())
-    parsed.get_function(compiled.native_name).name = name
+    parsed.get_function(compiled.native_name).name = exported
     for item in [*parsed.functions, *parsed.global_variables]:
         # Entries share callees under the same name; each keeps its own.
-        if not item.is_declaration and item.name != name:
+        if not item.is_declaration and item.name != exported:
             item.linkage = "internal"
     return parsed
 

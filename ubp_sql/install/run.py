@@ -66,7 +66,7 @@ def scripts(steps: list[Step], version: str) -> dict[str, str]:
         if by == BY_OWNER:
             body.append(f"set local role {OWNER};")
         for step in members:
-            body.append(f"\n-- {step.title}\n-- locks: {step.locks}\n{step.sql}")
+            body.append(f"\n-- {step.title}\n{step.comment}\n{step.sql}")
         body.append("\ncommit;\n")
         result[name] = "\n".join(body)
     return result

@@ -38,9 +38,9 @@ except Exception:
 try:
     from ubp_sql.kernels import native
     found["native"] = all(map(native.entry, native.ENTRIES))
-    found["native_path"] = native.library_path()
-except Exception:
-    found["native"], found["native_path"] = False, None
+    found["native_path"], found["native_fault"] = native.library_path(), native.fault()
+except Exception as error:
+    found["native"], found["native_path"], found["native_fault"] = False, None, repr(error)
 modules = found["modules"] = {}
 for name in ("ubp_sql", "numpy", "numba"):
     try:
@@ -75,7 +75,8 @@ $check$"""
 class ServerPython:
     """What the probe found.
 
-    `cache` is None where Numba's cache folder, below `home`, cannot be used; `native`: the native library loads.
+    `cache` is None where Numba's cache folder, below `home`, cannot be used; `native`: the native library loads;
+    `native_fault` why not.
     """
 
     version: tuple[int, ...]
@@ -86,6 +87,7 @@ class ServerPython:
     home: str | None
     native: bool
     native_path: str | None
+    native_fault: str
     modules: dict[str, dict[str, str]]
 
     @property
@@ -111,6 +113,7 @@ def probe(conn: Connection, *, language: bool) -> ServerPython:
         home=found.get("home"),
         native=found["native"],
         native_path=found["native_path"],
+        native_fault=found["native_fault"],
         modules=found["modules"],
     )
 

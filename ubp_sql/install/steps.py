@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import fill
 
 from psycopg import sql
 
@@ -27,6 +28,11 @@ class Step:
     by: str
     sql: str
     locks: str = "none"
+
+    @property
+    def comment(self) -> str:
+        """Who runs it and what it locks, as comments of SQL no wider than a page."""
+        return fill(f"run by: {self.by}; locks: {self.locks}", 100, initial_indent="-- ", subsequent_indent="--   ")
 
 
 def _text(value: str) -> str:

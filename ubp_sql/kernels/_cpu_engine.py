@@ -79,12 +79,13 @@ FIRST, LAST, GAPS, DECAY, HIST, KEYS, TOPK = (
     int(Op.KEYS),
     int(Op.TOPK),
 )
-WORDS, FUNNEL, SESSIONS, LAST_SESSION, DWELL = (
+WORDS, FUNNEL, SESSIONS, LAST_SESSION, DWELL, LAST_KEY = (
     int(Op.WORDS),
     int(Op.FUNNEL),
     int(Op.SESSIONS),
     int(Op.LAST_SESSION),
     int(Op.DWELL),
+    int(Op.LAST_KEY),
 )
 
 
@@ -192,6 +193,8 @@ def take(plan: Plan, events: EventColumns, s: Scan, o: int, v: int, top: int, bo
         behaviour.last_session_ring(plan, events, s, o, v, top, bottom)
     elif code == DWELL:
         behaviour.dwell_ring(plan, events, s, o, v, top, bottom)
+    elif code == LAST_KEY:
+        keys.last_key_ring(plan, events, s, o, v, top, bottom)
 
 
 @op
@@ -234,6 +237,8 @@ def close(plan: Plan, events: EventColumns, s: Scan, o: int) -> None:
         behaviour.last_session_done(plan, events, s, o)
     elif code == DWELL:
         behaviour.dwell_done(plan, events, s, o)
+    elif code == LAST_KEY:
+        keys.last_key_done(plan, events, s, o)
 
 
 @op

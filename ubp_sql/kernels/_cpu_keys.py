@@ -21,7 +21,7 @@ from ubp_sql.kernels._cpu_ops import (
     STREAM,
     TIM,
 )
-from ubp_sql.kernels.dispatch import DAY_US, HOUR_US, EventColumns, Key, Plan, Scan
+from ubp_sql.kernels.dispatch import DAY_US, HOUR_US, NO_KEY, EventColumns, Key, Plan, Scan
 
 CODE_BITS = 20
 NO_LINK = -2
@@ -223,3 +223,22 @@ def topk_done(plan: Plan, events: EventColumns, s: Scan, o: int) -> None:
             i = s.at[LO] + s.stream[row, s.tim[ring + k]] if n else 0
             s.cells[cell + 2 * k] = float(n) if n else np.nan
             s.cells[cell + 2 * k + 1] = float(key_code(key_at(events, key, i))) if n else np.nan
+
+
+@op
+def last_key_ring(plan: Plan, events: EventColumns, s: Scan, o: int, v: int, top: int, bottom: int) -> None:
+    """The newest key, until there is one."""
+    ops, stream = plan.ops, s.stream
+    lo, row, key, seen = s.at[LO], s.at[BANK] + ops[o, STREAM], ops[o, KEY], ops[o, TIM]
+    j = top - 1
+    while j >= bottom and s.tim[seen] == 0:
+        found = key_at(events, key, lo + entry(stream, row, j))
+        if found != NO_KEY:
+            s.acc[ops[o, ACC]], s.tim[seen] = float(found), 1
+        j -= 1
+
+
+@op
+def last_key_done(plan: Plan, events: EventColumns, s: Scan, o: int) -> None:
+    """Cell: the key."""
+    s.cells[plan.ops[o, CELL]] = s.acc[plan.ops[o, ACC]] if s.tim[plan.ops[o, TIM]] else np.nan

@@ -3,11 +3,10 @@
 Nothing here allocates; every index comes from lengths that were compared with the packed columns' before.
 """
 
-import numpy as np
-
+from ubp_sql.kernels._cpu_forms import sound, widen, width_of
 from ubp_sql.kernels._cpu_jit import jit, op
 from ubp_sql.kernels.codes import NO_KEY
-from ubp_sql.kernels.dispatch import I32, I64
+from ubp_sql.kernels.dispatch import F64, I32, I64, U8
 from ubp_sql.kernels.live_layout import (
     AS_OF_US,
     CHUNK,
@@ -28,13 +27,13 @@ from ubp_sql.kernels.live_layout import (
     NUMBERS,
     OFFSET,
     OTHERS,
-    PRESENT,
     SAME,
     SENT,
     SLICE_HEAD,
     SLICES,
     TIME,
     N,
+    T,
 )
 
 FAR_US = 1 << 62
@@ -62,7 +61,7 @@ def column_row(table: I64, column: int) -> int:
 def slice_row(table: I64, number: int) -> int:
     """Where a slice's row begins; that of the slice after the last one is where the calendar begins."""
     columns = column_count(table)
-    return int(HEAD + table[CODES] + COLUMN_WIDTH * columns + number * (SLICE_HEAD + columns))
+    return int(HEAD + table[CODES] + COLUMN_WIDTH * columns + number * (SLICE_HEAD + 2 * columns))
 
 
 @op
@@ -75,41 +74,72 @@ def events_of(table: I64) -> int:
 
 
 @op
-def _values(table: I64, row: int, column: int) -> int:
-    """How many values of a column are in the packed columns."""
-    if table[row + FORM] == CHUNK:
-        return int(table[row + N]) if (table[row + PRESENT] >> column) & 1 else 0
-    return int(table[row + SLICE_HEAD + column])
+def form_of(table: I64, row: int, column: int) -> int:
+    """First word of a column's form in a slice of a chunk, 0 where it has no bytes."""
+    return int(table[row + SLICE_HEAD + 2 * column])
+
+
+@op
+def number_of(table: I64, row: int, column: int) -> int:
+    """The other number of a slice's column: a form's base, a constant, how many values."""
+    return int(table[row + SLICE_HEAD + 2 * column + 1])
+
+
+@op
+def is_number(table: I64, column: int) -> bool:
+    """Whether a column is one of the plan's numbers."""
+    return bool(OTHERS <= column < OTHERS + table[NUMBERS])
 
 
 @jit
 def locate(table: I64, packed_bytes: int, places: I64) -> bool:
-    """Where each slice's columns begin, in their own units; false if they do not fit the packed columns.
+    """Where each slice's columns begin, in their own units, those of chunks in bytes; false if they do not fit.
 
     places  (slices x columns,) out
     """
     columns = column_count(table)
-    longs, shorts = 0, 0
+    longs, shorts, raw = 0, 0, 0
     for number in range(table[SLICES]):
         row = slice_row(table, number)
-        n, form = table[row + N], table[row + FORM]
+        n = table[row + N]
         if n < 0 or n >= 1 << 40:
             return False
         for column in range(columns):
-            count = _values(table, row, column)
-            every = form == CHUNK or table[column_row(table, column) + MARK] < 0
-            if count < 0 or count > n or (form != CHUNK and every and count != n):
+            place = number * columns + column
+            if table[row + FORM] == CHUNK:
+                form = form_of(table, row, column)
+                places[place] = raw
+                if form != 0:
+                    if not sound(form, is_number(table, column)):
+                        return False
+                    raw += n * width_of(form)
+                continue
+            count = number_of(table, row, column)
+            if count < 0 or count > n or (table[column_row(table, column) + MARK] < 0 and count != n):
                 return False
             if column in (KIND, OFFSET):
-                places[number * columns + column] = shorts
+                places[place] = shorts
                 shorts += count
             else:
-                places[number * columns + column] = longs
+                places[place] = longs
                 longs += count
     for number in range(table[SLICES]):
-        places[number * columns + KIND] += 2 * longs
-        places[number * columns + OFFSET] += 2 * longs
-    return packed_bytes == 8 * longs + 4 * shorts
+        if table[slice_row(table, number) + FORM] == CHUNK:
+            for column in range(columns):
+                places[number * columns + column] += 8 * longs + 4 * shorts
+        else:
+            places[number * columns + KIND] += 2 * longs
+            places[number * columns + OFFSET] += 2 * longs
+    return packed_bytes == 8 * longs + 4 * shorts + raw
+
+
+@jit
+def widened(table: I64, raw: U8, row: int, column: int, place: int, wide: I64, numbers: F64, to: int) -> None:
+    """A chunk's column of the slice's events, if it keeps one; wide and numbers are the same memory."""
+    form = form_of(table, row, column)
+    if form != 0:
+        base = number_of(table, row, column)
+        widen(raw, place, table[row + N], form, base, is_number(table, column), wide, numbers, to)
 
 
 @op
@@ -127,9 +157,23 @@ def _kind_of(table: I64, form: int, code: int) -> int:
 
 
 @jit
-def keep(table: I64, longs: I64, shorts: I32, places: I64, at: I64, t: I64, ingested: I64, event_id: I64) -> int:
+def keep(
+    table: I64,
+    longs: I64,
+    shorts: I32,
+    raw: U8,
+    places: I64,
+    wide: I64,
+    numbers: F64,
+    at: I64,
+    t: I64,
+    ingested: I64,
+    event_id: I64,
+) -> int:
     """The times and ids of the events that count: of a known kind, before as_of, ingested by known_at.
 
+    longs, shorts, raw       the packed columns
+    wide, numbers            (4 x events,) scratch, the same memory
     at                       (events,) out: number of the event among those kept, or -1
     t, ingested, event_id    (kept,) out
     returns how many are kept, FAILED for an infinite time
@@ -137,33 +181,46 @@ def keep(table: I64, longs: I64, shorts: I32, places: I64, at: I64, t: I64, inge
     columns, as_of, known_at = column_count(table), table[AS_OF_US], table[KNOWN_AT_US]
     n, g = 0, 0
     for number in range(table[SLICES]):
-        row, base = slice_row(table, number), number * columns
-        here, same, constants = table[row + PRESENT], table[row + SAME], row + SLICE_HEAD
+        row, base, m = slice_row(table, number), number * columns, table[slice_row(table, number) + N]
+        chunk = table[row + FORM] == CHUNK
         p_t, p_ingested, p_id, p_kind = (
             places[base],
             places[base + INGESTED],
             places[base + EVENT_ID],
             places[base + KIND],
         )
-        learnt = 0
-        for i in range(table[row + N]):
-            if table[row + FORM] == CHUNK:
-                moment = longs[p_t + i] if here & 1 else table[constants]
-                known = longs[p_ingested + i] if (here >> INGESTED) & 1 else table[constants + INGESTED]
-                if (same >> INGESTED) & 1:
+        has_t, has_ingested, has_id, has_kind = (
+            form_of(table, row, T) != 0,
+            form_of(table, row, INGESTED) != 0,
+            form_of(table, row, EVENT_ID) != 0,
+            form_of(table, row, KIND) != 0,
+        )
+        if chunk:
+            widened(table, raw, row, T, p_t, wide, numbers, 0)
+            widened(table, raw, row, INGESTED, p_ingested, wide, numbers, m)
+            widened(table, raw, row, EVENT_ID, p_id, wide, numbers, 2 * m)
+            widened(table, raw, row, KIND, p_kind, wide, numbers, 3 * m)
+        same = (table[row + SAME] >> INGESTED) & 1 == 1
+        c_t, c_ingested = number_of(table, row, T), number_of(table, row, INGESTED)
+        c_kind, learnt = number_of(table, row, KIND), 0
+        for i in range(m):
+            if chunk:
+                moment = wide[i] if has_t else c_t
+                known = wide[m + i] if has_ingested else c_ingested
+                if same:
                     known = moment
-                code = shorts[p_kind + i] if (here >> KIND) & 1 else table[constants + KIND]
+                code = wide[3 * m + i] if has_kind else c_kind
                 # Without ids: by slice and place, which orders a slice's own events as they are.
-                name = longs[p_id + i] if (here >> EVENT_ID) & 1 else (number << SLICE_BITS) | i
+                name = wide[2 * m + i] if has_id else (number << SLICE_BITS) | i
             else:
                 moment = longs[p_t + i]
                 if moment in (FOREVER, NEVER):
                     return FAILED
                 moment = _since_1970(moment)
-                marks = shorts[p_kind + i]
+                marks = int(shorts[p_kind + i])
                 known, code, name = moment, marks, longs[p_id + i]
                 if (marks >> table[column_row(table, INGESTED) + MARK]) & 1:
-                    if learnt < table[constants + INGESTED]:
+                    if learnt < c_ingested:
                         known = _since_1970(longs[p_ingested + learnt])
                     learnt += 1
             at[g] = -1
@@ -191,7 +248,7 @@ def ids_missing(table: I64) -> bool:
     missing = False
     for number in range(table[SLICES]):
         row = slice_row(table, number)
-        missing |= table[row + FORM] == CHUNK and (table[row + PRESENT] >> EVENT_ID) & 1 == 0
+        missing |= table[row + FORM] == CHUNK and form_of(table, row, EVENT_ID) == 0
     return missing and table[SLICES] > 1
 
 
@@ -274,7 +331,10 @@ def fill(
     table: I64,
     longs: I64,
     shorts: I32,
+    raw: U8,
     places: I64,
+    wide: I64,
+    numbers: F64,
     at: I64,
     rank: I64,
     t: I64,
@@ -283,23 +343,25 @@ def fill(
 ) -> None:
     """One column of the events that count, in their order.
 
-    at, rank  of `keep` and `sort`; t (kept,) their times
-    values    (different,) int64 out: the values, numbers as their bits
+    wide, numbers  scratch, as for `keep`
+    at, rank       of `keep` and `sort`; t (kept,) their times
+    values         (different,) int64 out: the values, numbers as their bits
     """
     columns, mark = column_count(table), table[column_row(table, column) + MARK]
     narrow = column in (KIND, OFFSET)
     g = 0
     for number in range(table[SLICES]):
         row, place = slice_row(table, number), places[number * columns + column]
-        constant, n = table[row + SLICE_HEAD + column], table[row + N]
+        constant, n = number_of(table, row, column), table[row + N]
         if table[row + FORM] == CHUNK:
-            present, same = (table[row + PRESENT] >> column) & 1 == 1, (table[row + SAME] >> column) & 1 == 1
+            present, same = form_of(table, row, column) != 0, (table[row + SAME] >> column) & 1 == 1
+            widened(table, raw, row, column, place, wide, numbers, 0)
             for i in range(n):
                 to = rank[at[g + i]] if at[g + i] >= 0 else -1
                 if to >= 0:
                     value = t[at[g + i]] if same else constant
                     if present:
-                        value = np.int64(shorts[place + i]) if narrow else longs[place + i]
+                        value = wide[i]
                     values[to] = _kind_of(table, CHUNK, value) if column == KIND else value
         else:
             marks, taken = places[number * columns + KIND], 0
@@ -309,7 +371,7 @@ def fill(
                 if to >= 0:
                     value = _default(table, column, t[at[g + i]])
                     if there:
-                        value = np.int64(shorts[place + taken]) if narrow else longs[place + taken]
+                        value = int(shorts[place + taken]) if narrow else longs[place + taken]
                     values[to] = _kind_of(table, SENT, value) if column == KIND else value
                 if there:
                     taken += 1

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubp_sql.kernels import native
-from ubp_sql.kernels.dispatch import F32, F64, I32, I64, U8, EventColumns, Pairs, Plan, Scan
-from ubp_sql.kernels.scratch import new_scan
+from ubp_sql.kernels.dispatch import F32, F64, I64, TOGETHER, BitVectors, EventColumns, Pairs, Plan, Scan, Trees
+from ubp_sql.kernels.scratch import new_rows, new_scan
 
-__all__ = ["age_rows", "forest_raw", "forest_score", "new_scan", "run_pairs", "valid_until"]
+__all__ = ["age_rows", "forest_bits", "forest_raw", "forest_score", "new_scan", "run_pairs", "valid_until"]
 
 # Types and dimensions of tuples and of arguments: a field two letters, as native_batch.py makes arrays of them.
 _TYPES: dict[str, np.dtype[Any]] = {
     "l": np.dtype(np.int64),
     "i": np.dtype(np.int32),
     "b": np.dtype(np.uint8),
+    "u": np.dtype(np.uint32),
     "d": np.dtype(np.float64),
     "f": np.dtype(np.float32),
 }
@@ -38,8 +39,9 @@ def _forms(*parts: str) -> list[tuple[np.dtype[Any], int]]:
 _RUN = _forms(_PLAN, _EVENTS, _PAIRS, _SCAN, "f2 d2")
 _UNTIL = _forms(_PLAN, _EVENTS, _PAIRS, "l1 l1 l1 l1")
 _AGED = _forms(_PLAN, "l1 l1 d1 d2 l1 f2")
-_LEAVES = _forms("f2 i1 f1 i1 i1 b1 d1 i1 d1")
-_LINKS = _forms("d1 d1")
+_LEAVES = _forms("f2 i1 f1 i1 b1 d1 i1 i1 u1 i1 d2")
+_BITS = _forms("f2 i1 i1 f1 u1 i1 i1 i1 d1 i1 u1 f1 u1 i1 d1 d2")
+_LINKS = _forms("d2 d2")
 
 
 def run_pairs(plan: Plan, events: EventColumns, pairs: Pairs, scan: Scan, budget: int, out: F32, anchors: F64) -> bool:
@@ -77,19 +79,26 @@ def age_rows(
     return _call("ubp_batch_aged", table, budget) != 0
 
 
-def forest_raw(
-    x: F32, feature: I32, threshold: F32, left: I32, right: I32, nan_left: U8, leaf_value: F64, root: I32
-) -> F64:
+def forest_raw(x: F32, trees: Trees, outputs: int) -> F64:
     """As `Backend.forest_raw`."""
-    total = np.zeros(len(x))
-    _call("ubp_batch_leaves", _table(_LEAVES, (x, feature, threshold, left, right, nan_left, leaf_value, root, total)))
+    total = np.zeros((len(x), outputs))
+    scratch = np.empty(TOGETHER, np.int32)
+    _call("ubp_batch_leaves", _table(_LEAVES, (x, *trees, scratch, total)))
     return total
 
 
-def forest_score(raw: F64, divisor: float, sigmoid: float) -> F64:
+def forest_bits(x: F32, form: BitVectors, outputs: int) -> F64:
+    """As `Backend.forest_bits`."""
+    out = np.empty((len(x), outputs))
+    scratch = new_rows(len(form.columns), outputs)
+    _call("ubp_batch_bits", _table(_BITS, (x, *form, *scratch, out)))
+    return out
+
+
+def forest_score(raw: F64, divisor: float, link: int, parameter: float) -> F64:
     """As `Backend.forest_score`."""
-    out = np.empty(len(raw))
-    _call("ubp_batch_links", _table(_LINKS, (raw, out)), divisor, sigmoid)
+    out = np.empty_like(raw)
+    _call("ubp_batch_links", _table(_LINKS, (raw, out)), divisor, link, parameter)
     return out
 
 

@@ -15,7 +15,8 @@ NO_KEY = -(1 << 63)
 """Key of an event that has none."""
 OTHER_KIND = -1
 """Kind of an event that the definition does not name: it counts nowhere."""
-MAX_KINDS = 16
+MAX_KINDS = 31
+"""Of a plan: kind + 1 fits into the STEP_BITS of a funnel's step."""
 MAX_RINGS = 64
 
 
@@ -62,6 +63,7 @@ class Op(IntEnum):
     SESSIONS = 15  # (4) sessions (a break is longer than P0 us), their events, total us, sessions of one event
     LAST_SESSION = 16  # (3, one ring only) length in us, time of the end, events of the newest session (P0)
     DWELL = 17  # (2) events of KINDS whose next event of the kinds in STEPS follows within P0 us; sum of those us
+    LAST_KEY = 18  # (1, one ring only) key of the newest event that has one, as a float64: exact below 2**53. An anchor
 
 
 class OpColumn(IntEnum):

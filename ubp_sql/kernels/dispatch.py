@@ -37,6 +37,7 @@ from ubp_sql.kernels.codes import (
 __all__ = [
     "AGEING",
     "ANCHOR_EPOCH_US",
+    "CATEGORIES",
     "DAY_US",
     "F32",
     "F64",
@@ -44,14 +45,20 @@ __all__ = [
     "I8",
     "I32",
     "I64",
+    "LANES",
     "LIFETIME_US",
     "MAX_KINDS",
     "MAX_RINGS",
     "NO_KEY",
     "OTHER_KIND",
+    "PLAIN",
+    "TOGETHER",
     "U8",
+    "U32",
+    "ZERO_MISSING",
     "At",
     "Backend",
+    "BitVectors",
     "EventColumns",
     "Formula",
     "FormulaColumn",
@@ -66,6 +73,7 @@ __all__ = [
     "Size",
     "SpanColumn",
     "StreamColumn",
+    "Trees",
     "backend",
 ]
 
@@ -73,6 +81,7 @@ I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -139,6 +148,50 @@ class Scan(NamedTuple):
     cells: F64  # (CELLS,)
 
 
+TOGETHER = 16
+"""Rows that go through a tree together: with 8 a tenth slower, with 32 no faster."""
+LANES = 64
+"""Rows that a forest of bit vectors takes at a time; with 32 a fifth slower."""
+
+
+PLAIN, ZERO_MISSING, CATEGORIES = 0, 1, 2  # of a column of such rows: as it is, zeros as NaN, impossible ones as 2**24
+
+
+class BitVectors(NamedTuple):
+    """A forest as conditions on words of up to 32 leaves, see _cpu_bitvector.py; made by models/bit_vectors.py.
+
+    A tree's leaves are numbered from left to right; bit b of its word v is leaf 32 v + b. A word has its conditions
+    once for each class, NUMERIC_LEFT, NUMERIC_RIGHT (where NaN goes), CATEGORY.
+    """
+
+    columns: I32  # (c,) what a column of a block of rows holds: 4 times the feature + PLAIN, ZERO_MISSING or CATEGORIES
+    column: I32  # (q,) LANES times the column that a condition compares
+    threshold: F32  # (q,) of a category condition the number of its set
+    keep: U32  # (q,) the leaves of the word that a row keeps that goes right
+    bounds: I32  # (3 w + 1,) word i has the conditions bounds[3 i + class] <= j < bounds[3 i + class + 1]
+    word_first: I32  # (t+1,) tree k has the words word_first[k] <= i < word_first[k+1]
+    leaf_first: I32  # (t+1,) likewise leaves
+    leaf: F64  # (m,) values, in the order of the bits
+    set_first: I32  # (s+1,) set j has the words set_first[j] <= i < set_first[j+1], the last of them 0
+    set_words: U32  # (z,) bit c % 32 of a set's word c // 32 says whether it has category c
+
+
+class Trees(NamedTuple):
+    """A forest's nodes and leaves, numbered through all trees; made of a `Blob`, which has checked every index.
+
+    Leaf i is node n + i, which leads to itself: rows that are there already need no test.
+    """
+
+    feature: I32  # (n+m,) column that a node compares; of a leaf 0
+    threshold: F32  # (n+m,) x <= threshold goes left; of a CATEGORY node the number of its set
+    child: I32  # (2 (n+m),) next node, left and right
+    flags: U8  # (n+m,) forest_codes.NODE_FLAGS
+    leaf_value: F64  # (m,)
+    root: I32  # (t,) where each tree's walk starts
+    set_first: I32  # (s+1,) set j has the words set_first[j]:set_first[j+1]
+    set_words: U32  # (w,)
+
+
 class Backend(Protocol):
     """The operations that each backend module exports."""
 
@@ -168,28 +221,23 @@ class Backend(Protocol):
     ) -> bool:
         """Rewrite the ageing features of `out` (p, f) from `anchors` (p, a); true when done."""
 
-    def forest_raw(
-        self, x: F32, feature: I32, threshold: F32, left: I32, right: I32, nan_left: U8, leaf_value: F64, root: I32
-    ) -> F64:
-        """Sum of leaves per row, in tree order.
+    def forest_raw(self, x: F32, trees: Trees, outputs: int) -> F64:
+        """Sums of leaves per row and output, in tree order; tree i adds to output i % outputs.
 
         x           (r, f) float32    rows, C order; NaN is missing, infinities are allowed
-        feature     (n,) int32        column that a node compares
-        threshold   (n,) float32      x <= threshold goes left
-        left, right (n,) int32        next node where >= 0, else leaf ~i
-        nan_left    (n,) uint8        1 where NaN goes left
-        leaf_value  (m,) float64
-        root        (t,) int32        where each tree's walk starts: a node or ~leaf
-        returns     (r,) float64      0.0 for no trees
+        returns     (r, k) float64    0.0 for no trees
 
         Indices are not checked here: they come from a `Blob`, which is. The sums have LightGBM's bits.
         """
 
-    def forest_score(self, raw: F64, divisor: float, sigmoid: float) -> F64:
-        """The link of a forest, per row: raw / divisor, then 1 / (1 + exp(-sigmoid * that)) unless sigmoid is 0.
+    def forest_bits(self, x: F32, form: BitVectors, outputs: int) -> F64:
+        """As `forest_raw`, the same bits, of a forest laid out as bit vectors."""
 
-        raw (r,) float64; returns (r,) float64. exp is the C library's, one value at a time: NumPy's vector form differs
-        from it, and so from LightGBM, in the last bit.
+    def forest_score(self, raw: F64, divisor: float, link: int, parameter: float) -> F64:
+        """The link of a forest, per row: raw / divisor, then the link of forest_codes.
+
+        raw (r, k) float64; returns (r, k) float64. exp and log1p are the C library's, one value at a time: NumPy's
+        vector forms differ from them, and so from LightGBM, in the last bit.
         """
 
 

@@ -5,13 +5,13 @@ Imports nothing, so that both sides can read it: the session that fills the tabl
 A *slice* is a part of the user's events as it came out of the server. Its columns are, in this order: time, ingestion
 time, event id, kind, offset of the clock, then the plan's numbers, then the plan's keys. There are two forms:
 
-CHUNK  of a mirror chunk: times in microseconds since 1970. A column that the chunk does not keep because it is the same
-       everywhere has no bytes and a constant.
+CHUNK  of a mirror chunk: times in microseconds since 1970, columns in the chunk's forms (forms.py). A column that it
+       does not keep because it is the same everywhere has no bytes and a constant.
 SENT   of the table's rows by PostgreSQL's send functions: times since 2000. A row's *marks*, which stand for the kind,
        are 1 + its place among the plan's kinds below bit 24, and a bit a column above: whether it has a value there.
 
-The packed columns are one after the other in the machine's byte order: all of int64 and float64, slice by slice, then
-kinds and offsets, which are int32.
+The packed columns are one after the other: of SENT slices, in the machine's byte order, all of int64 and float64, slice
+by slice, then marks and offsets, which are int32; last the bytes of CHUNK slices.
 """
 
 CHUNK, SENT = 0, 1
@@ -29,9 +29,9 @@ DEFAULT = 1  # what a row without a value has: 0, its time, NaN, NO_KEY
 COLUMN_WIDTH = 2
 ZERO, TIME, NAN, MISSING = 0, 1, 2, 3
 
-# A slice's row, and then a number a column. CHUNK: bits of the columns that are PRESENT, of those that are the SAME as
-# the time, and each other one's constant, an int64 or a float64's bits. SENT: how many values the column has.
-N, FORM, PRESENT, SAME, SLICE_HEAD = 0, 1, 2, 3, 4
+# A slice's row, then two numbers a column. CHUNK: bits of the columns that are the SAME as the time; the form's two
+# words, or 0 and the constant, an int64 or a float64's bits. SENT: 0 and how many values the column has.
+N, FORM, SAME, SLICE_HEAD = 0, 1, 2, 3
 
 KIND_BITS = 24
 

@@ -13,12 +13,13 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
+from ubp_sql.kernels._cpu_bitvector import add_bits
 from ubp_sql.kernels._cpu_engine import run_pairs
 from ubp_sql.kernels._cpu_forest import add_leaves, link_rows
 from ubp_sql.kernels._cpu_formulas import age_rows
 from ubp_sql.kernels._cpu_matrix import view
 from ubp_sql.kernels._cpu_valid import valid_until
-from ubp_sql.kernels.dispatch import I64, EventColumns, Pairs, Plan, Scan
+from ubp_sql.kernels.dispatch import I64, BitVectors, EventColumns, Pairs, Plan, Scan, Trees
 
 types: Any = numba.types
 carray: Any = getattr(numba, "carray")  # noqa: B009  (Numba's stubs do not name it)
@@ -27,6 +28,8 @@ MOST = 64  # arrays of a table
 PLAN, EVENTS, PAIRS = 0, len(Plan._fields), len(Plan._fields) + len(EventColumns._fields)
 SCAN = REST = PAIRS + len(Pairs._fields)
 OUT = SCAN + len(Scan._fields)
+ROWS = 1 + len(BitVectors._fields)
+TOTAL = 1 + len(Trees._fields)
 
 
 def _placed(result: Any) -> Any:
@@ -186,25 +189,67 @@ def batch_aged(table_at: Any, budget: int) -> int:
     )
 
 
+@view
+def trees_of(table: I64, place: int) -> Trees:
+    """A forest's trees."""
+    return Trees(
+        flat(table, place, np.int32),
+        flat(table, place + 1, np.float32),
+        flat(table, place + 2, np.int32),
+        flat(table, place + 3, np.uint8),
+        flat(table, place + 4, np.float64),
+        flat(table, place + 5, np.int32),
+        flat(table, place + 6, np.int32),
+        flat(table, place + 7, np.uint32),
+    )
+
+
 def batch_leaves(table_at: Any) -> int:
     """`add_leaves` of its arguments."""
     table = carray(table_at, (3 * MOST,), types.int64)
     add_leaves(
         grid(table, 0, np.float32),
-        flat(table, 1, np.int32),
-        flat(table, 2, np.float32),
-        flat(table, 3, np.int32),
-        flat(table, 4, np.int32),
-        flat(table, 5, np.uint8),
-        flat(table, 6, np.float64),
-        flat(table, 7, np.int32),
-        flat(table, 8, np.float64),
+        trees_of(table, 1),
+        flat(table, TOTAL, np.int32),
+        grid(table, TOTAL + 1, np.float64),
     )
     return 0
 
 
-def batch_links(table_at: Any, divisor: float, sigmoid: float) -> int:
+@view
+def bits_of(table: I64, place: int) -> BitVectors:
+    """A forest's bit vectors."""
+    return BitVectors(
+        flat(table, place, np.int32),
+        flat(table, place + 1, np.int32),
+        flat(table, place + 2, np.float32),
+        flat(table, place + 3, np.uint32),
+        flat(table, place + 4, np.int32),
+        flat(table, place + 5, np.int32),
+        flat(table, place + 6, np.int32),
+        flat(table, place + 7, np.float64),
+        flat(table, place + 8, np.int32),
+        flat(table, place + 9, np.uint32),
+    )
+
+
+def batch_bits(table_at: Any) -> int:
+    """`add_bits` of its arguments."""
+    table = carray(table_at, (3 * MOST,), types.int64)
+    add_bits(
+        grid(table, 0, np.float32),
+        bits_of(table, 1),
+        flat(table, ROWS, np.float32),
+        flat(table, ROWS + 1, np.uint32),
+        flat(table, ROWS + 2, np.int32),
+        flat(table, ROWS + 3, np.float64),
+        grid(table, ROWS + 4, np.float64),
+    )
+    return 0
+
+
+def batch_links(table_at: Any, divisor: float, link: int, parameter: float) -> int:
     """`link_rows` of raw and out."""
     table = carray(table_at, (3 * MOST,), types.int64)
-    link_rows(flat(table, 0, np.float64), divisor, sigmoid, flat(table, 1, np.float64))
+    link_rows(grid(table, 0, np.float64), divisor, link, parameter, grid(table, 1, np.float64))
     return 0

@@ -25,7 +25,7 @@ from ubp_sql.kernels._cpu_slices import (
     sort,
     tied,
 )
-from ubp_sql.kernels.dispatch import F32, F64, I32, I64, At, EventColumns, Pairs, Plan, Scan, Size
+from ubp_sql.kernels.dispatch import F32, F64, I32, I64, U8, At, EventColumns, Pairs, Plan, Scan, Size
 from ubp_sql.kernels.live_layout import (
     AGAIN,
     AS_OF_US,
@@ -60,9 +60,9 @@ AT_WIDTH, N_BOUNDS, N_ACC, N_TIM, N_MARKS, N_CELLS = (
 BOUNDLESS = 1 << 40  # an array's length where no index is checked anyway
 
 # Sections of the buffer, in words.
-STATE, PLACES, KEPT_AT, KEPT_T, KEPT_INGESTED, KEPT_ID, ORDER, SPARE, RANK = range(9)
-FIRST, TIMES, KNOWN, KINDS, OFFSETS, NUMBER_ROWS, KEY_ROWS, PAIR = range(9, 17)
-AT, STREAM, FILLED, LATEST, AFTER, BEFORE, TABLE, TOPS, BOUNDS, ACC, TIM, MARKS, CELLS, END = range(17, 31)
+STATE, PLACES, KEPT_AT, KEPT_T, KEPT_INGESTED, KEPT_ID, ORDER, SPARE, RANK, WIDE = range(10)
+FIRST, TIMES, KNOWN, KINDS, OFFSETS, NUMBER_ROWS, KEY_ROWS, PAIR = range(10, 18)
+AT, STREAM, FILLED, LATEST, AFTER, BEFORE, TABLE, TOPS, BOUNDS, ACC, TIM, MARKS, CELLS, END = range(18, 32)
 DIFFERENT = 0  # word of STATE: how many events count
 
 
@@ -80,7 +80,7 @@ def lay_out(plan: Plan, table: I64, begins: I64) -> int:
         slots += slots
     for section in range(END + 1):
         begins[section] = n
-    begins[STATE], begins[PLACES] = 8, table[SLICES] * column_count(table)
+    begins[STATE], begins[PLACES], begins[WIDE] = 8, table[SLICES] * column_count(table), 4 * n
     begins[FIRST], begins[KINDS], begins[OFFSETS] = 2, halves, halves
     begins[NUMBER_ROWS], begins[KEY_ROWS], begins[PAIR] = n * table[NUMBERS], n * table[KEYS], 4
     begins[AT], begins[STREAM], begins[FILLED], begins[LATEST] = AT_WIDTH, streams * (n + 1), 2 * streams, streams * n
@@ -102,7 +102,7 @@ def part(work: I64, begins: I64, section: int, size: int) -> I64:
 
 
 @view
-def gather(table: I64, longs: I64, shorts: I32, packed_bytes: int, begins: I64, work: I64) -> int:
+def gather(table: I64, longs: I64, shorts: I32, raw: U8, packed_bytes: int, begins: I64, work: I64) -> int:
     """Merge the slices into the sections of the events that count; DONE, or why not."""
     n, columns = events_of(table), column_count(table)
     places = part(work, begins, PLACES, table[SLICES] * columns)
@@ -110,7 +110,9 @@ def gather(table: I64, longs: I64, shorts: I32, packed_bytes: int, begins: I64, 
         return MALFORMED
     at, t = part(work, begins, KEPT_AT, n), part(work, begins, KEPT_T, n)
     ingested, event_id = part(work, begins, KEPT_INGESTED, n), part(work, begins, KEPT_ID, n)
-    kept = keep(table, longs, shorts, places, at, t, ingested, event_id)
+    wide = part(work, begins, WIDE, 4 * n)
+    numbers = wide.view(np.float64)
+    kept = keep(table, longs, shorts, raw, places, wide, numbers, at, t, ingested, event_id)
     if kept == FAILED:
         return INFINITE
     if kept == 0:
@@ -128,7 +130,7 @@ def gather(table: I64, longs: I64, shorts: I32, packed_bytes: int, begins: I64, 
     value = part(work, begins, SPARE, m)
     for column in (KIND, OFFSET):
         narrow = part(work, begins, KINDS if column == KIND else OFFSETS, n // 2 + 1).view(np.int32)
-        fill(table, longs, shorts, places, at, rank, t, column, value)
+        fill(table, longs, shorts, raw, places, wide, numbers, at, rank, t, column, value)
         for i in range(m):
             narrow[i] = value[i]
     for column in range(OTHERS, columns):
@@ -136,7 +138,7 @@ def gather(table: I64, longs: I64, shorts: I32, packed_bytes: int, begins: I64, 
         begin = begins[NUMBER_ROWS] + row * m
         if row >= table[NUMBERS]:
             begin = begins[KEY_ROWS] + (row - table[NUMBERS]) * m
-        fill(table, longs, shorts, places, at, rank, t, column, work[begin : begin + m])
+        fill(table, longs, shorts, raw, places, wide, numbers, at, rank, t, column, work[begin : begin + m])
     return DONE
 
 
@@ -247,7 +249,9 @@ def live_row(
     anchors = carray(anchors_at, (plan.anchors.shape[0],), types.float64)
     if started == 0:
         longs = carray(packed, (packed_bytes // 8,), types.int64)
-        found = gather(table, longs, carray(packed, (packed_bytes // 4,), types.int32), packed_bytes, begins, work)
+        shorts = carray(packed, (packed_bytes // 4,), types.int32)
+        raw = carray(packed, (packed_bytes,), types.uint8)
+        found = gather(table, longs, shorts, raw, packed_bytes, begins, work)
         if found != DONE:
             return found
     return compute_row(plan, table, begins, work, started, budget, row, anchors)

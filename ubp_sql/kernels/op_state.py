@@ -3,21 +3,18 @@
 Imports neither NumPy nor Numba: who builds a plan deals out by it, who opens a stored one checks against it.
 """
 
+from __future__ import annotations
+
+from collections import namedtuple
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ubp_sql.kernels.codes import Op
 
 
-class State(NamedTuple):
+class State(namedtuple("State", ("stride", "acc", "tim", "marks", "link", "scans"), defaults=(0, 0, 0, False, True))):
     """What an operation of w rings needs: cells a ring, slots of acc and tim, rows of marks."""
 
-    stride: int
-    acc: int = 0
-    tim: int = 0
-    marks: int = 0
-    link: bool = False
-    scans: bool = True
+    __slots__ = ()
 
 
 # (rings, SIZE) -> State
@@ -40,7 +37,8 @@ STATE: dict[Op, Callable[[int, int], State]] = {
     Op.SESSIONS: lambda w, size: State(4, tim=3 * w),
     Op.LAST_SESSION: lambda w, size: State(3, tim=4),
     Op.DWELL: lambda w, size: State(2, acc=w, tim=w + 1),
+    Op.LAST_KEY: lambda w, size: State(1, acc=1, tim=1),
 }
 NEEDS_NUMBER = {Op.SUM, Op.EXTREMA, Op.SPREAD, Op.FIRST, Op.LAST}
-NEEDS_KEY = {Op.DISTINCT, Op.HIST, Op.KEYS, Op.TOPK, Op.WORDS}
-ONE_RING = {Op.LAST, Op.DECAY, Op.LAST_SESSION}
+NEEDS_KEY = {Op.DISTINCT, Op.HIST, Op.KEYS, Op.TOPK, Op.WORDS, Op.LAST_KEY}
+ONE_RING = {Op.LAST, Op.DECAY, Op.LAST_SESSION, Op.LAST_KEY}

@@ -147,6 +147,11 @@ class PlanBuilder:
         self._formulas.append(_Formula(code, a, b, c, size, mask, f0, f1))
         return len(self._formulas) - 1
 
+    def again(self, position: int) -> int:
+        """Add the feature of that position once more; its position in the row."""
+        self._formulas.append(self._formulas[position])
+        return len(self._formulas) - 1
+
     def plan(self) -> Plan:
         """The plan of everything asked for so far."""
         if len(self._windows) > MAX_OPS:
@@ -306,6 +311,8 @@ class _Assembly:
                 n = 7 if row[FormulaColumn.CODE] == Formula.WEEKDAY else 1
                 read.update(range(row[FormulaColumn.A], row[FormulaColumn.A] + n))
                 read.add(row[FormulaColumn.B])
+        # What a population is looked up by: float32 would not hold it.
+        read.update(op[OpColumn.CELL] for op in self.ops if op[OpColumn.CODE] == Op.LAST_KEY)
         return sorted(read - {-1})
 
     def _sizes(self) -> list[int]:

@@ -1,17 +1,23 @@
 """Chunks: a block cut into rows of ubp.mirror_chunks, and such rows turned back."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from struct import unpack
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ubp_sql.errors import NotReady
 from ubp_sql.features.columns import Declared
 from ubp_sql.kernels.dispatch import I32, I64, NO_KEY
+from ubp_sql.kernels.widen import Widener
 from ubp_sql.mirror.layout import BASE, Block, Column, dtype_of, starts
 from ubp_sql.mirror.merge import join
+from ubp_sql.mirror.pack import Packed, pack
 
 CHUNK_EVENTS = 16_384
 """Most events and most users of a chunk. A larger one costs a live read of one user more, a smaller one a scan."""
+FORM_BYTES = 16
+"""What a column's form takes in `forms`."""
 STORED = {"order": "order_key"}
 """Columns whose name in the table is another."""
 
@@ -29,6 +35,7 @@ class Meta(NamedTuple):
     complete: bool | None
     kind_all: int | None
     offset_all: int | None
+    forms: bytes
 
 
 class Cutter:
@@ -107,27 +114,39 @@ def encode(block: Block, declared: Sequence[Declared]) -> dict[str, Any]:
     mixed = bool(block.complete.any() != block.complete.all())
     row["complete"] = None if mixed else bool(block.complete[0])
     row["complete_users"] = _bytes(block.complete, "u1") if mixed else None
+    kept = {name: _kept(block, name, declared) for name in [*BASE, *(extra.name for extra in declared)]}
+    raw = {name: packed and packed.raw for name, packed in kept.items()}
     for name in ("kind", "offset_s"):
-        column = columns[name]
-        same = block.n > 0 and bool((column == column[0]).all())
-        row[f"{name.removesuffix('_s')}_all"] = int(column[0]) if same else None
-        row[name] = None if same else _bytes(column, BASE[name])
-    for name in ("t", "event_id"):
-        row[name] = _bytes(columns[name], BASE[name])
-    for name in ("ingested", "order"):
-        row[STORED.get(name, name)] = None if np.array_equal(columns[name], t) else _bytes(columns[name], BASE[name])
-    for name in ("item", "value", "quantity", "duration_s"):
-        row[name] = _packed(columns[name], BASE[name], NO_KEY)
-    row["extras"] = [
-        _packed(columns[extra.name], dtype_of(extra.name, declared), NO_KEY if extra.type == "text" else 0)
-        for extra in declared
-    ] or None
+        row[f"{name.removesuffix('_s')}_all"] = int(columns[name][0]) if block.n and kept[name] is None else None
+    for name in BASE:
+        row[STORED.get(name, name)] = raw[name]
+    row["extras"] = [raw[extra.name] for extra in declared] or None
+    words = [word for packed in kept.values() for word in (packed[1:] if packed else (0, 0))]
+    row["forms"] = _bytes(np.array(words, np.int64), "<i8")
     return row
 
 
-def _packed(column: Column, dtype: str, missing: int) -> bytes | None:
-    absent = np.isnan(column) if dtype == "<f8" else column == missing
-    return None if absent.all() else _bytes(column, dtype)
+def _kept(block: Block, name: str, declared: Sequence[Declared]) -> Packed | None:
+    """A packed column; None for one that says nothing."""
+    column, t = block.columns[name], block.columns["t"]
+    if name in ("kind", "offset_s"):
+        same = block.n > 0 and bool((column == column[0]).all())
+    elif name in ("ingested", "order"):
+        same = np.array_equal(column, t)
+    elif name in ("t", "event_id"):
+        same = False
+    elif column.dtype.kind == "f":
+        same = bool(np.isnan(column).all())
+    else:
+        same = bool((column == missing_of(name, declared)).all())
+    return None if same else pack(column, time=name in ("t", "ingested"))
+
+
+def missing_of(name: str, declared: Sequence[Declared]) -> float:
+    """What stands for no value in a column of numbers or keys."""
+    if dtype_of(name, declared) == "<f8":
+        return np.nan
+    return 0 if any(extra.name == name and extra.type == "words" for extra in declared) else NO_KEY
 
 
 def _bytes(column: Column, dtype: str) -> bytes:
@@ -138,6 +157,9 @@ def directory(row: Mapping[str, Any], meta: Meta) -> tuple[I64, I64, "np.ndarray
     """(users, firsts with the end, complete) of a chunk's row."""
     users = np.frombuffer(row["user_ids"], "<i8")
     firsts = np.append(np.frombuffer(row["firsts"], "<i4").astype(np.int64), meta.n)
+    # Memory is taken, and indices made, by what it says.
+    if firsts[0] != 0 or (firsts[1:] < firsts[:-1]).any() or (users[1:] <= users[:-1]).any():
+        raise NotReady(f"chunk {meta.chunk_id} of the mirror is damaged", "select * from ubp.rebuild_mirror()")
     if meta.complete is None:
         return users, firsts, np.frombuffer(row["complete_users"], np.uint8).astype(np.bool_)
     return users, firsts, np.full(meta.users, meta.complete)
@@ -148,19 +170,21 @@ def decode(
     chunks: Iterable[tuple[Meta, Mapping[str, Any]]],
     names: Sequence[str],
     declared: Sequence[Declared],
-    known_at_us: int | None = None,
     places: I32 | None = None,
+    empty: Callable[[int, np.dtype[Any]], Column] = np.empty,
 ) -> Block:
     """Chunks of one run that follow each other, as one block with the columns asked for; each is copied once.
 
-    n            events in all
-    chunks       may be read one by one: what was just fetched is copied while it is in the processor's cache
-    names        columns; `t` comes always
-    places       (codes,) what a kind becomes, by its code; None: the code
-    known_at_us  where nothing of a chunk was ingested later, its ingestion times are not read and come as this
+    n       events in all
+    chunks  may be read one by one: what was just fetched is copied while it is in the processor's cache
+    names   columns; `t` comes always
+    places  (codes,) what a kind becomes, by its code; None: the code
+    empty   makes the arrays
     """
-    wanted = list(dict.fromkeys(["t", *names]))
-    out = {name: np.empty(n, np.dtype(dtype_of(name, declared)).newbyteorder("=")) for name in wanted}
+    every = [*BASE, *(extra.name for extra in declared)]
+    wanted = [(name, every.index(name)) for name in dict.fromkeys(["t", *names])]
+    out = {name: empty(n, np.dtype(dtype_of(name, declared)).newbyteorder("=")) for name, _ in wanted}
+    wideners = {name: Widener(column) for name, column in out.items() if column.dtype != np.int32}
     users, sizes, complete = [], [], []
     low = 0
     for meta, row in chunks:
@@ -168,12 +192,18 @@ def decode(
         users.append(user)
         sizes.append(np.diff(firsts))
         complete.append(flags)
-        part = slice(low, low + meta.n)
-        for name in wanted:
-            if name == "kind" and places is not None:
-                _place(out[name][part], places, meta, row)
+        words = unpack(f"<{len(meta.forms) // 8}q", meta.forms)
+        for name, place in wanted:
+            raw = row[STORED.get(name, name)] if name in BASE else row["extras"][place - len(BASE)]
+            form, base = words[2 * place : 2 * place + 2]
+            if raw is None:
+                _say_nothing(out, name, slice(low, low + meta.n), meta, places, declared)
+            elif name in wideners:
+                wideners[name].column(raw, low, meta.n, form, base)
             else:
-                _fill(out[name][part], name, meta, row, declared, known_at_us)
+                wide = np.empty(meta.n, np.int64)
+                Widener(wide).column(raw, 0, meta.n, form, base)
+                _narrow(out[name][low : low + meta.n], wide, places if name == "kind" else None)
         low += meta.n
     user_id = np.concatenate(users)
     size, flag = np.concatenate(sizes), np.concatenate(complete)
@@ -184,42 +214,27 @@ def decode(
     return Block(user_id, starts(size), flag, out)
 
 
-def _place(out: Column, places: I32, meta: Meta, row: Mapping[str, Any]) -> None:
-    """Kinds of one chunk, by what becomes of them."""
-    if row["kind"] is None:
-        out[:] = places[meta.kind_all or 0]
+def _say_nothing(
+    out: dict[str, Column], name: str, part: slice, meta: Meta, places: I32 | None, declared: Sequence[Declared]
+) -> None:
+    """A column that a chunk does not keep."""
+    if name == "kind":
+        code = meta.kind_all or 0
+        out[name][part] = code if places is None else places[code]
+    elif name == "offset_s":
+        out[name][part] = meta.offset_all or 0
+    elif name in ("ingested", "order"):
+        out[name][part] = out["t"][part]
+    else:
+        out[name][part] = missing_of(name, declared)
+
+
+def _narrow(out: Column, wide: I64, places: I32 | None) -> None:
+    if places is None:
+        out[:] = wide
     else:
         # `clip` writes straight into `out`; no code lies outside.
-        places.take(np.frombuffer(row["kind"], "<i4"), out=out, mode="clip")
-
-
-def _fill(
-    out: Column, name: str, meta: Meta, row: Mapping[str, Any], declared: Sequence[Declared], known_at_us: int | None
-) -> None:
-    """One column of one chunk."""
-    if name in BASE:
-        raw = row[STORED.get(name, name)]
-        dtype = BASE[name]
-    else:
-        place = next(i for i, extra in enumerate(declared) if extra.name == name)
-        raw = row["extras"][place]
-        dtype = dtype_of(name, declared)
-    if raw is not None:
-        out[:] = np.frombuffer(raw, dtype)
-    elif name == "kind":
-        out[:] = 0 if meta.kind_all is None else meta.kind_all
-    elif name == "offset_s":
-        out[:] = 0 if meta.offset_all is None else meta.offset_all
-    elif name == "ingested" and known_at_us is not None and (meta.max_ingested_us or 0) <= known_at_us:
-        out[:] = known_at_us
-    elif name in ("ingested", "order"):
-        out[:] = np.frombuffer(row["t"], "<i8")
-    elif dtype == "<f8":
-        out[:] = np.nan
-    elif name == "item":
-        out[:] = NO_KEY
-    else:
-        out[:] = NO_KEY if declared[place].type == "text" else 0
+        places.take(wide, out=out, mode="clip")
 
 
 def blocks_of(chunks: Sequence[Meta], together: int) -> Iterator[tuple[list[Meta], bool]]:

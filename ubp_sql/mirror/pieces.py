@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ubp_sql.features.columns import Declared
-from ubp_sql.kernels.dispatch import I32, I64, NO_KEY
-from ubp_sql.mirror.encode import Meta, directory
-from ubp_sql.mirror.layout import Block, Bools, Column, dtype_of, starts
+from ubp_sql.kernels.dispatch import I32, I64
+from ubp_sql.kernels.widen import Widener
+from ubp_sql.mirror.encode import Meta, directory, missing_of
+from ubp_sql.mirror.layout import BASE, Block, Bools, Column, dtype_of, starts
 
 GAP_EVENTS = 250
 """Up to so many events between two users wanted are fetched with them. The server keeps a column in pieces of 2 kB,
@@ -23,6 +24,7 @@ class Directory:
     chunk_id           (c,) int64
     bounds             (c+1,) int32  chunk i has the events bounds[i]:bounds[i+1]
     kind, offset       (c,) int32    what all events of the chunk have where that is not a column
+    forms              (c, columns, 2) int64  of the chunk's columns (kernels/forms.py)
     user_id            (e,) int64    ascending; a user whose events fill several chunks has an entry in each
     first              (e+1,) int32  entry i has the events first[i]:first[i+1]
     complete           (e,) bool
@@ -32,6 +34,7 @@ class Directory:
     bounds: I32
     kind: I32
     offset: I32
+    forms: I64
     user_id: I64
     first: I32
     complete: Bools
@@ -53,6 +56,7 @@ class Directory:
             bounds.astype(np.int32),
             np.array([meta.kind_all or 0 for meta in metas], np.int32),
             np.array([meta.offset_all or 0 for meta in metas], np.int32),
+            np.frombuffer(b"".join(meta.forms for meta in metas), "<i8").astype(np.int64).reshape(len(metas), -1, 2),
             np.concatenate(users),
             np.append(np.concatenate(first), bounds[-1]).astype(np.int32),
             np.concatenate(complete),
@@ -65,6 +69,7 @@ class Pieces:
 
     chunk_id, begin, n  (s,)  events begin..begin+n-1 of the chunk, in the order of users
     kind, offset        (s,)  of the slice's chunk
+    forms               (s, columns, 2)  likewise
     user_id, size, complete, place  (e,)  the entries wanted; place: where an entry begins among the slices' events
     """
 
@@ -73,6 +78,7 @@ class Pieces:
     n: I64
     kind: I32
     offset: I32
+    forms: I64
     user_id: I64
     size: I64
     complete: Bools
@@ -119,6 +125,7 @@ def find(chunks: Directory, wanted: I64) -> Pieces:
         n,
         chunks.kind[chunk],
         chunks.offset[chunk],
+        chunks.forms[chunk],
         chunks.user_id[entry],
         end - begin,
         chunks.complete[entry],
@@ -137,6 +144,7 @@ def together(pieces: Sequence[Pieces]) -> Pieces:
         np.concatenate([part.n for part in pieces]),
         np.concatenate([part.kind for part in pieces]),
         np.concatenate([part.offset for part in pieces]),
+        np.concatenate([part.forms for part in pieces]),
         np.concatenate([part.user_id for part in pieces]),
         np.concatenate([part.size for part in pieces]),
         np.concatenate([part.complete for part in pieces]),
@@ -177,23 +185,23 @@ def _column(
     t: Column | None,
     declared: Sequence[Declared],
 ) -> Column:
-    """One column of all slices' events; a copy, for bytes cannot be written to."""
-    stored = dtype_of(name, declared)
-    found = np.frombuffer(raw, stored).astype(np.dtype(stored).newbyteorder("="))
-    if there.all():
-        return found
+    """One column of all slices' events."""
+    kept = np.dtype(dtype_of(name, declared)).newbyteorder("=")
+    wide = np.dtype(np.int64) if kept == np.int32 else kept
     each = {"kind": pieces.kind, "offset_s": pieces.offset}.get(name)
-    if each is not None:
-        out: Column = np.repeat(each, pieces.n)
+    out: Column
+    if there.all():
+        out = np.empty(pieces.events, wide)
+    elif each is not None:
+        out = np.repeat(each.astype(wide), pieces.n)
     elif t is not None and name in ("ingested", "order"):
         out = t.copy()
-    elif stored == "<f8":
-        out = np.full(pieces.events, np.nan)
     else:
-        words = any(column.name == name and column.type == "words" for column in declared)
-        out = np.full(pieces.events, 0 if words else NO_KEY, np.int64)
-    out[np.repeat(there, pieces.n)] = found
-    return out
+        out = np.full(pieces.events, missing_of(name, declared), wide)
+    place = [*BASE, *(column.name for column in declared)].index(name)
+    parts = np.column_stack((pieces.n, np.where(there[:, None], pieces.forms[:, place], 0)))
+    Widener(out).parts(raw, parts.ravel().tolist())
+    return out.astype(kept, copy=False)
 
 
 def _ranges(low: I64, size: I64) -> I64:

@@ -1,25 +1,33 @@
-"""A forest of numeric decision trees over float32 features, as every importer leaves it and the compiler takes it.
+"""A forest of decision trees over float32 features, as every importer leaves it and the compiler takes it.
 
-A node sends a row left where `x <= threshold`, or where x is NaN and `nan_left` is set; all thresholds are float32
-(see `round_down`), so that a float32 row needs no widening to be compared.
+A numeric node sends a row left where `x <= threshold`, or where x is missing and MISSING_LEFT is set; all thresholds
+are float32 (see `round_down`), so that a float32 row needs no widening to be compared. Flags are those of the compiled
+form (kernels/forest_codes.py).
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from operator import itemgetter
 
 from ubp_sql.errors import InvalidModel
-from ubp_sql.models.limits import MAX_FEATURES, MAX_LEAVES, MAX_TREES
+from ubp_sql.kernels import forest_codes
+from ubp_sql.kernels.forest_codes import CATEGORY, NODE_FLAGS
+from ubp_sql.models.limits import MAX_CATEGORY_WORDS, MAX_FEATURES, MAX_LEAVES, MAX_OUTPUTS, MAX_TREES
 
 
 class Link(IntEnum):
-    """What turns the sum of leaves into the score; the numbers are those of the compiled form."""
+    """What turns the sums of leaves into the scores."""
 
-    IDENTITY = 0
-    SIGMOID = 1  # 1 / (1 + exp(-parameter * sum))
+    IDENTITY = forest_codes.IDENTITY
+    SIGMOID = forest_codes.SIGMOID
+    SOFTMAX = forest_codes.SOFTMAX
+    EXP = forest_codes.EXP
+    LOG1P_EXP = forest_codes.LOG1P_EXP
+    SIGNED_SQUARE = forest_codes.SIGNED_SQUARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +35,20 @@ class Tree:
     """One tree of n inner nodes and n + 1 leaves; node 0 is the root, a tree of one leaf has no nodes.
 
     feature    (n,) int32     index into the row
-    threshold  (n,) float32   never NaN; +inf sends all but NaN left
+    threshold  (n,) float32   never NaN; +inf sends all but NaN left; of a CATEGORY node, an index into `sets`
     left/right (n,) int32     child: a node where >= 0, else leaf number ~child
-    nan_left   (n,) uint8     1 where a NaN goes left
+    flags      (n,) uint8     MISSING_LEFT, ZERO, CATEGORY
     leaf_value (n+1,) float64 finite
+    sets       bit c % 32 of word c // 32 of a set says whether it has category c; a set has a word at least
     """
 
     feature: array[int]
     threshold: array[float]
     left: array[int]
     right: array[int]
-    nan_left: bytes
+    flags: bytes
     leaf_value: array[float]
+    sets: tuple[array[int], ...] = ()
 
     def visit(self, where: str) -> list[int]:
         """The inner nodes, each before its children; raises InvalidModel unless every node and leaf is met once."""
@@ -60,7 +70,7 @@ class Tree:
     def validate(self, n_features: int, where: str) -> list[int]:
         """Check sizes, indices, numbers and shape; returns `visit`'s order, raises InvalidModel (UB006)."""
         n = len(self.feature)
-        if not len(self.threshold) == len(self.left) == len(self.right) == len(self.nan_left) == n:
+        if not len(self.threshold) == len(self.left) == len(self.right) == len(self.flags) == n:
             raise InvalidModel(f"{where}: arrays of nodes differ in length")
         if len(self.leaf_value) != n + 1:
             raise InvalidModel(f"{where}: {len(self.leaf_value)} leaves for {n} nodes")
@@ -70,17 +80,21 @@ class Tree:
             raise InvalidModel(f"{where}: a threshold is NaN")
         if not all(map(math.isfinite, self.leaf_value)):
             raise InvalidModel(f"{where}: a leaf value is not finite")
-        if not set(self.nan_left) <= {0, 1}:
-            raise InvalidModel(f"{where}: a NaN direction is neither 0 nor 1")
+        if not set(self.flags) <= NODE_FLAGS:
+            raise InvalidModel(f"{where}: a node's flags are none that exist together")
+        named = [t for flag, t in zip(self.flags, self.threshold, strict=True) if flag == CATEGORY]
+        if not (all(self.sets) and all(0 <= t < len(self.sets) and t.is_integer() for t in named)):
+            raise InvalidModel(f"{where}: a node's set of categories does not exist or has no word")
         return self.visit(where)
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Trees whose leaves are summed in order, divided by their number where `average`, then put through `link`.
+    """Trees whose leaves are summed in order, those of tree i into output i % outputs.
 
-    feature_infos keeps the importer's note on each feature's range ('[min:max]', 'none'); objective is the
-    trainer's name for what the score means.
+    The sums are divided by the number of their trees where `average`, then put through `link`. feature_infos keeps the
+    importer's note on each feature's range ('[min:max]', 'none'); objective is the trainer's name for what the score
+    means.
     """
 
     trees: tuple[Tree, ...]
@@ -90,6 +104,7 @@ class Forest:
     link: Link
     link_parameter: float = 1.0
     average: bool = False
+    outputs: int = 1
 
     @property
     def n_features(self) -> int:
@@ -101,11 +116,36 @@ class Forest:
             raise InvalidModel(f"{self.n_features} features, allowed are 1 to {MAX_FEATURES}")
         if not 0 < len(self.trees) <= MAX_TREES:
             raise InvalidModel(f"{len(self.trees)} trees, allowed are 1 to {MAX_TREES}")
+        if not (0 < self.outputs <= MAX_OUTPUTS and len(self.trees) % self.outputs == 0):
+            raise InvalidModel(f"{self.outputs} outputs for {len(self.trees)} trees")
         if sum(len(t.leaf_value) for t in self.trees) > MAX_LEAVES:
             raise InvalidModel(f"more than {MAX_LEAVES} leaves")
+        if sum(len(words) for t in self.trees for words in t.sets) > MAX_CATEGORY_WORDS:
+            raise InvalidModel(f"more than {MAX_CATEGORY_WORDS} words of categories")
         if not (math.isfinite(self.link_parameter) and self.link_parameter > 0):
             raise InvalidModel(f"the link's parameter is {self.link_parameter!r}, it must be finite and above 0")
-        return [t.validate(self.n_features, f"tree {k}") for k, t in enumerate(self.trees)]
+        orders = [t.validate(self.n_features, f"tree {k}") for k, t in enumerate(self.trees)]
+        # A sum that can become infinite would give NaN through a softmax or as a difference.
+        if not math.isfinite(sum(sum(map(abs, t.leaf_value)) for t in self.trees)):
+            raise InvalidModel("the leaves can add up to more than a float64 holds")
+        return orders
+
+    def ordered_as(self, names: tuple[str, ...]) -> Forest:
+        """The same forest for rows whose features have these names in this order.
+
+        Raises ValueError, with a line that names one, where the two differ in more than their order.
+        """
+        if self.feature_names == names:
+            return self
+        place = {name: position for position, name in enumerate(names)}
+        if unknown := [name for name in self.feature_names if name not in place]:
+            raise ValueError(f"it has no feature {unknown[0]!r}, which the model reads")
+        if missing := set(names).difference(self.feature_names):
+            raise ValueError(f"the model does not know its feature {min(missing, key=names.index)!r}")
+        moved = [place[name] for name in self.feature_names]
+        infos = sorted(zip(moved, self.feature_infos, strict=True), key=itemgetter(0))
+        trees = tuple(replace(t, feature=array("i", (moved[j] for j in t.feature))) for t in self.trees)
+        return replace(self, trees=trees, feature_names=names, feature_infos=tuple(info for _, info in infos))
 
 
 def round_down(values: list[float]) -> array[float]:

@@ -9,19 +9,31 @@ refused by name. Layout of a file, and of this module:
     end of trees    tail: feature importances, training parameters, pandas categories (`_check_tail`)
 
 What LightGBM does with a row, and the trees made here repeat: values within 1e-35 of zero count as zero; NaN counts as
-zero where the node's missing type is None; x <= threshold goes left. (Tree::NumericalDecision in tree.h and
-RowFunctionFromDenseMatrix in c_api.cpp of LightGBM 4.)
+zero where the node's missing type is None, and zero as NaN where it is Zero; x <= threshold goes left; a category goes
+left where it is in the node's set, NaN and negative numbers right. (Tree::NumericalDecision and CategoricalDecision in
+tree.h, RowFunctionFromDenseMatrix in c_api.cpp of LightGBM 4.)
 """
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
+from itertools import pairwise
 
 from ubp_sql.errors import InvalidModel, UnsupportedModel
-from ubp_sql.models.forest import Forest, Link, Tree, next_below, round_down
-from ubp_sql.models.limits import MAX_FEATURES, MAX_LEAVES, MAX_TEXT_BYTES, MAX_TREES, other_format
+from ubp_sql.kernels.forest_codes import CATEGORY, MISSING_LEFT, TINY, ZERO
+from ubp_sql.models.forest import Forest, Tree, next_below, round_down
+from ubp_sql.models.lightgbm_fields import decode, read_fields, read_floats, read_ints, read_lines, show
+from ubp_sql.models.lightgbm_objective import read_objective
+from ubp_sql.models.limits import (
+    MAX_CATEGORY_WORDS,
+    MAX_FEATURES,
+    MAX_LEAVES,
+    MAX_OUTPUTS,
+    MAX_TEXT_BYTES,
+    MAX_TREES,
+    other_format,
+)
 
 _HEADER_NEEDED = (
     *("version", "num_class", "num_tree_per_iteration", "max_feature_idx"),
@@ -34,23 +46,21 @@ _TREE_NEEDED = (
 )
 _NODE_EXTRA = ("split_gain", "internal_value", "internal_weight", "internal_count")
 _LEAF_EXTRA = ("leaf_weight", "leaf_count")
+_CATEGORIES = ("cat_boundaries", "cat_threshold")
 _TREE_KNOWN = {*_TREE_NEEDED, *_NODE_EXTRA, *_LEAF_EXTRA, "is_linear", "shrinkage"}
 _ENDLESS = frozenset((b"inf", b"-inf"))  # as a threshold: a split of NaN from all the rest
 _UNKNOWN = frozenset((b"nan", b"-nan"))
-# Objectives whose score is the plain sum; their numeric settings (alpha, c) are not in the file and do not matter.
-_IDENTITY = {"regression", "regression_l1", "huber", "fair", "quantile", "mape"}
-_SIGMOID = re.compile(r"sigmoid:(\d{1,15})(?:\.(\d{1,15}))?(?:e([+-])(\d{1,2}))?", re.ASCII)
 _RANGE = re.compile(r"\[[-+.0-9a-z]{1,40}:[-+.0-9a-z]{1,40}\]", re.ASCII)
+_MISSING_ZERO, _MISSING_NAN = 1, 2  # bits 2 and 3 of a decision type
 _PARAMETER = re.compile(r"\[\w+: [^\x00-\x1f]*\]", re.ASCII)
-_ZERO = array("f", [1e-35])[0]  # LightGBM's kZeroThreshold
 
 
 def parse(data: bytes) -> Forest:
     """The forest in the bytes of a LightGBM model file.
 
     Raises InvalidModel (UB006) for bytes that are not such a file, damaged, inconsistent or over a limit, and
-    UnsupportedModel (UB007) for a model that cannot be evaluated exactly here: categorical splits, linear trees,
-    several outputs, zero as missing, custom or other objectives.
+    UnsupportedModel (UB007) for a model that cannot be evaluated exactly here: linear trees, categories of a pandas
+    column, custom objectives, a later version.
     """
     if len(data) > MAX_TEXT_BYTES:
         raise InvalidModel(f"the model has {len(data)} bytes, at most {MAX_TEXT_BYTES} are read")
@@ -62,18 +72,22 @@ def parse(data: bytes) -> Forest:
     end = data.find(b"\n\n")
     if end < 0:
         raise InvalidModel("header: the file ends before the first tree")
-    header = _fields(_lines(data[5:end], len(_HEADER_KNOWN), "header"), "header", _HEADER_NEEDED)
+    header = read_fields(read_lines(data[5:end], len(_HEADER_KNOWN), "header"), "header", _HEADER_NEEDED)
+    if unknown := header.keys() - _HEADER_KNOWN:
+        raise UnsupportedModel(f"header: field {min(unknown)[:40]!a} is not known")
     names, infos, sizes = _header(header)
-    objective, link, parameter = _objective(header)
+    objective, link, parameter, outputs = read_objective(header)
+    _check_outputs(header, objective, outputs, len(sizes))
     trees = []
-    position, leaves = end + 2, 0
+    position, leaves, words = end + 2, 0, 0
     for k, size in enumerate(sizes):
-        tree = _tree(data[position : position + size], k, len(names), MAX_LEAVES - leaves)
+        tree = _tree(data[position : position + size], k, len(names), MAX_LEAVES - leaves, MAX_CATEGORY_WORDS - words)
         trees.append(tree)
         position += size
         leaves += len(tree.leaf_value)
+        words += sum(map(len, tree.sets))
     _check_tail(data[position:], names)
-    forest = Forest(tuple(trees), names, infos, objective, link, parameter, "average_output" in header)
+    forest = Forest(tuple(trees), names, infos, objective, link, parameter, "average_output" in header, outputs)
     forest.validate()
     return forest
 
@@ -81,103 +95,110 @@ def parse(data: bytes) -> Forest:
 def _header(header: dict[str, bytes]) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
     """Feature names, feature infos and tree sizes, after the checks of all other header fields."""
     if header["version"] not in (b"v3", b"v4"):
-        raise UnsupportedModel(f"header: version {_show(header['version'])} of the text format, known are v3 and v4")
-    for key in ("num_class", "num_tree_per_iteration"):
-        if _ints(header[key], 1, "header", key, 1, 1_000_000)[0] != 1:
-            raise UnsupportedModel(f"header: {key} is {int(header[key])}; models of several outputs are not supported")
-    _ints(header.get("label_index", b"0"), 1, "header", "label_index", -1, 2**31 - 1)
-    n_features = _ints(header["max_feature_idx"], 1, "header", "max_feature_idx", 0, MAX_FEATURES - 1)[0] + 1
+        raise UnsupportedModel(f"header: version {show(header['version'])} of the text format, known are v3 and v4")
+    read_ints(header.get("label_index", b"0"), 1, "header", "label_index", -1, 2**31 - 1)
+    n_features = read_ints(header["max_feature_idx"], 1, "header", "max_feature_idx", 0, MAX_FEATURES - 1)[0] + 1
     if header.get("average_output"):
         raise InvalidModel("header: average_output takes no value")
     for key in ("feature_names", "feature_infos"):
         if (found := header.get(key, b"").count(b" ") + 1) != n_features:
             raise InvalidModel(f"header: {key}: expected {n_features} entries, found {found}")
-    names = tuple(_text(header["feature_names"], "header: feature_names").split(" "))
+    names = tuple(decode(header["feature_names"], "header: feature_names").split(" "))
     if len(set(names)) != n_features or not all(names) or not all(map(str.isprintable, names)) or names[0][0] == "=":
         raise InvalidModel("header: feature_names: a name occurs twice, is empty or has control characters")
-    infos = tuple(_text(header["feature_infos"], "header: feature_infos").split(" "))
+    infos = tuple(decode(header["feature_infos"], "header: feature_infos").split(" "))
     if not all(i == "none" or _RANGE.fullmatch(i) or (i and not i.strip("-0123456789:")) for i in infos):
         raise InvalidModel("header: feature_infos: an entry is neither 'none' nor a range nor a list of categories")
     if constraints := header.get("monotone_constraints"):
-        _ints(constraints, n_features, "header", "monotone_constraints", -1, 1)
+        read_ints(constraints, n_features, "header", "monotone_constraints", -1, 1)
     if header["tree_sizes"].count(b" ") >= MAX_TREES:
         raise InvalidModel(f"header: tree_sizes: more than {MAX_TREES} trees")
-    return names, infos, _ints(header["tree_sizes"], None, "header", "tree_sizes", 1, MAX_TEXT_BYTES)
+    return names, infos, read_ints(header["tree_sizes"], None, "header", "tree_sizes", 1, MAX_TEXT_BYTES)
 
 
-def _objective(header: dict[str, bytes]) -> tuple[str, Link, float]:
-    """Name, link and the link's parameter of the header's objective line."""
-    if "objective" not in header:
-        raise UnsupportedModel("header: no objective: the model was trained with a custom one, its link is unknown")
-    objective = _text(header["objective"][:100], "header: objective")  # the longest known has 45 characters
-    name, *options = objective.split(" ")
-    if name in _IDENTITY and not options:
-        return name, Link.IDENTITY, 1.0
-    if name == "cross_entropy" and not options:
-        return name, Link.SIGMOID, 1.0
-    if name == "binary" and len(options) == 1 and (match := _SIGMOID.fullmatch(options[0])):
-        parameter = _short_number(*match.groups())
-        if not parameter > 0:
-            raise InvalidModel(f"header: objective: {options[0]!r} must be above 0")
-        return name, Link.SIGMOID, parameter
-    raise UnsupportedModel(
-        f"header: objective {_show(header['objective'])} is not supported",
-        f"supported are binary, cross_entropy, {', '.join(sorted(_IDENTITY))}, without further options",
-    )
+def _check_outputs(header: dict[str, bytes], objective: str, outputs: int, trees: int) -> None:
+    """The header's two counts of outputs are the objective's, and each output has equally many trees."""
+    for key in ("num_class", "num_tree_per_iteration"):
+        found = read_ints(header[key], 1, "header", key, 1, MAX_OUTPUTS)[0]
+        if found != outputs:
+            raise InvalidModel(f"header: {key} is {found}, the objective {objective} has {outputs}")
+    if trees % outputs:
+        raise InvalidModel(f"header: tree_sizes: {trees} trees cannot be shared out to {outputs} outputs")
 
 
-def _short_number(whole: str, fraction: str | None, sign: str | None, exponent: str | None) -> float:
-    """A number of the objective line by the steps of LightGBM's Atof, which rounds twice where strtod rounds once."""
-    value = float(whole)
-    if fraction:
-        value += float(fraction) / 10.0 ** len(fraction)
-    scale = 10.0 ** int(exponent or 0)
-    return value / scale if sign == "-" else value * scale
-
-
-def _tree(block: bytes, k: int, n_features: int, leaves_left: int) -> Tree:
+def _tree(block: bytes, k: int, n_features: int, leaves_left: int, words_left: int) -> Tree:
     """Tree k from its block of the file; `Forest.validate` checks the shape afterwards."""
     where = f"tree {k}"
     title = b"Tree=%d\n" % k
     if not (block.startswith(title) and block.endswith(b"\n\n\n")):
         raise InvalidModel(f"{where}: not found where tree_sizes says it lies, or of another size")
-    fields = _fields(_lines(block[len(title) : -3], 40, where), where, _TREE_NEEDED[:2])
-    if _ints(fields["num_cat"], 1, where, "num_cat", 0, 2**31 - 1)[0]:
-        raise UnsupportedModel(f"{where}: num_cat: splits on categories are not supported")
+    fields = read_fields(read_lines(block[len(title) : -3], 40, where), where, _TREE_NEEDED[:2])
     if fields.get("is_linear", b"0") != b"0":
-        raise UnsupportedModel(f"{where}: is_linear: linear trees are not supported")
-    if unknown := fields.keys() - _TREE_KNOWN:
+        raise UnsupportedModel(
+            f"{where}: is_linear: linear trees are not supported: their leaves are sums of features, not numbers",
+            "train with linear_tree=false",
+        )
+    known = _TREE_KNOWN.union(_CATEGORIES) if fields["num_cat"] != b"0" else _TREE_KNOWN
+    if unknown := fields.keys() - known:
         raise UnsupportedModel(f"{where}: field {min(unknown)[:40]!a} is not known")
     if missing := [key for key in _TREE_NEEDED if key not in fields]:
         raise InvalidModel(f"{where}: {missing[0]} is missing")
-    leaves = _ints(fields["num_leaves"], 1, where, "num_leaves", 1, 2**31 - 1)[0]
+    leaves = read_ints(fields["num_leaves"], 1, where, "num_leaves", 1, 2**31 - 1)[0]
     if leaves > leaves_left:
         raise InvalidModel(f"{where}: num_leaves: the model has more than {MAX_LEAVES} leaves")
     n = leaves - 1
     for key, count in (*((key, n) for key in _NODE_EXTRA), *((key, leaves) for key in _LEAF_EXTRA), ("shrinkage", 1)):
         if fields.get(key):  # not needed for a score, but a file that breaks here is damaged, and LightGBM aborts
-            _floats(fields[key], count, where, key, _ENDLESS | _UNKNOWN)
-    threshold = _floats(fields["threshold"], n, where, "threshold", _ENDLESS)
-    decision = _ints(fields["decision_type"], n, where, "decision_type", 0, 15)
-    if any(d & 1 or d >> 2 == 3 for d in decision):
-        raise InvalidModel(f"{where}: decision_type: a categorical split or missing type that the tree cannot have")
-    if any(d >> 2 == 1 for d in decision):
-        raise UnsupportedModel(f"{where}: decision_type: zero as missing is not supported")
+            read_floats(fields[key], count, where, key, _ENDLESS | _UNKNOWN)
+    threshold = read_floats(fields["threshold"], n, where, "threshold", _ENDLESS)
+    decision = read_ints(fields["decision_type"], n, where, "decision_type", 0, 15)
+    if any(d >> 2 > _MISSING_NAN for d in decision):
+        raise InvalidModel(f"{where}: decision_type: a missing type that does not exist")
+    sets = _sets(fields, n, words_left, where)
+    if not all(0 <= t < len(sets) and t.is_integer() for d, t in zip(decision, threshold, strict=True) if d & 1):
+        raise InvalidModel(f"{where}: threshold: a categorical split names a set that the tree does not have")
+    numbers = [t if d & 1 else _zero_widened(t) for d, t in zip(decision, threshold, strict=True)]
     return Tree(
-        feature=array("i", _ints(fields["split_feature"], n, where, "split_feature", 0, n_features - 1)),
-        threshold=round_down(list(map(_zero_widened, threshold))),
-        left=array("i", _ints(fields["left_child"], n, where, "left_child", -leaves, n - 1)),
-        right=array("i", _ints(fields["right_child"], n, where, "right_child", -leaves, n - 1)),
-        # bit 1: NaN's default is left; missing type (bits 2-3) None: NaN is zero
-        nan_left=bytes(d >> 1 & 1 if d >> 2 == 2 else t >= 0.0 for d, t in zip(decision, threshold, strict=True)),
-        leaf_value=array("d", _floats(fields["leaf_value"], leaves, where, "leaf_value")),
+        feature=array("i", read_ints(fields["split_feature"], n, where, "split_feature", 0, n_features - 1)),
+        threshold=round_down(numbers),
+        left=array("i", read_ints(fields["left_child"], n, where, "left_child", -leaves, n - 1)),
+        right=array("i", read_ints(fields["right_child"], n, where, "right_child", -leaves, n - 1)),
+        flags=bytes(map(_flags, decision, threshold)),
+        leaf_value=array("d", read_floats(fields["leaf_value"], leaves, where, "leaf_value")),
+        sets=sets,
     )
+
+
+def _sets(fields: dict[str, bytes], nodes: int, words_left: int, where: str) -> tuple[array[int], ...]:
+    """The tree's sets of categories: cat_threshold cut at cat_boundaries."""
+    count = read_ints(fields["num_cat"], 1, where, "num_cat", 0, nodes)[0]
+    if not count:
+        return ()
+    if missing := [key for key in _CATEGORIES if key not in fields]:
+        raise InvalidModel(f"{where}: {missing[0]} is missing")
+    cuts = read_ints(fields["cat_boundaries"], count + 1, where, "cat_boundaries", 0, words_left)
+    if cuts[0] != 0 or cuts != sorted(cuts):
+        raise InvalidModel(f"{where}: cat_boundaries: they do not ascend from 0")
+    words = array("I", read_ints(fields["cat_threshold"], cuts[-1], where, "cat_threshold", 0, 2**32 - 1))
+    return tuple(words[a:b] or array("I", [0]) for a, b in pairwise(cuts))
+
+
+def _flags(decision: int, threshold: float) -> int:
+    """A node's flags from its decision type: bit 0 categorical, bit 1 missing goes left, bits 2-3 what is missing."""
+    if decision & 1:
+        return CATEGORY
+    default, zero = decision >> 1 & 1, int(threshold >= 0.0)
+    missing = decision >> 2
+    if missing == _MISSING_ZERO and default != zero:
+        return ZERO | MISSING_LEFT * default
+    # Where nothing is missing, NaN goes where zero goes; where zero is missing and goes there anyway, so does NaN.
+    return MISSING_LEFT * (default if missing == _MISSING_NAN else zero)
 
 
 def _zero_widened(t: float) -> float:
     """A threshold that treats values within 1e-35 of zero as LightGBM does, which replaces them by zero first."""
-    if -_ZERO <= t < _ZERO:
-        return _ZERO if t >= 0.0 else next_below(-_ZERO)
+    if -TINY <= t < TINY:
+        return TINY if t >= 0.0 else next_below(-TINY)
     return t
 
 
@@ -185,7 +206,7 @@ def _check_tail(tail: bytes, names: tuple[str, ...]) -> None:
     """Refuse a file that ends early, goes on after its end, or has trees that tree_sizes does not count."""
     if not tail.startswith(b"end of trees\n"):
         raise InvalidModel("tail: 'end of trees' is not found where tree_sizes says it lies")
-    lines = [_text(line, "tail") for line in _lines(tail, len(names) + 1000, "tail") if line]
+    lines = [decode(line, "tail") for line in read_lines(tail, len(names) + 1000, "tail") if line]
     try:
         importances, parameters = lines.index("feature_importances:"), lines.index("parameters:")
         end = lines.index("end of parameters")
@@ -202,77 +223,8 @@ def _check_tail(tail: bytes, names: tuple[str, ...]) -> None:
             raise InvalidModel(f"tail: {line[:40]!a} after the end of the model")
         if line not in ("pandas_categorical:null", "pandas_categorical:[]"):
             if line.startswith("pandas_categorical:[") and line.endswith("]"):
-                raise UnsupportedModel("tail: pandas_categorical: the model expects categories of a pandas column")
+                raise UnsupportedModel(
+                    "tail: pandas_categorical: the model expects categories of a pandas column",
+                    "train on numbers, with categorical_feature for those that are categories",
+                )
             raise InvalidModel("tail: pandas_categorical: malformed")
-
-
-def _lines(raw: bytes, most: int, where: str) -> list[bytes]:
-    if raw.count(b"\n") > most:
-        raise InvalidModel(f"{where}: more than {most} lines")
-    return raw.split(b"\n")
-
-
-def _fields(lines: list[bytes], where: str, needed: tuple[str, ...]) -> dict[str, bytes]:
-    fields: dict[str, bytes] = {}
-    for line in lines:
-        key, equals, value = line.partition(b"=")
-        if not equals and key != b"average_output":
-            raise InvalidModel(f"{where}: line {_show(line)} is not of the form key=value")
-        name = key.decode("ascii", "backslashreplace")
-        if name in fields:
-            raise InvalidModel(f"{where}: {name[:40]!a} occurs twice")
-        fields[name] = value
-    if missing := [key for key in needed if key not in fields]:
-        raise InvalidModel(f"{where}: {missing[0]} is missing")
-    if where == "header" and (unknown := fields.keys() - _HEADER_KNOWN):
-        raise UnsupportedModel(f"header: field {min(unknown)[:40]!a} is not known")
-    return fields
-
-
-def _tokens(text: bytes, n: int | None, where: str, key: str, characters: bytes, longest: int) -> list[bytes]:
-    """The n numbers of a field as text. The filter keeps out what int() and float() accept beyond numbers: '1_0'."""
-    found = text.count(b" ") + 1 if text else 0
-    if n is not None and found != n:
-        raise InvalidModel(f"{where}: {key}: expected {n} values, found {found}")
-    tokens = text.split(b" ") if text else []
-    if text.translate(None, characters) or any(len(token) > longest for token in tokens):
-        raise InvalidModel(f"{where}: {key}: a value is not a number or too long")
-    return tokens
-
-
-def _ints(text: bytes, n: int | None, where: str, key: str, low: int, high: int) -> list[int]:
-    """n integers (any number when None) within low..high."""
-    try:
-        values = list(map(int, _tokens(text, n, where, key, b"0123456789- ", 11)))
-    except ValueError:
-        raise InvalidModel(f"{where}: {key}: a value is not a whole number") from None
-    if values and not (low <= min(values) and max(values) <= high):
-        bad = next(v for v in values if not low <= v <= high)
-        raise InvalidModel(f"{where}: {key}: {bad} is outside {low}..{high}")
-    return values
-
-
-def _floats(text: bytes, n: int, where: str, key: str, words: frozenset[bytes] = frozenset()) -> list[float]:
-    """n numbers, finite but for those written as one of `words`."""
-    tokens = _tokens(text, n, where, key, b"0123456789+-.eEinfa ", 40)
-    try:
-        values = list(map(float, tokens))
-    except ValueError:
-        raise InvalidModel(f"{where}: {key}: a value is not a number") from None
-    if not all(map(math.isfinite, values)) and any(
-        token not in words for token, v in zip(tokens, values, strict=True) if not math.isfinite(v)
-    ):
-        raise InvalidModel(f"{where}: {key}: a value is not finite")
-    return values
-
-
-def _text(raw: bytes, where: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidModel(f"{where}: not UTF-8") from None
-
-
-def _show(raw: bytes) -> str:
-    """At most 40 bytes of the file for a message, with everything but plain ASCII escaped."""
-    return ascii(raw[:40].decode("latin-1"))

@@ -8,6 +8,8 @@ MAX_TEXT_BYTES = 32 * 1024 * 1024
 MAX_FEATURES = 10_000
 MAX_TREES = 10_000
 MAX_LEAVES = 300_000  # of all trees together
+MAX_OUTPUTS = 1_000
+MAX_CATEGORY_WORDS = 1_000_000  # of 32 categories, of all sets together
 
 _UNPACK = "unpack it first; only the model's own text is read"
 _FORMATS: tuple[tuple[str, str | None, tuple[bytes, ...]], ...] = (

@@ -20,20 +20,14 @@ def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32
 
 
 def score_rows(blob: Blob, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:
-    """(n,) scores; NaN where column `population` is below 1: too little history."""
-    scores = score_batch(blob, rows, between_chunks)
+    """(n,) scores by a model of one output; NaN where column `population` is below 1: too little history."""
+    scores = score_batch(blob, rows, between_chunks)[:, 0]
     scores[~(rows[:, population] >= 1)] = np.nan
     return scores
 
 
-def percentiles(scores: F64) -> F64:
-    """(n,) share of the scored rows with a lower score, 0-100; NaN stays NaN."""
-    ordered = np.sort(scores[~np.isnan(scores)])
-    below = np.searchsorted(ordered, scores, side="left").astype(np.float64) * (100.0 / max(1, len(ordered)))
+def percentiles(scores: F64, everyone: F64) -> F64:
+    """(n,) share of `everyone`, sorted scores without NaN, with a lower score, 0-100; NaN stays NaN."""
+    below = np.searchsorted(everyone, scores, side="left").astype(np.float64) * (100.0 / max(1, len(everyone)))
     below[np.isnan(scores)] = np.nan
     return below
-
-
-def as_literal(values: I64 | F64) -> str:
-    """A PostgreSQL array literal, exact: repr names every float64."""
-    return "{" + ",".join(map(repr, values.tolist())) + "}"

@@ -1,4 +1,4 @@
-"""Scores of single rows in plain Python: the path of `SELECT ubp.predict_purchase(user_id)`.
+"""Scores of single rows in plain Python: the path of `SELECT ubp.predict_purchase(user_id)` without a native library.
 
 Trees are turned into Python expressions, `(a if x3<=0.5 else b)`, compiled once per model: the fastest per row of ten
 designs, 2.4 times a loop over lists. Only numbers of a checked `Blob` enter that source, written by repr(); no text of
@@ -9,9 +9,22 @@ Neither NumPy nor Numba is imported.
 from __future__ import annotations
 
 import math
+from functools import partial
+from itertools import pairwise
 
 from ubp_sql.errors import BadInput
-from ubp_sql.models.blob import SIGMOID, Blob
+from ubp_sql.kernels.forest_codes import (
+    CATEGORY,
+    EXP,
+    LOG1P_EXP,
+    MISSING_LEFT,
+    SIGMOID,
+    SIGNED_SQUARE,
+    SOFTMAX,
+    TINY,
+    ZERO,
+)
+from ubp_sql.models.blob import Blob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,35 +47,60 @@ class Walker:
     a threshold: round them first.
     """
 
-    __slots__ = ("_average", "_parts", "_sigmoid", "_width", "blob")
+    __slots__ = ("_parts", "blob")
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
-        self._width = blob.n_features
-        self._average = blob.n_trees if blob.average else 0
-        self._sigmoid = -blob.link_parameter if blob.link == SIGMOID else 0.0
-        self._parts = _compiled(blob) if _can_compile(blob) else [_listed(blob)]
+        trees = [range(k, blob.n_trees, blob.n_outputs) for k in range(blob.n_outputs)]
+        self._parts = (_compiled if _can_compile(blob) else _listed)(blob, trees)
+
+    def sums(self, features: Sequence[float]) -> list[float]:
+        """(k,) sums of leaves in tree order, in float64: LightGBM's raw_score. Raises BadInput (UB003) on length."""
+        if len(features) != self.blob.n_features:
+            raise BadInput(f"the model takes {self.blob.n_features} features, {len(features)} were given")
+        sums = []
+        for parts in self._parts:
+            total = 0.0
+            for part in parts:
+                total = part(features, total)
+            sums.append(total)
+        return sums
+
+    def scores(self, features: Sequence[float]) -> list[float]:
+        """(k,) the model's outputs: the sums, averaged where the model says so, through its link."""
+        blob = self.blob
+        totals = [total / blob.divisor for total in self.sums(features)]
+        if blob.link == SOFTMAX:
+            largest = max(totals)
+            shares = [math.exp(total - largest) for total in totals]
+            whole = 0.0
+            for share in shares:  # not sum(), which newer versions of Python compensate
+                whole += share
+            return [share / whole for share in shares]
+        return [_linked(total, blob.link, blob.link_parameter) for total in totals]
 
     def raw(self, features: Sequence[float]) -> float:
-        """The sum of leaves in tree order, in float64; LightGBM's raw_score. Raises BadInput (UB003) on length."""
-        if len(features) != self._width:
-            raise BadInput(f"the model takes {self._width} features, {len(features)} were given")
-        total = 0.0
-        for part in self._parts:
-            total = part(features, total)
-        return total
+        """`sums` of a model of one output."""
+        return self.sums(features)[0]
 
     def score(self, features: Sequence[float]) -> float:
-        """The model's output: the sum, averaged where the model says so, through its link."""
-        total = self.raw(features)
-        if self._average:
-            total /= self._average
-        if self._sigmoid:
-            try:
-                return 1.0 / (1.0 + math.exp(self._sigmoid * total))
-            except OverflowError:  # C's exp is infinite there
-                return 0.0
+        """`scores` of a model of one output."""
+        return self.scores(features)[0]
+
+
+def _linked(total: float, link: int, parameter: float) -> float:
+    """The link of one output for itself; exp beyond its range is infinite, as C's."""
+    if link == SIGNED_SQUARE:
+        return ((total > 0.0) - (total < 0.0)) * total * total
+    if link not in (SIGMOID, EXP, LOG1P_EXP):
         return total
+    try:
+        power = math.exp(-parameter * total if link == SIGMOID else total)
+    except OverflowError:
+        power = math.inf
+    if link == SIGMOID:
+        return 1.0 / (1.0 + power)
+    return power if link == EXP else math.log1p(power)
 
 
 def _can_compile(blob: Blob) -> bool:
@@ -78,56 +116,95 @@ def _can_compile(blob: Blob) -> bool:
     return max(depth, default=0) <= MAX_COMPILED_DEPTH and largest <= PART_LEAVES
 
 
-def _listed(blob: Blob) -> Part:
-    """A loop over flat lists."""
-    feature, threshold, nan_left = blob.feature.tolist(), blob.threshold.tolist(), blob.nan_left
-    left, right, leaf_value, roots = blob.left.tolist(), blob.right.tolist(), blob.leaf_value.tolist(), blob.roots()
+def _sets(blob: Blob) -> list[bytes]:
+    """The sets of categories: bit c % 8 of byte c // 8 says whether category c is in."""
+    first = blob.set_first
+    return [b"".join(word.to_bytes(4, "little") for word in blob.set_words[a:b]) for a, b in pairwise(first)]
 
-    def part(x: Sequence[float], total: float) -> float:
-        for i in roots:
+
+def _listed(blob: Blob, outputs: list[range]) -> list[list[Part]]:
+    """For each output a loop over flat lists."""
+    feature, threshold, flags = blob.feature.tolist(), blob.threshold.tolist(), blob.node_flags.tolist()
+    left, right, leaf_value, roots = blob.left.tolist(), blob.right.tolist(), blob.leaf_value.tolist(), blob.roots()
+    sets = _sets(blob)
+
+    def special_left(v: float, i: int) -> bool:
+        if flags[i] == CATEGORY:
+            found = sets[int(threshold[i])]
+            return -1 < v < 8 * len(found) and bool(found[int(v) >> 3] >> (int(v) & 7) & 1)
+        if v != v or -TINY <= v <= TINY:
+            return bool(flags[i] & MISSING_LEFT)
+        return bool(v <= threshold[i])
+
+    def part(trees: range, x: Sequence[float], total: float) -> float:
+        for k in trees:
+            i = roots[k]
             while i >= 0:
                 v = x[feature[i]]
-                i = left[i] if v <= threshold[i] or (v != v and nan_left[i]) else right[i]
+                left_way = v <= threshold[i] or (v != v and flags[i]) if flags[i] < ZERO else special_left(v, i)
+                i = left[i] if left_way else right[i]
             total += leaf_value[~i]
         return total
 
-    return part
+    return [[partial(part, trees)] for trees in outputs]
 
 
-def _compiled(blob: Blob) -> list[Part]:
-    """Functions over consecutive trees, at most PART_LEAVES leaves each."""
-    parts, start = [], 0
-    for k in range(1, blob.n_trees + 1):
-        if k == blob.n_trees or blob.leaf_first[k + 1] - blob.leaf_first[start] > PART_LEAVES:
-            parts.append(_part(blob, start, k))
-            start = k
+def _compiled(blob: Blob, outputs: list[range]) -> list[list[Part]]:
+    """For each output functions over some of its trees, at most PART_LEAVES leaves each."""
+    sets = _sets(blob)
+    return [_parts(blob, trees, sets) for trees in outputs]
+
+
+def _parts(blob: Blob, trees: range, sets: list[bytes]) -> list[Part]:
+    parts: list[Part] = []
+    some: list[int] = []
+    leaves = 0
+    for k in trees:
+        size = blob.leaf_first[k + 1] - blob.leaf_first[k]
+        if some and leaves + size > PART_LEAVES:
+            parts.append(_part(blob, some, sets))
+            some, leaves = [], 0
+        some.append(k)
+        leaves += size
+    parts.append(_part(blob, some, sets))
     return parts
 
 
-def _part(blob: Blob, start: int, stop: int) -> Part:
-    """The function that adds the trees start <= k < stop to a total."""
-    first, last = blob.node_first[start], blob.node_first[stop]
-    roots = blob.roots()[start:stop]
-    leaf = [repr(v) for v in blob.leaf_value[blob.leaf_first[start] : blob.leaf_first[stop]]]
-    origin = blob.leaf_first[start]
-    node = [""] * (last - first)
-    # Children come after their parents: backwards, both texts are there when the parent needs them.
-    for i in range(last - 1, first - 1, -1):
-        a, b, t = blob.left[i], blob.right[i], blob.threshold[i]
-        limit = repr(t) if math.isfinite(t) else ("1e999" if t > 0 else "-1e999")
-        # NaN makes both comparisons false, so `not x > t` is `x <= t or x is NaN` for free.
-        goes_left = f"not x{blob.feature[i]}>{limit}" if blob.nan_left[i] else f"x{blob.feature[i]}<={limit}"
-        yes = f"({node[a - first]})" if a >= 0 else leaf[~a - origin]
-        no = f"({node[b - first]})" if b >= 0 else leaf[~b - origin]
-        node[i - first] = f"{yes} if {goes_left} else {no}"
-    used = sorted(set(blob.feature[first:last]))
-    source = [
-        "def part(x, total):",
-        *(f" x{j}=x[{j}]" for j in used),
-        *(f" total+={node[r - first] if r >= 0 else leaf[~r - origin]}" for r in roots),
-        " return total",
-    ]
-    names: dict[str, object] = {"__builtins__": {}}
+def _part(blob: Blob, trees: list[int], sets: list[bytes]) -> Part:
+    """The function that adds these trees to a total."""
+    used: set[int] = set()
+    lines = []
+    for k in trees:
+        first, last, origin = blob.node_first[k], blob.node_first[k + 1], blob.leaf_first[k]
+        leaf = [repr(v) for v in blob.leaf_value[origin : blob.leaf_first[k + 1]]]
+        node = [leaf[0]]
+        if last > first:
+            node = [""] * (last - first)
+        # Children come after their parents: backwards, both texts are there when the parent needs them.
+        for i in range(last - 1, first - 1, -1):
+            a, b = blob.left[i], blob.right[i]
+            yes = f"({node[a - first]})" if a >= 0 else leaf[~a - origin]
+            no = f"({node[b - first]})" if b >= 0 else leaf[~b - origin]
+            node[i - first] = f"{yes} if {_goes_left(blob, i, sets)} else {no}"
+        used.update(blob.feature[first:last])
+        lines.append(f" total+={node[0]}")
+    source = ["def part(x, total):", *(f" x{j}=x[{j}]" for j in sorted(used)), *lines, " return total"]
+    names: dict[str, object] = {"__builtins__": {}, "whole": int, "sets": sets}
     exec(compile("\n".join(source), "<forest>", "exec", dont_inherit=True), names)  # noqa: S102  numbers only, see above
     part: Part = names["part"]  # type: ignore[assignment]
     return part
+
+
+def _goes_left(blob: Blob, i: int, sets: list[bytes]) -> str:
+    """The condition of node i as Python."""
+    x, t, flags = f"x{blob.feature[i]}", blob.threshold[i], blob.node_flags[i]
+    if flags == CATEGORY:
+        number = int(t)
+        bit = f"sets[{number}][whole({x})>>3]>>(whole({x})&7)&1"
+        return f"-1<{x}<{8 * len(sets[number])} and {bit}"
+    limit = repr(t) if math.isfinite(t) else ("1e999" if t > 0 else "-1e999")
+    zero = f"{-TINY!r}<={x}<={TINY!r}"
+    # NaN makes every comparison false, so `not x > t` is `x <= t or x is NaN` for free.
+    if flags & MISSING_LEFT:
+        return f"not {x}>{limit} or {zero}" if flags & ZERO else f"not {x}>{limit}"
+    return f"{x}<={limit} and not {zero}" if flags & ZERO else f"{x}<={limit}"

@@ -7,21 +7,25 @@ from ubp_sql.schema.base import NOW, TIME, column, identity, table
 
 event_log = table(
     "event_log",
-    "What statements did to ubp.events since the last fold: written by triggers, consumed by refreshes.",
+    "What statements did to ubp.events and ubp.item_attributes since the last fold: written by triggers, consumed"
+    " by refreshes.",
     identity("log_id", "number of the row"),
     column(
         "op",
         sa.Text(),
-        "I: events came in; U: users' events changed or went; T: any may have; R: mirror lacks a column",
-        sa.CheckConstraint("op in ('I', 'U', 'T', 'R')", name="op"),
+        "I: events came in; U: users' events changed or went; T: any may have; R: mirror lacks a column; "
+        "A: attributes of items came, changed or went",
+        sa.CheckConstraint("op in ('I', 'U', 'T', 'R', 'A')", name="op"),
         nullable=False,
     ),
     column("min_id", sa.BigInteger(), "I: lowest event_id"),
     column("max_id", sa.BigInteger(), "I: highest event_id"),
-    column("min_time", TIME, "I: earliest event_time"),
+    column("min_time", TIME, "I: earliest event_time; A: earliest valid_from"),
     column("max_time", TIME, "I: latest event_time"),
     column("users", ARRAY(sa.BigInteger()), "whose events; NULL = of all whose event_id lies in the range"),
     column("logged_at", TIME, "when", nullable=False, server_default=sa.text("clock_timestamp()")),
+    column("min_ingested", TIME, "A: earliest ingested_at"),
+    column("items", ARRAY(sa.BigInteger()), "A: whose attributes; NULL = of any"),
 )
 
 mirror_state = table(
@@ -62,7 +66,7 @@ mirror_runs = table(
     column("made_at", TIME, "when", nullable=False, server_default=sa.text("clock_timestamp()")),
 )
 
-_PACKED = "little-endian, one value an event"
+_PACKED = "little-endian, one code an event as forms says"
 mirror_chunks = table(
     "mirror_chunks",
     "Events in packed columns, sorted by (user, time, ingested, id). Never updated, no number used twice.",
@@ -80,18 +84,24 @@ mirror_chunks = table(
     column("complete_users", BYTEA(), "uint8 a user: 1 = the entry voids older runs"),
     column("kind_all", sa.Integer(), "kind of all events; then there is no column kind"),
     column("offset_all", sa.Integer(), "offset_s of all events; then there is no column offset_s"),
+    column(
+        "forms",
+        BYTEA(),
+        "two int64 a column, t to offset_s, then extras: width in bytes + 256 x exponent; base",
+        nullable=False,
+    ),
     column("user_ids", BYTEA(), "int64 a user, ascending", nullable=False),
     column("firsts", BYTEA(), "int32 a user: place of the user's first event in the chunk", nullable=False),
-    column("t", BYTEA(), f"int64: event time, microseconds since 1970 UTC; {_PACKED}", nullable=False),
-    column("ingested", BYTEA(), "int64: likewise, when it became known; NULL = equal to t"),
-    column("event_id", BYTEA(), "int64", nullable=False),
-    column("kind", BYTEA(), "int32: ubp.mirror_kinds.code"),
-    column("item", BYTEA(), "int64; -2^63 = missing; NULL = missing in all"),
-    column("order_key", BYTEA(), "int64: hash of the order id, else t; NULL = equal to t"),
-    column("value", BYTEA(), "float64; NaN = missing; NULL = missing in all"),
-    column("quantity", BYTEA(), "float64, likewise"),
-    column("duration_s", BYTEA(), "float64, likewise"),
-    column("offset_s", BYTEA(), "int32: the source's clock less UTC, seconds"),
+    column("t", BYTEA(), f"event time, microseconds since 1970 UTC; {_PACKED}", nullable=False),
+    column("ingested", BYTEA(), "likewise, when it became known; NULL = equal to t"),
+    column("event_id", BYTEA(), "events.event_id", nullable=False),
+    column("kind", BYTEA(), "ubp.mirror_kinds.code"),
+    column("item", BYTEA(), "all ones, or -2^63 = missing; NULL = missing in all"),
+    column("order_key", BYTEA(), "hash of the order id, else t; NULL = equal to t"),
+    column("value", BYTEA(), "all ones, or NaN = missing; NULL = missing in all"),
+    column("quantity", BYTEA(), "likewise"),
+    column("duration_s", BYTEA(), "likewise"),
+    column("offset_s", BYTEA(), "the source's clock less UTC, seconds"),
     column("extras", ARRAY(BYTEA()), "the columns of ubp.event_columns in their order; NULL = missing in all"),
     sa.Index(None, "run_id", "first_user", "part", unique=True),
 )
@@ -105,10 +115,10 @@ mirror_kinds = table(
 
 event_columns = table(
     "event_columns",
-    "Keys of events.attributes that features can use as columns (ubp.define_event_column).",
+    "Keys of events.attributes, and attributes of items, that features can use as columns (ubp.define_event_column).",
     column("position", sa.Integer(), "place in mirror_chunks.extras", sa.Identity(always=False), primary_key=True),
     column("name", sa.Text(), "name in definitions of features", nullable=False, unique=True),
-    column("attribute", sa.Text(), "key in events.attributes", nullable=False),
+    column("attribute", sa.Text(), "key in events.attributes, or item_attributes.name", nullable=False),
     column(
         "type",
         sa.Text(),
@@ -117,6 +127,14 @@ event_columns = table(
         nullable=False,
     ),
     column("created_at", TIME, "when", nullable=False, server_default=NOW),
+    column(
+        "of",
+        sa.Text(),
+        "event, or item: the event's item",
+        sa.CheckConstraint("\"of\" in ('event', 'item')", name="of"),
+        nullable=False,
+        server_default="event",
+    ),
 )
 
 dirty_users = table(

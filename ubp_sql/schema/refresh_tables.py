@@ -1,9 +1,25 @@
-"""Tables of schema `ubp`: users whose events are yet to begin, and refreshes that commit between their steps."""
+"""Tables of schema `ubp`: when rows expire, users whose events are yet to begin, refreshes that commit in steps."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import BYTEA
 
-from ubp_sql.schema.base import TIME, column, table
+from ubp_sql.schema.base import TIME, column, identity, table
+
+expiries = table(
+    "expiries",
+    "When feature rows stop being right, in pieces by day; a row written since says another moment.",
+    identity("expiry_id", "number"),
+    column("feature_set_id", sa.Integer(), "set", nullable=False),
+    column("day", sa.Integer(), "days since 1970 UTC of all moments; NULL = of any day"),
+    column("users", BYTEA(), "users, as int64 in machine order", nullable=False),
+    column(
+        "valid_until",
+        BYTEA(),
+        "of each what his row said when it was written, microseconds since 1970 UTC, as int64",
+        nullable=False,
+    ),
+    sa.Index(None, "feature_set_id", "day"),
+)
 
 awaited_users = table(
     "awaited_users",
@@ -64,10 +80,10 @@ refresh_chunks = table(
     column("n", sa.Integer(), "users to compute", nullable=False),
     column("users", BYTEA(), "who, as the image of a bigint[]", nullable=False),
     column("done", sa.Boolean(), "whether the rest is filled", nullable=False, server_default="false"),
-    column("user_ids", BYTEA(), "users with a row, image of a bigint[]"),
-    column("features", BYTEA(), "images of real[], one after the other"),
-    column("anchors", BYTEA(), "images of double precision[], one after the other"),
-    column("valid_until", BYTEA(), "image of a timestamptz[]"),
-    column("awaited", BYTEA(), "users to await, image of a bigint[]"),
-    column("awaited_until", BYTEA(), "image of a timestamptz[]"),
+    column("user_ids", BYTEA(), "users with a row, as int64 in machine order"),
+    column("features", BYTEA(), "float32, row by row"),
+    column("anchors", BYTEA(), "float64, row by row"),
+    column("valid_until", BYTEA(), "int64, microseconds since 1970"),
+    column("awaited", BYTEA(), "users to await, as int64"),
+    column("awaited_until", BYTEA(), "int64, microseconds since 1970"),
 )

@@ -31,20 +31,27 @@ MAY: dict[str, str] = {
 # The smallest role that may use what is named.
 _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_loader", "refresh_features start_refresh refresh_step cancel_refresh schedule_refresh unschedule_refresh"),
-    ("ubp_loader", "parity_check set_user_attribute score_users ensure_event_partitions"),
+    ("ubp_loader", "parity_check set_user_attribute set_item_attribute score_users ensure_event_partitions"),
     ("ubp_loader", "loads event_keys rejected_events job_runs"),
     ("ubp_admin", "training_matrix training_set register_model deploy_model rollback_model define_task"),
-    ("ubp_admin", "define_feature_set define_feature define_features copy_feature_set rebuild_generated"),
+    (
+        "ubp_admin",
+        "define_feature_set define_feature define_features copy_feature_set drop_feature_set rebuild_generated",
+    ),
     ("ubp_admin", "build_mirror rebuild_mirror compact_mirror drop_mirror define_event_column watch_event_partitions"),
-    ("ubp_analyst", "score score_blob features version resolve_user array_image feature_vector sequence_kinds"),
+    ("ubp_analyst", "score score_all score_blob score_blob_all features version resolve_user array_image"),
+    ("ubp_analyst", "feature_vector sequence_kinds"),
     ("ubp_analyst", "installation alembic_version tasks model_versions feature_catalogue feature_sets"),
     ("ubp_analyst", "feature_definitions task_definitions calendar model_metrics user_scores user_features freshness"),
-    ("ubp_analyst", "mirror_status"),
+    ("ubp_analyst", "mirror_status resolve_item"),
     ("ubp_auditor", "verify_mirror sequence sequences sequence_matrix events sources users items feature_rows models"),
     ("ubp_auditor", "deployments event_log mirror_state mirror_runs mirror_chunks mirror_kinds event_columns"),
-    ("ubp_auditor", "dirty_users awaited_users refresh_jobs refresh_chunks"),
-    ("ubp_owner", "image_array log_calendar log_event_insert log_event_update log_event_delete log_event_truncate"),
-    ("ubp_owner", "log_source_zone"),
+    ("ubp_auditor", "dirty_users item_attributes awaited_users expiries refresh_jobs refresh_chunks standings"),
+    (
+        "ubp_owner",
+        "image_array array_bytes log_calendar log_event_insert log_event_update log_event_delete log_event_truncate",
+    ),
+    ("ubp_owner", "log_source_zone log_item_attributes"),
 )
 _DENIED = re.compile(r"permission denied for \w+(?: \w+)? \"?(\w+)\"?$")
 

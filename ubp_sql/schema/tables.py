@@ -198,17 +198,11 @@ feature_definitions = table(
 
 feature_rows = table(
     "feature_rows",
-    "One row a user and feature set: the features at the row's as_of, for people and packed for the scorer.",
+    "One row a user and feature set: the features at the row's as_of.",
     column("feature_set_id", sa.Integer(), "set", primary_key=True, autoincrement=False),
     column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
     column(
         "features", ARRAY(REAL()), "values in the order of feature_definitions.position; NaN = NULL", nullable=False
-    ),
-    column(
-        "packed",
-        BYTEA(),
-        "the same values as float32 in machine order, which the scorer reads as they are",
-        nullable=False,
     ),
     column(
         "as_of",
@@ -223,7 +217,6 @@ feature_rows = table(
         ARRAY(sa.Double()),
         "times and sums that ageing features are finished from; the set's plan says which",
     ),
-    sa.Index(None, "feature_set_id", "valid_until"),
 )
 
 task_definitions = table(
@@ -329,7 +322,7 @@ job_runs = table(
     "job_runs",
     "Refreshes and scorings of everybody: when, by whom, how many rows.",
     identity("job_id", "number of the run"),
-    column("job", sa.Text(), "refresh_features or score_users", nullable=False),
+    column("job", sa.Text(), "refresh_features, score_users or training_set", nullable=False),
     column(
         "state",
         sa.Text(),

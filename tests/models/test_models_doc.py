@@ -1,0 +1,55 @@
+"""docs/models.md: what it shows works, and its tables name what the code takes."""
+
+import re
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+
+from tests.fix_database import Database
+from ubp_sql.models import lightgbm_objective, limits
+
+PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_every_objective_is_named() -> None:
+    known = {*lightgbm_objective._LINKS, *lightgbm_objective._CLASSIFIERS}
+    table = PAGE.partition("| objective | score |")[2].partition("\n\n")[0]
+    for name in known:
+        assert re.search(rf"\b{name.split(' ')[0]}\b", table), name
+
+
+def test_the_limits_are_the_codes() -> None:
+    text = " ".join(PAGE.split())
+    for number, what in (
+        (limits.MAX_FEATURES, "features"),
+        (limits.MAX_TREES, "trees"),
+        (limits.MAX_LEAVES, "leaves"),
+        (limits.MAX_OUTPUTS, "outputs"),
+    ):
+        assert f"{number:,} {what}" in text
+    assert limits.MAX_TEXT_BYTES == 32 * 2**20
+    assert limits.MAX_CATEGORY_WORDS == 10**6
+
+
+def test_what_the_page_shows_runs(db: Database) -> None:
+    db.execute("""
+        insert into ubp.events (user_id, event_time, kind) select u, now() - make_interval(days => d), 'purchase'
+          from generate_series(1, 5) u, generate_series(1, 3) d""")
+    db.execute("select ubp.define_feature_set('default', array['purchase'], array[7])")
+    db.execute("select * from ubp.refresh_features(now())")
+    db.execute("select ubp.define_task('purchase', 'purchase')")
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    statements = "".join(re.findall(r"```sql\n(.*?)```", PAGE, re.S)).split(";\n")
+    with db.connect() as conn:
+        features = conn.execute("select count(*) from ubp.feature_catalogue").fetchone()
+        assert features is not None
+        rng = np.random.default_rng(1)
+        x, label = rng.normal(size=(200, features[0])), rng.integers(0, 3, 200)
+        names = {"lightgbm": lightgbm, "conn": conn, "x": x, "label": label}
+        exec(program, names)  # noqa: S102 - our own page
+        found = [conn.execute(statement.encode()).fetchall() for statement in statements if statement.strip()]
+        assert [len(rows) for rows in found] == [3, 1, 1]
+        assert all(len(row[1]) == 3 for row in found[0])
+        assert found[1][0][0] == found[0][2][1][1]
+        assert found[2][0][0] == found[0][2][1]
