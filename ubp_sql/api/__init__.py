@@ -17,7 +17,9 @@ from ubp_sql.api.session import version
 
 __all__ = [
     "build_mirror",
+    "cancel_deployment",
     "cancel_refresh",
+    "challenge_model",
     "compact_mirror",
     "copy_feature_set",
     "define_event_column",
@@ -42,6 +44,7 @@ __all__ = [
     "refresh_features",
     "refresh_step",
     "register_model",
+    "retire_model",
     "rollback_model",
     "score",
     "score_blob",
@@ -51,6 +54,7 @@ __all__ = [
     "sequence_matrix",
     "sequences",
     "set_user_attribute",
+    "shadow_model",
     "start_refresh",
     "training_matrix",
     "training_set",
@@ -76,6 +80,7 @@ def __getattr__(name: str) -> object:
         "refresh_steps",
         "parity",
         "registry",
+        "deployments",
         "population",
         "training",
         "training_table",

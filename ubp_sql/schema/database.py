@@ -1,6 +1,6 @@
 """Everything that schema `ubp` holds, as one metadata: what migrations are compared with."""
 
-from ubp_sql.schema import catalogue_tables, mirror_tables, refresh_tables, tables
+from ubp_sql.schema import catalogue_tables, mirror_tables, model_tables, refresh_tables, tables
 from ubp_sql.schema.base import SCHEMA, metadata
 
-__all__ = ["SCHEMA", "catalogue_tables", "metadata", "mirror_tables", "refresh_tables", "tables"]
+__all__ = ["SCHEMA", "catalogue_tables", "metadata", "mirror_tables", "model_tables", "refresh_tables", "tables"]
