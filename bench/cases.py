@@ -12,6 +12,7 @@ from bench import (
     live,
     load,
     point_in_time,
+    population,
     predict,
     read_column,
     scale,
@@ -27,6 +28,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "forest": (
         "100 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
         forest.run,
+    ),
+    "population": (
+        "100 k users' stored features to stored scores by score_users, beside Booster.predict on a ready matrix",
+        population.run,
     ),
     "load": ("seconds to load Online Retail", load.run),
     "demo": ("`make demo DATA=...` as a whole process, second run", demo.run),

@@ -28,10 +28,11 @@ grant select on ubp.feature_catalogue to ubp_analyst, ubp_auditor, ubp_loader;
 create or replace view ubp.model_versions as
 select m.task, m.version, d.deployment_id is not null as deployed, m.objective, m.trees, s.name as feature_set,
        m.feature_set_hash, a.value as auc, a.n as tested, a.cut as tested_at, m.data_from, m.data_until, m.settings,
-       m.code_version, m.created_by, m.created_at
+       m.code_version, m.created_by, m.created_at, m.retired_at
   from ubp.models m
   join ubp.feature_sets s using (feature_set_id)
-  left join ubp.deployments d on d.model_id = m.model_id and d.retired_at is null
+  left join ubp.deployments d on d.model_id = m.model_id and d.deployed_at <= statement_timestamp()
+                             and d.retired_at > statement_timestamp()
   left join lateral (
     select x.value, x.n, x.cut from ubp.model_metrics x
      where x.model_id = m.model_id and x.metric = 'auc' order by x.cut desc limit 1) a on true;
@@ -52,8 +53,50 @@ comment on column ubp.model_versions.settings is 'settings of the training';
 comment on column ubp.model_versions.code_version is 'version of ubp_sql that registered it';
 comment on column ubp.model_versions.created_by is 'role that registered it';
 comment on column ubp.model_versions.created_at is 'when it was registered';
+comment on column ubp.model_versions.retired_at is 'since when it can no longer be deployed; NULL = it can';
 alter view ubp.model_versions owner to ubp_owner;
 grant select on ubp.model_versions to ubp_analyst, ubp_auditor, ubp_loader;
+
+create or replace view ubp.deployed_versions as
+select d.task, case when d.deployed_at > statement_timestamp() then 'next' else 'champion' end as role, d.version,
+       1 - (select coalesce(sum(a.share), 0) from ubp.deployment_arms a where a.deployment_id = d.deployment_id)
+         as share,
+       d.deployed_at as since, nullif(d.retired_at, 'infinity') as until, d.deployed_by
+  from ubp.deployments d
+ where d.retired_at > statement_timestamp() and d.cancelled_at is null
+union all
+select d.task, a.role, a.version, a.share, d.deployed_at, nullif(d.retired_at, 'infinity'), d.deployed_by
+  from ubp.deployments d join ubp.deployment_arms a using (deployment_id)
+ where d.retired_at > statement_timestamp() and d.cancelled_at is null;
+comment on view ubp.deployed_versions is 'Who answers for each task now, beside whom, and who takes over at which moment';
+comment on column ubp.deployed_versions.task is 'task';
+comment on column ubp.deployed_versions.role is 'champion: answers · challenger: answers for its share of the users · shadow: is only stored by score_users · next: takes over at `since`';
+comment on column ubp.deployed_versions.version is 'version of the model';
+comment on column ubp.deployed_versions.share is 'part of the users it answers for';
+comment on column ubp.deployed_versions.since is 'since when, or from when on';
+comment on column ubp.deployed_versions.until is 'when another takes over; NULL = nothing is set';
+comment on column ubp.deployed_versions.deployed_by is 'role that said so';
+alter view ubp.deployed_versions owner to ubp_owner;
+grant select on ubp.deployed_versions to ubp_analyst, ubp_auditor, ubp_loader;
+
+create or replace view ubp.shadow_report as
+select h.task, h.version as shadow, u.version, count(*) as users, avg(h.score - u.score) as mean_difference,
+       corr(h.score, u.score) as correlation, max(abs(h.score - u.score)) as largest_difference, h.as_of
+  from ubp.shadow_scores h
+  join ubp.user_scores u on u.task = h.task and u.user_id = h.user_id and u.as_of = h.as_of
+ where h.score is not null and u.score is not null
+ group by h.task, h.version, u.version, h.as_of;
+comment on view ubp.shadow_report is 'What shadows would have said beside what was stored as the score, at the same moment';
+comment on column ubp.shadow_report.task is 'task';
+comment on column ubp.shadow_report.shadow is 'version of the shadow';
+comment on column ubp.shadow_report.version is 'version whose scores it is compared with';
+comment on column ubp.shadow_report.users is 'users with both scores';
+comment on column ubp.shadow_report.mean_difference is 'mean of shadow less stored score';
+comment on column ubp.shadow_report.correlation is 'Pearson correlation of the two';
+comment on column ubp.shadow_report.largest_difference is 'largest absolute difference of a user';
+comment on column ubp.shadow_report.as_of is 'moment of the features';
+alter view ubp.shadow_report owner to ubp_owner;
+grant select on ubp.shadow_report to ubp_analyst, ubp_auditor, ubp_loader;
 
 create or replace view ubp.tasks as
 select t.task, t.meaning, t.label_kind, t.population_kind, t.horizon, s.name as feature_set,

@@ -289,7 +289,7 @@ def test_two_databases_do_not_mix(shop: Database, shop_copy: Database) -> None:
         other.execute("alter table ubp.deployments alter deployment_id restart")
         version = register(other, "purchase", tiny_model(feature_names(shop_copy)))
         other.execute("select ubp.deploy_model('purchase')")
-        number = "select deployment_id, version from ubp.deployments where retired_at is null"
+        number = "select deployment_id, version from ubp.deployments where retired_at = 'infinity'"
         assert one.execute(number).fetchone() == other.execute(number).fetchone() == (1, version)
     with shop.connect() as one, shop_copy.connect() as other:
         for _ in range(2):

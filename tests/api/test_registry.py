@@ -14,7 +14,7 @@ from tests.api.helpers import Connection, Event, feature_names, insert, packed_r
 from tests.fix_database import Database, create, drop
 from ubp_sql import __version__
 from ubp_sql.api import session
-from ubp_sql.api.registry import undone
+from ubp_sql.api.deployments import undone
 from ubp_sql.embedded import Cluster
 from ubp_sql.errors import StaleSession, UbpError, VersionSkew
 
@@ -81,7 +81,7 @@ def test_register_deploy_roll_back(small: Database) -> None:
         assert conn.execute("select ubp.rollback_model('purchase')").fetchone() == (1,)
         assert scores(conn) == scores(other) == one
         history = conn.execute(
-            "select version, retired_at is null from ubp.deployments order by deployment_id"
+            "select version, retired_at = 'infinity' from ubp.deployments order by deployment_id"
         ).fetchall()
         assert history == [(1, False), (2, False), (1, True)]
         shown = conn.execute("select version, deployed from ubp.model_versions order by version").fetchall()

@@ -1,5 +1,6 @@
 """refresh, train, score and model: the jobs of every day, for people and for machines."""
 
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +50,35 @@ def test_a_day_of_work(shop_copy: Database, tmp_path: Path) -> None:
     exported = path.read_bytes()
     assert refusal("model", "export", "purchase", "9", "--out", path, *dsn)[:2] == (4, "UB004")
     assert path.read_bytes() == exported  # what was there is not lost to a mistake
+
+
+def test_versions_into_service_and_out_of_it(shop_copy: Database, tmp_path: Path) -> None:
+    dsn = ("--dsn", shop_copy.dsn)
+    path = tmp_path / "model.txt"
+    path.write_bytes(bytes(shop_copy.one("select source from ubp.models where version = 1")))
+    found = document("model", "import", "purchase", path, "--data-until", "2025-01-31", *dsn)
+    assert found == {"task": "purchase", "version": 2, "deployed": False}
+    assert told("model", "challenge", "purchase", "2", "--share", "0.25", *dsn) == (
+        "version 2 of purchase answers for 0.25 of the users\n"
+    )
+    assert "is a shadow: ubp-sql score purchase" in told("model", "shadow", "purchase", "2", *dsn)
+    assert refusal("model", "retire", "purchase", "2", *dsn)[:2] == (2, "UB003")
+    assert told("model", "shadow", "purchase", "2", "--off", *dsn) == "version 2 of purchase is a shadow no longer\n"
+    assert told("model", "deploy", "purchase", "2", "--at", "2100-01-01", *dsn).endswith("2 from 2100-01-01 on\n")
+    shown = document("model", "show", "purchase", "2", *dsn)
+    assert shown["data_until"].startswith("2025-01-31")
+    assert [(row["role"], row["version"]) for row in shown["serving"]] == [("champion", 1), ("next", 2)]
+    assert document("model", "show", "purchase", *dsn)["version"] == 1
+    for text in ("code_version", "tests", "auc", "who answers", "champion"):
+        assert text in told("model", "show", "purchase", *dsn)
+    assert refusal("model", "deploy", "purchase", "1", "--cancel", *dsn)[:2] == (2, "UB003")
+    assert told("model", "deploy", "purchase", "--cancel", *dsn) == "version 2 of purchase will not take over\n"
+    assert told("model", "retire", "purchase", "2", *dsn) == "version 2 of purchase is retired\n"
+    assert told("model", "import", "purchase", path, "--deploy", *dsn) == "purchase is answered by version 3\n"
+    assert refusal("model", "show", "purchase", "9", *dsn)[:2] == (4, "UB004")
+    assert refusal("model", "show", "churn", *dsn)[:2] == (4, "UB004")
+    path.write_bytes(pickle.dumps(found))
+    assert refusal("model", "import", "purchase", path, *dsn)[1] == "UB006"
 
 
 def test_a_new_task_is_defined_on_first_use(shop_copy: Database) -> None:

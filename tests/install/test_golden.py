@@ -118,7 +118,9 @@ def test_functions_cannot_be_misled(db: Database) -> None:
         assert not by_name or "search_path=pg_catalog, pg_temp" in str(f["config"]), f
         assert f["owner"] in ("ubp_owner", "ubp_reader"), f
         assert not f["anybody"], f
-        assert f["parallel"] == ("s" if str(f["name"]).split(".")[-1].startswith("score_blob(") else "u"), f
+        assert f["parallel"] == (
+            "s" if str(f["name"]).split(".")[-1].startswith(("score_blob(", "score_blob_all(")) else "u"
+        ), f
 
 
 def test_the_reader_owns_no_table(db: Database) -> None:

@@ -202,7 +202,7 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
     "child beyond all": (edit(LEFT, "i", 2**31 - 1), "tree 0 meets"),
     "leaf beyond all": (edit(LEFT + 16, "i", -(2**31)), "tree 0 meets"),
     "child is the root": (edit(LEFT, "i", 0), "tree 0 meets"),
-    "child is itself": (edit(LEFT, "iiHHfii", ~0, ~2, 1, 0, 0.0, 1, ~1), "node 1 has a child before itself"),
+    "child is itself": (edit(LEFT, "iiHHfii", ~0, ~2, 1, 0, 0.0, 1, ~1), "a node with a child before itself"),
     "flag of a node": (edit(FLAGS, "H", 8), "flag of an unknown meaning"),
     "flags that do not go together": (edit(FLAGS, "H", 5), "flag of an unknown meaning"),
     "flag beyond a byte": (edit(FLAGS, "H", 257), "flag of an unknown meaning"),

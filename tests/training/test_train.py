@@ -48,7 +48,7 @@ def test_deterministic_and_blind_to_the_outcome(shop_copy: Database, fits: list[
     stored = bytes(shop_copy.one("select source from ubp.models where version = 1")).decode()
     assert first.model == stored  # trained on the same log when the shop was made
     assert (first.version, first.deployed) == (2, False)
-    assert shop_copy.one("select version from ubp.deployments where retired_at is null") == 1
+    assert shop_copy.one("select version from ubp.deployments where retired_at = 'infinity'") == 1
 
     for_test, for_use = fits
     assert [rows.cut + HORIZON <= NEWEST for rows in for_test] == [True] * len(for_test)

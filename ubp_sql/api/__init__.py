@@ -19,7 +19,9 @@ from ubp_sql.api.session import version
 
 __all__ = [
     "build_mirror",
+    "cancel_deployment",
     "cancel_refresh",
+    "challenge_model",
     "compact_mirror",
     "copy_feature_set",
     "define_event_column",
@@ -45,6 +47,7 @@ __all__ = [
     "refresh_features",
     "refresh_step",
     "register_model",
+    "retire_model",
     "rollback_model",
     "score",
     "score_all",
@@ -57,6 +60,7 @@ __all__ = [
     "sequences",
     "set_item_attribute",
     "set_user_attribute",
+    "shadow_model",
     "start_refresh",
     "training_matrix",
     "training_set",
@@ -83,6 +87,7 @@ def __getattr__(name: str) -> object:
         "refresh_steps",
         "parity",
         "registry",
+        "deployments",
         "population",
         "training",
         "training_table",

@@ -37,7 +37,10 @@ on conflict (name) do nothing returning feature_set_id"""
 LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.refresh_features ' || $1, 0))"
 EXISTS = "select 1 as found from ubp.feature_sets where name = $1 for update"
 IN_USE = """
-select d.task from ubp.deployments d where d.feature_set_id = $1 and d.retired_at is null order by d.task limit 1"""
+select d.task
+  from ubp.deployments d left join ubp.deployment_arms a using (deployment_id)
+ where $1 in (d.feature_set_id, a.feature_set_id) and d.retired_at > now() and d.cancelled_at is null
+ order by d.task limit 1"""
 GROW = """
 update ubp.feature_sets set hash = $2, definition = $3, plan = $4, stale = true where feature_set_id = $1"""
 STORE_PLAN = "update ubp.feature_sets set plan = $2 where feature_set_id = $1 and plan is null"

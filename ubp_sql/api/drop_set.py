@@ -11,7 +11,7 @@ from ubp_sql.errors import BadInput, NotReady
 NUMBER = "select feature_set_id from ubp.feature_sets where name = $1 for update"
 MODEL = """
 select m.task, m.version,
-       exists (select from ubp.deployments d where d.model_id = m.model_id and d.retired_at is null) as deployed
+       exists (select from ubp.deployments d where d.model_id = m.model_id and d.retired_at > now()) as deployed
   from ubp.models m where m.feature_set_id = $1 order by deployed desc, m.task, m.version desc limit 1"""
 JOB = "select job_id from ubp.refresh_jobs where feature_set_id = $1"
 TASKS = "delete from ubp.task_definitions where feature_set_id = $1 returning task"

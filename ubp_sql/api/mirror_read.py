@@ -186,7 +186,7 @@ def _straight(
     def of_one_value(name: str, value: int, n: int) -> "Column":
         """An array for all blocks."""
         if name not in kept or len(kept[name]) < n or kept[name][0] != value:
-            kept[name] = np.full(n, value, dtype_of(name, ()))
+            kept[name] = np.full(n + n // 8, value, dtype_of(name, ()))
             kept[name].flags.writeable = False
         return kept[name][:n]
 

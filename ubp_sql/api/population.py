@@ -1,19 +1,20 @@
 """Scores of everybody, by the batch kernel, into ubp.user_scores."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.events import touch
 from ubp_sql.api.moments import feature_set
-from ubp_sql.api.predict import OTHER_LENGTH, TOO_LITTLE, deployment, no_deployment
+from ubp_sql.api.predict import LIVE, OTHER_LENGTH, TOO_LITTLE, Deployed, deployment, no_deployment
 from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.session import Row, entry, prepare_numba, run, single
 from ubp_sql.errors import FeatureSetMismatch, NotReady
 
-DEPLOYED = """
-select d.deployment_id, d.feature_set_id, d.version, s.name as set_name, s.as_of, s.as_of_us, s.as_of_weekday
-  from ubp.deployments d join ubp.feature_sets s using (feature_set_id)
- where d.task = $1 and d.retired_at is null"""
+if TYPE_CHECKING:
+    from ubp_sql.kernels.dispatch import F64, I64
+
+DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
+SET = "select name, as_of, as_of_us, as_of_weekday from ubp.feature_sets where feature_set_id = $1"
 CHUNK = """
 select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array_image(r.features), 21), '') as packed,
        string_agg(ubp.array_image(r.anchors), '') as anchors
@@ -29,36 +30,90 @@ select $1, u.user_id, nullif(u.score, 'NaN'), nullif(u.percentile, 'NaN'),
        case when u.score = 'NaN' then $5 end, $6, $7, now()
   from unnest(ubp.image_array($2, '{}'::bigint[]), ubp.image_array($3, '{}'::double precision[]),
               ubp.image_array($4, '{}'::double precision[])) as u (user_id, score, percentile)"""
-
-
-def _deployed(plpy: Any, memory: dict[str, Any], task: str) -> Row:
-    row = single(plpy, memory, DEPLOYED, ["text"], [task])
-    if row is None:
-        raise no_deployment(plpy, memory, task)
-    return row
+CLEAR_SHADOWS = "delete from ubp.shadow_scores where task = $1"
+INSERT_SHADOW = """
+insert into ubp.shadow_scores (task, version, user_id, score, as_of, scored_at)
+select $1, $2, u.user_id, nullif(u.score, 'NaN'), $5, now()
+  from unnest(ubp.image_array($3, '{}'::bigint[]), ubp.image_array($4, '{}'::double precision[]))
+    as u (user_id, score)"""
 
 
 @entry
 def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
-    """Scores every stored feature row; one row that says how many."""
+    """Scores everybody who has features by whoever answers for him, and by the shadows; one row that says how many."""
     started = time.perf_counter()
-    row = _deployed(plpy, memory, task)
-    # A refresh that commits between two chunks would mix two moments: it waits for us, or we for it. The moment is
-    # read only then.
-    run(plpy, memory, LOCK, ["text"], [row["set_name"]])
-    row = _deployed(plpy, memory, task)
-    deployed = deployment(plpy, memory, row["deployment_id"])
-    if row["as_of"] is None:
-        raise NotReady("the features were never computed", "select * from ubp.refresh_features()")
+    champion = _deployed(plpy, memory, task)
+    # A refresh that commits between two chunks would mix two moments: it waits for us, or we for it. The moments are
+    # read only then, and the deployment again.
+    held: set[int] = set()
+    while not (wanted := {arm.feature_set_id for arm in _arms(champion)}) <= held:
+        for number in sorted(wanted - held):
+            run(plpy, memory, LOCK, ["text"], [_set(plpy, memory, number)["name"]])
+        held |= wanted
+        champion = _deployed(plpy, memory, task)
     prepare_numba()
     import numpy as np
 
-    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image, rows_of_images
-    from ubp_sql.features.compute import age_rows
-    from ubp_sql.models.population import decode_rows, percentiles, score_rows
+    from ubp_sql.models.split import places
 
+    found = []
+    for number, arm in enumerate([*champion.challengers, champion]):
+        users, score = _scores(plpy, memory, arm)
+        if champion.challengers:
+            mine = np.searchsorted(champion.bounds, places(task, users), side="right") == number
+            users, score = users[mine], score[mine]
+        found.append((arm, users, score))
+    scores = np.concatenate([score for _, _, score in found])
+    ordered = np.sort(scores[~np.isnan(scores)])
+    run(plpy, memory, CLEAR, ["text"], [task])
+    for arm, users, score in found:
+        _store(plpy, memory, arm, users, score, ordered)
+    run(plpy, memory, CLEAR_SHADOWS, ["text"], [task])
+    for shadow in champion.shadows:
+        _store_shadow(plpy, memory, shadow)
+    missing = int(np.isnan(scores).sum())
+    seconds = time.perf_counter() - started
+    detail = f'{{"version": {champion.version}, "without_score": {missing}}}'
+    run(
+        plpy,
+        memory,
+        LOG,
+        ["text", "double precision", "bigint", "jsonb"],
+        ["score_users", seconds, len(scores), detail],
+    )
+    return [{"users": len(scores), "scored": len(scores) - missing, "without_score": missing, "seconds": seconds}]
+
+
+def _deployed(plpy: Any, memory: dict[str, Any], task: str) -> Deployed:
+    row = single(plpy, memory, DEPLOYED, ["text"], [task])
+    if row is None:
+        raise no_deployment(plpy, memory, task)
+    return deployment(plpy, memory, row["deployment_id"])
+
+
+def _arms(champion: Deployed) -> list[Deployed]:
+    return [champion, *champion.challengers, *champion.shadows]
+
+
+def _set(plpy: Any, memory: dict[str, Any], feature_set_id: int) -> Row:
+    row = single(plpy, memory, SET, ["integer"], [feature_set_id])
+    assert row is not None  # noqa: S101 - a deployment refers to it
+    return row
+
+
+def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[I64, F64]":
+    """(n,) users with a feature row of the version's set, ascending, and their scores, NaN for too little history."""
+    import numpy as np
+
+    from ubp_sql.api.refresh_rows import rows_of_images
+    from ubp_sql.features.compute import age_rows
+    from ubp_sql.models.population import decode_rows, score_rows
+
+    now = _set(plpy, memory, deployed.feature_set_id)
+    if now["as_of"] is None:
+        raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
-    users, scores = [], []
+    users, scores = [np.empty(0, np.int64)], [np.empty(0)]
     lowest = LOWEST
     while True:
         types = ["integer", "bigint", "integer"]
@@ -70,30 +125,37 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         ids, rows = decode_rows(chunk["users"], chunk["packed"], deployed.loaded.features)
         if chunk["anchors"] is not None:
             anchors = rows_of_images(chunk["anchors"], len(ids), np.float64)
-            rows = age_rows(plan, rows, anchors, row["as_of_us"], row["as_of_weekday"])
+            rows = age_rows(plan, rows, anchors, now["as_of_us"], now["as_of_weekday"])
         users.append(ids)
         scores.append(score_rows(deployed.loaded.blob, rows, deployed.population, lambda: touch(plpy, memory)))
         if len(ids) < CHUNK_USERS:
             break
         lowest = int(ids[-1]) + 1
-    everyone = np.concatenate(users) if users else np.empty(0, np.int64)
-    score = np.concatenate(scores) if scores else np.empty(0)
-    ordered = np.sort(score[~np.isnan(score)])
-    run(plpy, memory, CLEAR, ["text"], [task])
-    for low in range(0, len(everyone), CHUNK_USERS):
+    return np.concatenate(users), np.concatenate(scores)
+
+
+def _store(plpy: Any, memory: dict[str, Any], arm: Deployed, users: "I64", score: "F64", ordered: "F64") -> None:
+    """Inserts what one version said; `ordered`: everybody's scores, ascending."""
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
+    from ubp_sql.models.population import percentiles
+
+    as_of = _set(plpy, memory, arm.feature_set_id)["as_of"]
+    types = ["text", "bytea", "bytea", "bytea", "text", "integer", "timestamptz"]
+    for low in range(0, len(users), CHUNK_USERS):
         part = slice(low, low + CHUNK_USERS)
         rank = percentiles(score[part], ordered)
-        columns = [image(everyone[part], BIGINT), image(score[part], DOUBLE), image(rank, DOUBLE)]
-        types = ["text", "bytea", "bytea", "bytea", "text", "integer", "timestamptz"]
-        run(plpy, memory, INSERT, types, [task, *columns, TOO_LITTLE, deployed.version, row["as_of"]])
-    missing = int(np.isnan(score).sum())
-    seconds = time.perf_counter() - started
-    detail = f'{{"version": {deployed.version}, "without_score": {missing}}}'
-    run(
-        plpy,
-        memory,
-        LOG,
-        ["text", "double precision", "bigint", "jsonb"],
-        ["score_users", seconds, len(everyone), detail],
-    )
-    return [{"users": len(everyone), "scored": len(everyone) - missing, "without_score": missing, "seconds": seconds}]
+        columns = [image(users[part], BIGINT), image(score[part], DOUBLE), image(rank, DOUBLE)]
+        run(plpy, memory, INSERT, types, [arm.task, *columns, TOO_LITTLE, arm.version, as_of])
+
+
+def _store_shadow(plpy: Any, memory: dict[str, Any], shadow: Deployed) -> None:
+    """Inserts what a shadow would have said."""
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
+
+    as_of = _set(plpy, memory, shadow.feature_set_id)["as_of"]
+    users, score = _scores(plpy, memory, shadow)
+    types = ["text", "integer", "bytea", "bytea", "timestamptz"]
+    for low in range(0, len(users), CHUNK_USERS):
+        part = slice(low, low + CHUNK_USERS)
+        columns = [image(users[part], BIGINT), image(score[part], DOUBLE)]
+        run(plpy, memory, INSERT_SHADOW, types, [shadow.task, shadow.version, *columns, as_of])

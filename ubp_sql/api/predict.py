@@ -18,18 +18,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# Whose turn it is by the clock of the statement: a switch-over takes place between two of them.
+LIVE = "d.deployed_at <= statement_timestamp() and d.retired_at > statement_timestamp()"
 # One query finds the deployed version and the user's row, so both belong to the statement's snapshot.
 LOOKUP = f"""
 select d.deployment_id, {ROW}
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
- where d.task = $1 and d.retired_at is null"""  # noqa: S608 - constants only
+ where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 # What a deployment is never changes, so a session asks once for each that it meets.
 DEPLOYMENT = """
 select d.task, d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
        s.hash = d.feature_set_hash as same_set
   from ubp.deployments d join ubp.feature_sets s using (feature_set_id) where d.deployment_id = $1"""
+ARMS = """
+select a.role, a.share, d.task, a.compiled_sha256, a.model_id, a.population_position, a.version, a.feature_set_id,
+       s.hash = a.feature_set_hash as same_set
+  from ubp.deployment_arms a
+  join ubp.deployments d using (deployment_id)
+  join ubp.feature_sets s on s.feature_set_id = a.feature_set_id
+ where a.deployment_id = $1 order by a.model_id"""
+OWN_ROW = f"""
+select {ROW}
+  from ubp.feature_sets s
+  left join ubp.feature_rows r on r.feature_set_id = s.feature_set_id and r.user_id = $2
+ where s.feature_set_id = $1"""  # noqa: S608 - constants only
 KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
 COMPILED = "select compiled from ubp.models where model_id = $1"
 
@@ -80,7 +94,11 @@ class Loaded:
 
 
 class Deployed:
-    """What a session keeps of a deployment: its model, whom it is for, how its features age."""
+    """What a session keeps of a deployment: its model, whom it is for, how its features age.
+
+    challengers  versions that answer for a share of the users each; `bounds`: up to which place (models/split.py)
+    shadows      versions that are only scored beside
+    """
 
     def __init__(self, row: Row, loaded: Loaded, ageing: Ageing) -> None:
         self.loaded = loaded
@@ -89,6 +107,9 @@ class Deployed:
         self.feature_set_id: int = row["feature_set_id"]
         self.population: int = row["population_position"] - 1
         self.ageing = ageing
+        self.challengers: list[Deployed] = []
+        self.bounds: list[float] = []
+        self.shadows: list[Deployed] = []
 
 
 def _remember(key: object, compiled: bytes) -> Loaded:
@@ -117,18 +138,62 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
     """
     check_version(plpy, memory)
     row = single(plpy, memory, DEPLOYMENT, ["bigint"], [number])
+    made = _made(plpy, memory, row)
+    arms = run(plpy, memory, ARMS, ["bigint"], [number])
+    if len(arms):
+        _set_beside(plpy, memory, made, arms)
+    # One a task: a session that lives through a thousand deployments must not keep a thousand models.
+    for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == made.task]:
+        del memory[key]
+    memory[number] = made  # type: ignore[index]  # SD takes any key; numbers cannot meet a query's text
+    return made
+
+
+def _made(plpy: Any, memory: dict[str, Any], row: Row | None) -> Deployed:
     if row is None or not row["same_set"]:
         raise FeatureSetMismatch(
             "the feature set differs from the one the model was trained on",
             "train again, or `ubp-sql model rollback` to a version of this set",
         )
     loaded = _load(plpy, memory, row["compiled_sha256"], row["model_id"])
-    made = Deployed(row, loaded, ageing_of(plpy, memory, row["feature_set_id"]))
-    # One a task: a session that lives through a thousand deployments must not keep a thousand models.
-    for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == made.task]:
-        del memory[key]
-    memory[number] = made  # type: ignore[index]  # SD takes any key; numbers cannot meet a query's text
-    return made
+    return Deployed(row, loaded, ageing_of(plpy, memory, row["feature_set_id"]))
+
+
+def _set_beside(plpy: Any, memory: dict[str, Any], champion: Deployed, arms: list[Row]) -> None:
+    """The challengers and shadows of a deployment."""
+    from ubp_sql.models.split import bounds
+
+    shares = []
+    for row in arms:
+        made = _made(plpy, memory, row)
+        if row["role"] == "shadow":
+            champion.shadows.append(made)
+        else:
+            champion.challengers.append(made)
+            shares.append(row["share"])
+    champion.bounds = bounds(shares)
+
+
+def challenger_of(champion: Deployed, user_id: int | None) -> Deployed:
+    """Who answers for a user: a challenger for its share, else the champion."""
+    if user_id is None or not champion.challengers:
+        return champion
+    from bisect import bisect_right
+
+    from ubp_sql.models.split import place
+
+    arm = bisect_right(champion.bounds, place(champion.task, user_id))
+    return champion if arm == len(champion.bounds) else champion.challengers[arm]
+
+
+def _answering(
+    plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
+) -> tuple[Deployed, bytes | None]:
+    """Who answers for a user where there are challengers, and the user's row of that version's set."""
+    found = challenger_of(champion, user_id)
+    if found.feature_set_id != champion.feature_set_id:
+        row = run(plpy, memory, OWN_ROW, ["integer", "bigint"], [found.feature_set_id, user_id])[0]
+    return found, stored(found, row)
 
 
 def known_deployment(plpy: Any, memory: dict[Any, Any], number: int) -> Deployed:
@@ -156,7 +221,10 @@ def predict(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> float
         row = found[0]
         number = row["deployment_id"]
         deployed = memory.get(number) or deployment(plpy, memory, number)
-        packed = stored(deployed, row)
+        if deployed.challengers:
+            deployed, packed = _answering(plpy, memory, deployed, user_id, row)
+        else:
+            packed = stored(deployed, row)
         return None if packed is None else score_row(deployed, packed)
     except UbpError as error:
         raise to_server(plpy, error) from None
@@ -164,15 +232,14 @@ def predict(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> float
 
 # As ubp.resolve_user, which costs 100 µs here because PostgreSQL plans an SQL function's body at every call. A test
 # keeps the two equal.
-BY_KEY = LOOKUP.replace(
-    "$2",
-    """coalesce(
+USER_OF_KEY = """coalesce(
       (select u.user_id from ubp.users u where u.user_key = btrim($2) and u.tenant = 0),
       case when btrim($2) !~ '^(0|[1-9][0-9]{0,15})(\\.0+)?$' then null
            when split_part(btrim($2), '.', 1)::bigint < 4000000000000000 then coalesce(
              (select u.user_id from ubp.users u where u.user_key = split_part(btrim($2), '.', 1) and u.tenant = 0),
-             split_part(btrim($2), '.', 1)::bigint) end)""",
-)
+             split_part(btrim($2), '.', 1)::bigint) end)"""
+BY_KEY = LOOKUP.replace("$2", USER_OF_KEY)
+RESOLVE = f"select {USER_OF_KEY.replace('$2', '$1')} as user_id"
 
 
 @entry
@@ -182,8 +249,8 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    packed = stored(deployed, row)
-    return None if packed is None else score_row(deployed, packed)
+    user_id = run(plpy, memory, RESOLVE, ["text"], [user_key])[0]["user_id"] if deployed.challengers else None
+    return judge(*_answering(plpy, memory, deployed, user_id, row))[0]
 
 
 def stored(deployed: Deployed, row: Row) -> bytes | None:
@@ -215,12 +282,12 @@ def judge(deployed: Deployed, packed: bytes | None) -> tuple[float | None, str |
 
 
 DETAIL = f"""
-select d.deployment_id, {ROW}, s.as_of, u.percentile
+select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version
   from ubp.deployments d
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
-  left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.version = d.version and u.as_of = s.as_of
- where d.task = $1 and d.retired_at is null"""  # noqa: S608 - constants only
+  left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.as_of = s.as_of
+ where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 
 
 @entry
@@ -230,7 +297,9 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    return _detail(task, deployed, judge(deployed, stored(deployed, row)), row["as_of"], row["percentile"])
+    deployed, packed = _answering(plpy, memory, deployed, user_id, row)
+    percentile = row["percentile"] if row["version"] == deployed.version else None
+    return _detail(task, deployed, judge(deployed, packed), row["as_of"], percentile)
 
 
 @entry
@@ -260,7 +329,7 @@ select d.deployment_id, q.user_id, {ROW}
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
  cross join unnest($2) with ordinality as q (user_id, place)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = q.user_id
- where d.task = $1 and d.retired_at is null order by q.place"""  # noqa: S608 - constants only
+ where d.task = $1 and {LIVE} order by q.place"""  # noqa: S608 - constants only
 
 
 @entry
@@ -275,8 +344,7 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
             result.append((None, None, "the user id is NULL"))
         else:
             deployed = known_deployment(plpy, memory, row["deployment_id"])
-            packed = stored(deployed, row)
-            result.append((row["user_id"], *judge(deployed, packed)))
+            result.append((row["user_id"], *judge(*_answering(plpy, memory, deployed, row["user_id"], row))))
     return result
 
 
@@ -294,15 +362,15 @@ def _live(
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    deployed = known_deployment(plpy, memory, row["deployment_id"])
+    deployed = challenger_of(known_deployment(plpy, memory, row["deployment_id"]), user_id)
     return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of)
 
 
-VERSION_OF = """
+VERSION_OF = f"""
 select m.model_id, m.compiled_sha256
   from ubp.models m
- where m.task = $1
-   and m.version = coalesce($2, (select d.version from ubp.deployments d where d.task = $1 and d.retired_at is null))"""
+ where m.task = $1 and m.version = coalesce($2, (select d.version from ubp.deployments d where d.task = $1 and {LIVE}))
+"""  # noqa: S608 - constants only
 
 
 @entry

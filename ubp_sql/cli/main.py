@@ -3,7 +3,7 @@
 import typer
 
 import ubp_sql
-from ubp_sql.cli import demo, embedded, features, install, load, refresh, run_jobs, training_set
+from ubp_sql.cli import demo, embedded, features, install, load, model, refresh, run_jobs, training_set
 from ubp_sql.cli.shared import out
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ app.command("refresh")(refresh.refresh)
 app.command("train")(run_jobs.train)
 app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)
-app.add_typer(run_jobs.model, name="model")
+app.add_typer(model.app, name="model")
 app.command("demo")(demo.demo)
 
 

@@ -1,21 +1,18 @@
-"""`train`, `score` and `model`: what an ETL job and an analyst run day by day."""
+"""`train` and `score`: what an ETL job and an analyst run day by day."""
 
 import textwrap
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
-from ubp_sql.errors import BadInput, NoModelDeployed, no_such_set
+from ubp_sql.errors import BadInput, no_such_set
 from ubp_sql.install import state
 
-model = typer.Typer(no_args_is_help=True, help="Registered models: list | deploy | rollback | export.")
 MOST_DAYS = 36_500
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
 
@@ -132,52 +129,3 @@ def _define(conn: Any, task: str, given: list[Any]) -> None:
             raise no_such_set(name, names)
         state.rows(conn, "select ubp.define_feature_set(%s)", name)
     state.rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
-
-
-@model.command("list")
-@guarded
-def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
-    """Every registered version, its test AUC, and which one answers."""
-    query = """
-        select task, version, deployed, auc, tested, trees, feature_set, created_at
-          from ubp.model_versions order by task, version"""
-    with connection(dsn) as conn:
-        print_rows(state.rows(conn, query), json)
-
-
-@model.command()
-@guarded
-def deploy(
-    task: Task, version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None, dsn: Dsn = ""
-) -> None:
-    """Make a version answer for its task."""
-    with connection(dsn) as conn:
-        done = state.rows(conn, "select ubp.deploy_model(%s, %s) as version", task, version)
-    out.print(f"{task} is answered by version {done[0]['version']}")
-
-
-@model.command()
-@guarded
-def rollback(task: Task, dsn: Dsn = "") -> None:
-    """Make the version before answer again."""
-    with connection(dsn) as conn:
-        done = state.rows(conn, "select ubp.rollback_model(%s) as version", task)
-    out.print(f"{task} is answered by version {done[0]['version']} again")
-
-
-@model.command()
-@guarded
-def export(
-    task: Task,
-    version: int,
-    to: Annotated[Path, typer.Option("--out", help="File to write.")],
-    dsn: Dsn = "",
-) -> None:
-    """Write a version as the LightGBM text it was trained as."""
-    with connection(dsn) as conn, conn.cursor(row_factory=dict_row, binary=True) as cursor:
-        row = cursor.execute(
-            "select source from ubp.models where task = %s and version = %s", [task, version]
-        ).fetchone()
-    if row is None:
-        raise NoModelDeployed(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
-    to.write_bytes(row["source"])

@@ -10,7 +10,7 @@ from ubp_sql.errors import NotReady
 from ubp_sql.features.columns import Declared
 from ubp_sql.kernels.dispatch import I32, I64, NO_KEY
 from ubp_sql.kernels.widen import Widener
-from ubp_sql.mirror.layout import BASE, Block, Column, dtype_of, starts
+from ubp_sql.mirror.layout import BASE, Block, Bools, Column, dtype_of, starts
 from ubp_sql.mirror.merge import join
 from ubp_sql.mirror.pack import Packed, pack
 
@@ -18,6 +18,7 @@ CHUNK_EVENTS = 16_384
 """Most events and most users of a chunk. A larger one costs a live read of one user more, a smaller one a scan."""
 FORM_BYTES = 16
 """What a column's form takes in `forms`."""
+DIRECTORY = ("user_ids", "firsts", "complete_users")
 STORED = {"order": "order_key"}
 """Columns whose name in the table is another."""
 
@@ -153,16 +154,30 @@ def _bytes(column: Column, dtype: str) -> bytes:
     return column.astype(dtype, copy=False).tobytes()
 
 
-def directory(row: Mapping[str, Any], meta: Meta) -> tuple[I64, I64, "np.ndarray[Any, np.dtype[np.bool_]]"]:
-    """(users, firsts with the end, complete) of a chunk's row."""
-    users = np.frombuffer(row["user_ids"], "<i8")
-    firsts = np.append(np.frombuffer(row["firsts"], "<i4").astype(np.int64), meta.n)
-    # Memory is taken, and indices made, by what it says.
-    if firsts[0] != 0 or (firsts[1:] < firsts[:-1]).any() or (users[1:] <= users[:-1]).any():
-        raise NotReady(f"chunk {meta.chunk_id} of the mirror is damaged", "select * from ubp.rebuild_mirror()")
-    if meta.complete is None:
-        return users, firsts, np.frombuffer(row["complete_users"], np.uint8).astype(np.bool_)
-    return users, firsts, np.full(meta.users, meta.complete)
+def directories(chunks: Sequence[tuple[Meta, Mapping[str, Any]]]) -> tuple[I64, I64, Bools]:
+    """(users, events of each, complete) of rows of chunks that follow each other; one who goes on comes again.
+
+    Memory is taken, and indices made, by what they say: raises NotReady (UB005) where that cannot be.
+    """
+    users = np.frombuffer(b"".join(row["user_ids"] for _, row in chunks), "<i8").astype(np.int64, copy=False)
+    firsts = np.frombuffer(b"".join(row["firsts"] for _, row in chunks), "<i4").astype(np.int64)
+    counts = np.array([meta.users for meta, _ in chunks], np.int64)
+    begins, bounds = starts(counts), starts(np.array([meta.n for meta, _ in chunks], np.int64))
+    flags = [
+        np.full(meta.users, meta.complete)
+        if meta.complete is not None
+        else np.frombuffer(row["complete_users"], np.uint8).astype(np.bool_)
+        for meta, row in chunks
+    ]
+    complete = np.concatenate(flags) if flags else np.zeros(0, np.bool_)
+    if len(users) == len(firsts) == len(complete) == begins[-1]:
+        sizes = np.diff(firsts + np.repeat(bounds[:-1], counts), append=bounds[-1])
+        rising = users[1:] > users[:-1]
+        rising[begins[1:-1] - 1] = True
+        if not firsts[begins[:-1]].any() and (sizes >= 0).all() and rising.all():
+            return users, sizes, complete
+    names = f"{chunks[0][0].chunk_id} .. {chunks[-1][0].chunk_id}"
+    raise NotReady(f"one of the chunks {names} of the mirror is damaged", "select * from ubp.rebuild_mirror()")
 
 
 def decode(
@@ -185,13 +200,11 @@ def decode(
     wanted = [(name, every.index(name)) for name in dict.fromkeys(["t", *names])]
     out = {name: empty(n, np.dtype(dtype_of(name, declared)).newbyteorder("=")) for name, _ in wanted}
     wideners = {name: Widener(column) for name, column in out.items() if column.dtype != np.int32}
-    users, sizes, complete = [], [], []
+    scratch = np.empty(0, np.int64)
+    listed = []
     low = 0
     for meta, row in chunks:
-        user, firsts, flags = directory(row, meta)
-        users.append(user)
-        sizes.append(np.diff(firsts))
-        complete.append(flags)
+        listed.append((meta, {name: row[name] for name in DIRECTORY}))
         words = unpack(f"<{len(meta.forms) // 8}q", meta.forms)
         for name, place in wanted:
             raw = row[STORED.get(name, name)] if name in BASE else row["extras"][place - len(BASE)]
@@ -201,12 +214,13 @@ def decode(
             elif name in wideners:
                 wideners[name].column(raw, low, meta.n, form, base)
             else:
-                wide = np.empty(meta.n, np.int64)
-                Widener(wide).column(raw, 0, meta.n, form, base)
-                _narrow(out[name][low : low + meta.n], wide, places if name == "kind" else None)
+                if len(scratch) < meta.n:
+                    scratch = np.empty(meta.n, np.int64)
+                    wide = Widener(scratch)
+                wide.column(raw, 0, meta.n, form, base)
+                _narrow(out[name][low : low + meta.n], scratch[: meta.n], places if name == "kind" else None)
         low += meta.n
-    user_id = np.concatenate(users)
-    size, flag = np.concatenate(sizes), np.concatenate(complete)
+    user_id, size, flag = directories(listed)
     new = np.concatenate((np.ones(min(1, len(user_id)), np.bool_), user_id[1:] != user_id[:-1]))
     if not new.all():
         begin = np.flatnonzero(new)

@@ -9,7 +9,7 @@ import numpy as np
 from ubp_sql.features.columns import Declared
 from ubp_sql.kernels.dispatch import I32, I64
 from ubp_sql.kernels.widen import Widener
-from ubp_sql.mirror.encode import Meta, directory, missing_of
+from ubp_sql.mirror.encode import Meta, directories, missing_of
 from ubp_sql.mirror.layout import BASE, Block, Bools, Column, dtype_of, starts
 
 GAP_EVENTS = 250
@@ -47,19 +47,17 @@ class Directory:
     @classmethod
     def of(cls, chunks: Sequence[tuple[Meta, Mapping[str, Any]]]) -> "Directory":
         """From chunks with their rows: user_ids, firsts, complete_users."""
-        users, firsts, complete = zip(*(directory(row, meta) for meta, row in chunks), strict=True)
+        users, sizes, complete = directories(chunks)
         metas = [meta for meta, _ in chunks]
-        bounds = starts(np.array([meta.n for meta in metas], np.int64))
-        first = [part[:-1] + low for part, low in zip(firsts, bounds[:-1], strict=True)]
         return cls(
             np.array([meta.chunk_id for meta in metas], np.int64),
-            bounds.astype(np.int32),
+            starts(np.array([meta.n for meta in metas], np.int64)).astype(np.int32),
             np.array([meta.kind_all or 0 for meta in metas], np.int32),
             np.array([meta.offset_all or 0 for meta in metas], np.int32),
             np.frombuffer(b"".join(meta.forms for meta in metas), "<i8").astype(np.int64).reshape(len(metas), -1, 2),
-            np.concatenate(users),
-            np.append(np.concatenate(first), bounds[-1]).astype(np.int32),
-            np.concatenate(complete),
+            users,
+            starts(sizes).astype(np.int32),
+            complete,
         )
 
 

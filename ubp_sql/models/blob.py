@@ -47,6 +47,7 @@ import math
 import sys
 from array import array
 from itertools import chain
+from operator import gt
 from struct import Struct
 from zlib import crc32
 
@@ -224,9 +225,10 @@ def _check(blob: Blob) -> None:
         if sorted(chain(left[a:b], right[a:b])) != [*(range(-d, -c) if b > a else ()), *range(a + 1, b)]:
             raise InvalidModel(f"the compiled model's tree {k} meets a node or leaf twice, never, or not its own")
     # Together with a child always after its parent, that makes each a tree: no cycle can return to a smaller number.
-    for i, (lower, upper) in enumerate(zip(left, right, strict=True)):
-        if 0 <= lower <= i or 0 <= upper <= i:
-            raise InvalidModel(f"the compiled model's node {i} has a child before itself")
+    for children in (left, right):
+        unsigned = array("I", children.tobytes())  # a leaf, negative, is larger than every node
+        if not all(map(gt, unsigned, range(len(unsigned)))):
+            raise InvalidModel("the compiled model has a node with a child before itself")
     if left and max(blob.feature) >= blob.n_features:
         raise InvalidModel("the compiled model uses a feature that it does not have")
     if any(map(math.isnan, blob.threshold)) or not math.isfinite(sum(map(abs, blob.leaf_value))):
@@ -239,10 +241,12 @@ def _check(blob: Blob) -> None:
 def _check_sets(blob: Blob) -> None:
     """The sets cover their words in order, and only a node of categories names one, which exists."""
     first = blob.set_first
-    if first[0] != 0 or first[-1] != len(blob.set_words) or any(map(int.__ge__, first, first[1:])):
+    if first[0] != 0 or first[-1] != len(blob.set_words) or not all(map(gt, first[1:], first)):
         raise InvalidModel("the compiled model's sets of categories do not cover their words")
     if blob.special != (max(blob.node_flags, default=0) >= ZERO):
         raise InvalidModel("the compiled model's header tells of other nodes than it has")
+    if not blob.special:
+        return
     named = [t for flag, t in zip(blob.node_flags, blob.threshold, strict=True) if flag == CATEGORY]
     if not all(0 <= t < len(first) - 1 and t.is_integer() for t in named):
         raise InvalidModel("the compiled model's sets of categories do not include one that a node names")

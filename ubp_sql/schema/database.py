@@ -1,6 +1,14 @@
 """Everything that schema `ubp` holds, as one metadata: what migrations are compared with."""
 
-from ubp_sql.schema import catalogue_tables, item_tables, mirror_tables, refresh_tables, standing_tables, tables
+from ubp_sql.schema import (
+    catalogue_tables,
+    item_tables,
+    mirror_tables,
+    model_tables,
+    refresh_tables,
+    standing_tables,
+    tables,
+)
 from ubp_sql.schema.base import SCHEMA, metadata
 
 __all__ = [
@@ -9,6 +17,7 @@ __all__ = [
     "item_tables",
     "metadata",
     "mirror_tables",
+    "model_tables",
     "refresh_tables",
     "standing_tables",
     "tables",

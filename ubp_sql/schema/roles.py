@@ -34,6 +34,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_loader", "parity_check set_user_attribute set_item_attribute score_users ensure_event_partitions"),
     ("ubp_loader", "loads event_keys rejected_events job_runs"),
     ("ubp_admin", "training_matrix training_set register_model deploy_model rollback_model define_task"),
+    ("ubp_admin", "challenge_model shadow_model retire_model cancel_deployment"),
     (
         "ubp_admin",
         "define_feature_set define_feature define_features copy_feature_set drop_feature_set rebuild_generated",
@@ -43,10 +44,13 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_analyst", "feature_vector sequence_kinds"),
     ("ubp_analyst", "installation alembic_version tasks model_versions feature_catalogue feature_sets"),
     ("ubp_analyst", "feature_definitions task_definitions calendar model_metrics user_scores user_features freshness"),
-    ("ubp_analyst", "mirror_status resolve_item"),
+    ("ubp_analyst", "mirror_status resolve_item deployed_versions shadow_report shadow_scores"),
     ("ubp_auditor", "verify_mirror sequence sequences sequence_matrix events sources users items feature_rows models"),
     ("ubp_auditor", "deployments event_log mirror_state mirror_runs mirror_chunks mirror_kinds event_columns"),
-    ("ubp_auditor", "dirty_users item_attributes awaited_users expiries refresh_jobs refresh_chunks standings"),
+    (
+        "ubp_auditor",
+        "dirty_users item_attributes awaited_users expiries refresh_jobs refresh_chunks standings deployment_arms",
+    ),
     (
         "ubp_owner",
         "image_array array_bytes log_calendar log_event_insert log_event_update log_event_delete log_event_truncate",

@@ -1,0 +1,191 @@
+"""`ubp-sql model`: versions into the registry, into service, beside it and out of it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from psycopg.rows import dict_row
+
+from ubp_sql.cli.run_jobs import Task, print_rows
+from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, out, print_json
+from ubp_sql.errors import BadInput, NoModelDeployed
+from ubp_sql.install import state
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Models: import | export | list | show | deploy | challenge | shadow | rollback | retire.",
+)
+Version = Annotated[int, typer.Argument(help="Version: `ubp-sql model list` shows them.")]
+LISTED = """
+select task, version, deployed, auc, tested, trees, feature_set, created_at, retired_at
+  from ubp.model_versions order by task, version"""
+SHOWN = """
+select v.task, v.version, v.deployed, v.objective, v.trees, v.feature_set, v.feature_set_hash, v.data_from,
+       v.data_until, v.settings, v.code_version, v.created_by, v.created_at, v.retired_at
+  from ubp.model_versions v
+ where v.task = %(task)s
+   and v.version = coalesce(%(version)s,
+         (select d.version from ubp.deployed_versions d where d.task = %(task)s and d.role = 'champion'),
+         (select max(n.version) from ubp.model_versions n where n.task = %(task)s))"""
+METRICS = """
+select x.cut, x.metric, x.value, x.n, x.positives, x.protocol
+  from ubp.model_metrics x join ubp.models m using (model_id)
+ where m.task = %s and m.version = %s order by x.cut, x.metric"""
+SERVING = """
+select role, version, share, since, until, deployed_by from ubp.deployed_versions where task = %s
+ order by role = 'next', role, version"""
+
+
+@app.command("import")
+@guarded
+def import_model(
+    task: Task,
+    file: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    deploy: Annotated[bool, typer.Option("--deploy", help="Let it answer at once.")] = False,
+    data_from: Annotated[datetime | None, typer.Option("--data-from", help="Begin of its training data.")] = None,
+    data_until: Annotated[datetime | None, typer.Option("--data-until", help="End of its labels.")] = None,
+    dsn: Dsn = "",
+    json: AsJson = False,
+) -> None:
+    """Check a model, compile it and register it as a task's next version."""
+    source = file.read_bytes()
+    query = "select ubp.register_model(%s, %s, data_from => %s, data_until => %s) as version"
+    with connection(dsn) as conn, conn.transaction():
+        version = state.rows(conn, query, task, source, data_from, data_until)[0]["version"]
+        if deploy:
+            state.rows(conn, "select ubp.deploy_model(%s, %s)", task, version)
+    if json:
+        print_json({"task": task, "version": version, "deployed": deploy})
+    elif deploy:
+        out.print(f"{task} is answered by version {version}", markup=False)
+    else:
+        out.print(f"{task} version {version} is registered: ubp-sql model deploy {task} {version}", markup=False)
+
+
+@app.command()
+@guarded
+def export(
+    task: Task,
+    version: Version,
+    to: Annotated[Path, typer.Option("--out", help="File to write.")],
+    dsn: Dsn = "",
+) -> None:
+    """Write a version as the file it was registered from."""
+    query = "select source from ubp.models where task = %s and version = %s"
+    with connection(dsn) as conn, conn.cursor(row_factory=dict_row, binary=True) as cursor:
+        row = cursor.execute(query, [task, version]).fetchone()
+    if row is None:
+        raise _no_version(task, version)
+    to.write_bytes(row["source"])
+
+
+@app.command("list")
+@guarded
+def list_models(dsn: Dsn = "", json: AsJson = False) -> None:
+    """Every registered version, its test AUC, and which one answers."""
+    with connection(dsn) as conn:
+        print_rows(state.rows(conn, LISTED), json)
+
+
+@app.command()
+@guarded
+def show(
+    task: Task,
+    version: Annotated[int | None, typer.Argument(help="Default: the one that answers, else the newest.")] = None,
+    dsn: Dsn = "",
+    json: AsJson = False,
+) -> None:
+    """A version's lineage and metrics, and who answers for its task."""
+    with connection(dsn) as conn, conn.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(SHOWN, {"task": task, "version": version}).fetchone()
+        if found is None:
+            raise _no_version(task, version)
+        metrics = state.rows(conn, METRICS, task, found["version"])
+        serving = state.rows(conn, SERVING, task)
+    if json:
+        print_json({**found, "metrics": metrics, "serving": serving})
+        return
+    for name, value in found.items():
+        out.print(f"{name:17} {'' if value is None else value}", markup=False)
+    for title, rows in (("tests", metrics), ("who answers", serving)):
+        out.print(f"\n{title}")
+        print_rows(rows, False)
+
+
+@app.command()
+@guarded
+def deploy(
+    task: Task,
+    version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="Take over at this moment, for example '2027-01-01 06:00+00'.")
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Call off the switch-over that is set.")] = False,
+    dsn: Dsn = "",
+) -> None:
+    """Make a version answer for its task, now or from a moment on."""
+    if cancel and (version is not None or at is not None):
+        raise BadInput("--cancel takes neither a version nor --at", f"ubp-sql model deploy {task} --cancel")
+    query = (
+        "select ubp.cancel_deployment(%s) as version" if cancel else "select ubp.deploy_model(%s, %s, %s) as version"
+    )
+    with connection(dsn) as conn:
+        done = state.rows(conn, query, *([task] if cancel else [task, version, at]))[0]["version"]
+    if cancel:
+        out.print(f"version {done} of {task} will not take over", markup=False)
+    else:
+        out.print(f"{task} is answered by version {done}{'' if at is None else f' from {at} on'}", markup=False)
+
+
+@app.command()
+@guarded
+def challenge(
+    task: Task,
+    version: Version,
+    share: Annotated[float, typer.Option("--share", help="Part of the users, 0-1; 0 ends it.")],
+    dsn: Dsn = "",
+) -> None:
+    """Let a version answer for a share of the users, always the same ones."""
+    with connection(dsn) as conn:
+        state.rows(conn, "select ubp.challenge_model(%s, %s, %s)", task, version, share)
+    what = f"answers for {share:.4g} of the users" if share else "challenges no longer"
+    out.print(f"version {version} of {task} {what}", markup=False)
+
+
+@app.command()
+@guarded
+def shadow(
+    task: Task,
+    version: Version,
+    off: Annotated[bool, typer.Option("--off", help="End it.")] = False,
+    dsn: Dsn = "",
+) -> None:
+    """Let `ubp-sql score` store what a version would have said, beside the one that answers."""
+    with connection(dsn) as conn:
+        state.rows(conn, "select ubp.shadow_model(%s, %s, %s)", task, version, not off)
+    what = "is a shadow no longer" if off else f"is a shadow: ubp-sql score {task}, then ubp.shadow_report"
+    out.print(f"version {version} of {task} {what}", markup=False)
+
+
+@app.command()
+@guarded
+def rollback(task: Task, dsn: Dsn = "") -> None:
+    """Make the version before answer again."""
+    with connection(dsn) as conn:
+        done = state.rows(conn, "select ubp.rollback_model(%s) as version", task)
+    out.print(f"{task} is answered by version {done[0]['version']} again", markup=False)
+
+
+@app.command()
+@guarded
+def retire(task: Task, version: Version, dsn: Dsn = "") -> None:
+    """Take a version out of what can be deployed; its lineage stays."""
+    with connection(dsn) as conn:
+        state.rows(conn, "select ubp.retire_model(%s, %s)", task, version)
+    out.print(f"version {version} of {task} is retired", markup=False)
+
+
+def _no_version(task: str, version: int | None) -> NoModelDeployed:
+    which = "no model" if version is None else f"no version {version}"
+    return NoModelDeployed(f"task {task!r} has {which}", "`ubp-sql model list` shows what there is")
