@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     "predict": ("latency of predict_purchase(user_id) beside a primary-key SELECT", predict.run),
     "forest": (
-        "100 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
+        "50 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
         forest.run,
     ),
     "population": (

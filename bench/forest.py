@@ -19,7 +19,7 @@ from ubp_sql.models import batch
 from ubp_sql.models.blob import compile_forest, open_blob
 from ubp_sql.models.lightgbm_text import parse
 
-ROWS, ROUNDS = 100_000, 7
+ROWS, ROUNDS = 50_000, 7
 LEAST_LIGHTGBM, LEAST_LLEAVES = 3.0, 1.0
 OURS = "ours"
 
@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 
 BAR = Shape(100, 31, 40)
 SHAPES = (
-    *(BAR, Shape(100, 31, 40, 0.0), Shape(200, 31, 60), Shape(10, 31, 40), Shape(1000, 31, 40)),
+    *(BAR, Shape(100, 31, 40, 0.0), Shape(200, 31, 60), Shape(10, 31, 40), Shape(500, 31, 40)),
     *(Shape(100, 4, 5), Shape(100, 64, 40), Shape(100, 127, 40), Shape(50, 255, 200), Shape(20, 1023, 40)),
 )
 

@@ -10,7 +10,6 @@ Each takes rows in the form that it is fastest with.
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -48,19 +47,11 @@ def tl2cgen_compiled(model: str, x: Any) -> Predict:
     treelite = import_module("treelite")
 
     made = treelite.frontend.load_lightgbm_model(model)
-    path = os.path.join(tempfile.mkdtemp(), "forest.so")
+    path = os.path.join(os.path.dirname(model), "forest.so")
     parameters = {"parallel_comp": 4, "quantize": 0}
     tl2cgen.export_lib(made, toolchain="gcc", libpath=path, params=parameters)
-    predictor, rows = tl2cgen.Predictor(path, nthread=1), tl2cgen.DMatrix(x, dtype="float64")
+    predictor, rows = tl2cgen.Predictor(path, nthread=1), tl2cgen.DMatrix(x.astype(np.float64))
     return lambda: np.ravel(predictor.predict(rows, pred_margin=True))
-
-
-def treelite_gtil(model: str, x: Any) -> Predict:
-    treelite = import_module("treelite")
-
-    made = treelite.frontend.load_lightgbm_model(model)
-    rows = x.astype(np.float64)
-    return lambda: np.ravel(treelite.gtil.predict(made, rows, nthread=1, pred_margin=True))
 
 
 def onnx_runtime(model: str, x: Any) -> Predict:
@@ -83,7 +74,6 @@ ENGINES = {
     "LightGBM, float32 rows": lightgbm_float32,
     "lleaves": lleaves_compiled,
     "tl2cgen": tl2cgen_compiled,
-    "treelite GTIL": treelite_gtil,
     "ONNX Runtime": onnx_runtime,
 }
 

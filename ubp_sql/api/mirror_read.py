@@ -1,6 +1,6 @@
 """Events out of the mirror as a snapshot sees it: merged runs, and over them what waits in the log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ubp_sql.mirror.layout import Block, Column
     from ubp_sql.mirror.merge import Cursor
 
+PAUSE = "select 1"  # lets a cancel or timeout take effect
 CODES = "select code, kind from ubp.mirror_kinds"
 # A log that nobody folded: beyond so many statements, or events that these may have brought, rows are read instead.
 MOST_PENDING, MOST_NEW = 10_000, 1_000_000
@@ -156,7 +157,9 @@ def batches(
         names = _names(columns, merging=True)
         together = TOGETHER // max(1, len(runs))
         cursors = [Cursor(_of_run(plpy, memory, mirror, chunks, names, together)) for chunks in runs]
-        stream = _whole_users(merged([*cursors, *([overlay] if overlay else [])]), batch)
+        stream = _whole_users(
+            merged([*cursors, *([overlay] if overlay else [])]), batch, lambda: run(plpy, memory, PAUSE, [], [])
+        )
     for block in stream:
         block = _between(block, lowest, highest)
         block = block.take(block.sizes > 0)
@@ -211,7 +214,7 @@ def _straight(
         yield _asked(block, names)
 
 
-def _whole_users(blocks: "Iterator[Block]", batch: int) -> "Iterator[Block]":
+def _whole_users(blocks: "Iterator[Block]", batch: int, pause: Callable[[], object]) -> "Iterator[Block]":
     """Blocks of a merged stream, put together to batches that end with a user."""
     from ubp_sql.mirror.merge import join
 
@@ -221,12 +224,12 @@ def _whole_users(blocks: "Iterator[Block]", batch: int) -> "Iterator[Block]":
         held.append(block)
         events += block.n
         if events >= batch and len(block.user_id) > 1:
-            whole = join(held)
+            whole = join(held, pause)
             yield whole.slice(0, len(whole.user_id) - 1)
             held = [whole.slice(len(whole.user_id) - 1, len(whole.user_id))]
             events = held[0].n
     if held:
-        yield join(held)
+        yield join(held, pause)
 
 
 def _between(block: "Block", lowest: int, highest: int) -> "Block":
@@ -255,6 +258,9 @@ def users_of(
     wanted = np.unique(np.asarray(users, np.int64))
     overlay = _changes(plpy, memory, mirror, kinds, declared, OF_USERS, ["bigint[]"], [wanted.tolist()], wanted)
 
+    def pause() -> None:
+        run(plpy, memory, PAUSE, [], [])
+
     def of_runs(which: "I64", *, ids: bool) -> "list[Block]":
         names = _names(columns, merging=ids)
         found = []
@@ -262,7 +268,7 @@ def users_of(
             slices = slices_of(plpy, memory, chunks, names, mirror.declared, mirror.place, which)
             parts = [_asked(block, names) for block in slices]
             if parts:
-                found.append(join(parts))
+                found.append(join(parts, pause))
         return found
 
     if overlay:

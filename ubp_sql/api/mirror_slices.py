@@ -35,9 +35,10 @@ COLUMNS = ("t", "ingested", "event_id", "kind", "item", "order_key", "value", "q
 """As the table names those of every event, in the order of their forms."""
 MOST_COLUMNS = 30
 """Bits of a mark."""
-CHUNKS_AT_A_TIME = 64
-"""Chunks that share a directory: about a million events, which is what is fetched at a time, too."""
-FETCH_EVENTS = 1_000_000
+CHUNKS_AT_A_TIME = 16
+"""Chunks that share a directory: about a quarter of a million events, which is what is fetched at a time, too: more of
+one user's would keep a cancel waiting for longer than it may."""
+FETCH_EVENTS = 1 << 18
 KEPT = "ubp.mirror directories"
 KEPT_BYTES = 128 << 20
 """Of directories, in a session: those of ten million users."""

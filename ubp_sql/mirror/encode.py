@@ -201,6 +201,7 @@ def decode(
     out = {name: empty(n, np.dtype(dtype_of(name, declared)).newbyteorder("=")) for name, _ in wanted}
     wideners = {name: Widener(column) for name, column in out.items() if column.dtype != np.int32}
     scratch = np.empty(0, np.int64)
+    wide = Widener(scratch)
     listed = []
     low = 0
     for meta, row in chunks:

@@ -1,6 +1,6 @@
 """Merges sorted blocks: newer entries that are complete void older ones, and an event that comes twice stays once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,15 +140,21 @@ def _sorted(blocks: Sequence[Block]) -> Block:
     return Block(users, starts(sizes), newest >= 0, columns)
 
 
-def join(blocks: Sequence[Block]) -> Block:
-    """Blocks one after the other in the order of users; a user who ends one and begins the next is one entry."""
+def join(blocks: Sequence[Block], pause: Callable[[], object] = int) -> Block:
+    """Blocks one after the other in the order of users; a user who ends one and begins the next is one entry.
+
+    pause  called after each column: of a user of millions of events one takes 10 ms a million
+    """
     blocks = [block for block in blocks if len(block.user_id)] or list(blocks[:1])
     if len(blocks) == 1:
         return blocks[0]
     user = np.concatenate([block.user_id for block in blocks])
     sizes = np.concatenate([block.sizes for block in blocks])
     complete = np.concatenate([block.complete for block in blocks])
-    columns = {name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns}
+    columns = {}
+    for name in blocks[0].columns:
+        columns[name] = np.concatenate([block.columns[name] for block in blocks])
+        pause()
     new = np.concatenate(([True], user[1:] != user[:-1]))
     if not new.all():
         begin = np.flatnonzero(new)
