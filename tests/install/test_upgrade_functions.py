@@ -1,5 +1,7 @@
 """Functions whose arguments changed: an upgrade leaves no old one beside the new, which would make calls ambiguous."""
 
+import re
+
 import pytest
 
 from tests.fix_database import Database
@@ -33,8 +35,13 @@ def test_an_upgrade_equals_a_fresh_installation(older: Database, installed: str)
     with older.connect() as conn:
         commands.apply(conn)
     fresh = older.cluster.dsn(installed)
-    assert catalogue.objects(older.dsn) == catalogue.objects(fresh)
+    assert _unnumbered(catalogue.objects(older.dsn)) == _unnumbered(catalogue.objects(fresh))
     assert catalogue.grants(older.dsn) == catalogue.grants(fresh)
+
+
+def _unnumbered(objects: str) -> str:
+    """Without columns' numbers: one that a downgrade dropped gets another when it comes back."""
+    return re.sub(r"(?m)^(column \S+)\.\d+ ", r"\1 ", objects)
 
 
 def test_who_uses_the_old_form_is_named(older: Database) -> None:
