@@ -38,9 +38,6 @@ update ubp.deployments d set retired_at = least(coalesce($2, now()), d.retired_a
          where task = $1 and deployed_at <= clock_timestamp() and retired_at > clock_timestamp() for update) old
  where d.deployment_id = old.deployment_id
 returning old.retired_at"""
-FIRST_NEXT = """
-select min(d.deployed_at) as until from ubp.deployments d
- where d.task = $1 and d.deployed_at > clock_timestamp() and d.cancelled_at is null"""
 DEPLOY = """
 insert into ubp.deployments
   (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, deployed_at,
@@ -174,18 +171,19 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: Row, version: int | None, a
     name = task["task"]
     found = _version(plpy, memory, name, version)
     position = _population(plpy, memory, task, found)
-    until = single(plpy, memory, FIRST_NEXT, ["text"], [name])
+    coming = single(plpy, memory, NEXT, ["text"], [name])
     if at is not None:
         later = single(plpy, memory, LATER, ["timestamptz"], [at])
         if later is None or not later["good"]:
             raise BadInput(f"at is {at}", "a moment that is yet to come; without it the version answers at once")
-        if until is not None and until["until"] is not None:
+        if coming is not None:
             raise BadInput(
-                f"a switch-over of task {name!r} is set already, for {until['until']}", "ubp.cancel_deployment first"
+                f"a switch-over of task {name!r} is set already, for {coming['deployed_at']}",
+                "ubp.cancel_deployment first",
             )
     run(plpy, memory, END, ["text", "timestamptz"], [name, at])
     values = [*(name, found["model_id"], found["version"], found["compiled_sha256"]), found["feature_set_id"]]
-    values += [found["feature_set_hash"], position, at, None if at is not None else until and until["until"]]
+    values += [found["feature_set_hash"], position, at, coming and coming["deployed_at"]]
     types = ["text", "bigint", "integer", "text", "integer", "text", "integer", "timestamptz", "timestamptz"]
     run(plpy, memory, DEPLOY, types, values)
     make_predict(plpy, name)
@@ -203,12 +201,10 @@ def _beside(
         raise NoModelDeployed(f"task {task!r} has no deployed model to set it beside", "ubp.deploy_model first")
     if live["model_id"] == found["model_id"]:
         raise BadInput(f"version {found['version']} answers already", f"a {role} is another version")
-    if not ends:
-        _usable(task, found)
+    position = None if ends else _population(plpy, memory, row, found)
     taken = single(plpy, memory, SHARES, ["bigint", "bigint"], [live["deployment_id"], found["model_id"]])
     if share + (taken or {"taken": 0.0})["taken"] > 1.0:
         raise BadInput("the challengers' shares come to more than 1", "lower another one's first")
-    position = None if ends else _population(plpy, memory, row, found)
     ended = single(plpy, memory, END, ["text", "timestamptz"], [task, None])
     again = single(
         plpy, memory, AGAIN, ["bigint", "timestamptz"], [live["deployment_id"], ended and ended["retired_at"]]
