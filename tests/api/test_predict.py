@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fix_database import Database
-from ubp_sql.api.predict import Loaded
+from ubp_sql.models.loaded import TreeModel
 from ubp_sql.models.walker import Walker
 
 BITS = """
@@ -105,7 +105,7 @@ def test_key_text_finds_the_same_user(shop: Database) -> None:
 
 def test_plain_python_scorer_gives_the_same_bits(shop: Database) -> None:
     compiled = bytes(shop.one("select compiled from ubp.models where version = 1"))
-    native = Loaded(compiled)
+    native = TreeModel(compiled)
     assert native.native is not None, "the native scorer was not built"
     walker = Walker(native.blob)
     for row in shop.rows("select substr(ubp.array_image(features), 21) as packed from ubp.feature_rows limit 300"):

@@ -337,7 +337,7 @@ def test_killed_half_way_it_leaves_what_was_there(busy: Database) -> None:
         assert after[0] == before[0]
         assert one(conn, "select count(*) from pg_class where relname like '%in_the_making%'") == 0
         table = one(conn, "select 'ubp.training_purchase'::regclass::oid")
-        conn.execute("set statement_timeout = 50")
+        conn.execute("set statement_timeout = 10")
         with pytest.raises(psycopg.errors.QueryCanceled):
             conn.execute(EVERYTHING.encode())
         conn.execute("set statement_timeout = 0")

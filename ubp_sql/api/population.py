@@ -127,7 +127,7 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[I64
             anchors = rows_of_images(chunk["anchors"], len(ids), np.float64)
             rows = age_rows(plan, rows, anchors, now["as_of_us"], now["as_of_weekday"])
         users.append(ids)
-        scores.append(score_rows(deployed.loaded.blob, rows, deployed.population, lambda: touch(plpy, memory)))
+        scores.append(score_rows(deployed.loaded, rows, deployed.population, lambda: touch(plpy, memory)))
         if len(ids) < CHUNK_USERS:
             break
         lowest = int(ids[-1]) + 1

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from ubp_sql.api.ageing import ROW, Ageing, ageing_of
 from ubp_sql.api.session import Row, check_version, entry, run, single, to_server
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpError, UnknownTask
-from ubp_sql.kernels import native
-from ubp_sql.models.blob import open_blob
-from ubp_sql.models.walker import Walker
+from ubp_sql.models.loaded import Loaded, ModelCache, open_model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,46 +48,8 @@ NO_ROW = "no features: the user is unknown or had no event before the feature se
 OTHER_LENGTH = "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
 TOO_LITTLE = "too little history: no event of the task's population kind yet"
 
-# Models by the hash of their compiled form: what is rolled back or replaced is simply never asked for again.
-_models: OrderedDict[object, Loaded] = OrderedDict()
-MOST_MODELS = 8
-
-
-class Loaded:
-    """A model ready to score packed rows: float32 in machine order, one after the other.
-
-    score_packed is for models of one output.
-    """
-
-    def __init__(self, compiled: bytes) -> None:
-        # The native scorer checks no bounds: only bytes that open_blob has accepted reach it.
-        self.blob = open_blob(compiled)
-        self.compiled = compiled
-        self.features, self.outputs = self.blob.n_features, self.blob.n_outputs
-        self.size = 4 * self.features
-        self.native = native.entry("ubp_score_row")
-        self.score_packed = self._native if self.native is not None else self._plain
-        self.walker = Walker(self.blob) if self.native is None else None
-
-    def _native(self, packed: bytes, population: int = -1) -> float | None:
-        """Score of a row of `size` bytes; None when its column `population` is below 1."""
-        value: float = self.native(self.compiled, packed, population)  # type: ignore[misc]
-        return None if value != value else value
-
-    def _plain(self, packed: bytes, population: int = -1) -> float | None:
-        """The same in Python, where the native library could not be built."""
-        values = array("f", packed)
-        if population >= 0 and not values[population] >= 1.0:
-            return None
-        return self.walker.score(values)  # type: ignore[union-attr]
-
-    def all_packed(self, packed: bytes) -> list[float]:
-        """All outputs for a row of `size` bytes."""
-        if self.walker is not None:
-            return self.walker.scores(array("f", packed))
-        scores = array("d", bytes(8 * self.outputs))
-        native.entry("ubp_score_outputs")(self.compiled, packed, scores.buffer_info()[0])  # type: ignore[misc]
-        return scores.tolist()
+# What a process keeps of models, by the hash of their compiled form: what is replaced is simply never asked for again.
+_models = ModelCache(64 * 1024 * 1024)
 
 
 class Deployed:
@@ -112,21 +71,13 @@ class Deployed:
         self.shadows: list[Deployed] = []
 
 
-def _remember(key: object, compiled: bytes) -> Loaded:
-    loaded = _models[key] = Loaded(compiled)
-    while len(_models) > MOST_MODELS:
-        _models.popitem(last=False)
-    return loaded
-
-
 def _load(plpy: Any, memory: dict[str, Any], sha256: str, model_id: int) -> Loaded:
     loaded = _models.get(sha256)
     if loaded is None:
         row = single(plpy, memory, COMPILED, ["bigint"], [model_id])
         if row is None:
             raise NoModelDeployed("the deployed model is gone", "deploy another version")
-        return _remember(sha256, row["compiled"])
-    _models.move_to_end(sha256)
+        loaded = _models.add(sha256, open_model(row["compiled"]))
     return loaded
 
 
@@ -424,11 +375,7 @@ def score_blob_all(plpy: Any, memory: dict[str, Any], compiled: bytes, features:
 
 
 def _handed_in(compiled: bytes) -> Loaded:
-    loaded = _models.get(compiled)
-    if loaded is None:
-        return _remember(compiled, compiled)
-    _models.move_to_end(compiled)
-    return loaded
+    return _models.get(compiled) or _models.add(compiled, open_model(compiled))
 
 
 def _one_output(loaded: Loaded, function: str) -> Loaded:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ubp_sql.models.batch import score_batch
-from ubp_sql.models.blob import Blob
+from ubp_sql.models.loaded import Loaded
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -19,9 +18,9 @@ def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32
     return ids, np.frombuffer(packed, "<f4").astype(np.float32).reshape(len(ids), features)
 
 
-def score_rows(blob: Blob, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:
+def score_rows(loaded: Loaded, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:
     """(n,) scores by a model of one output; NaN where column `population` is below 1: too little history."""
-    scores = score_batch(blob, rows, between_chunks)[:, 0]
+    scores = loaded.score_batch(rows, between_chunks)[:, 0]
     scores[~(rows[:, population] >= 1)] = np.nan
     return scores
 
