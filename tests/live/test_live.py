@@ -12,6 +12,8 @@ from tests.fix_database import Database, create, drop
 from tests.live.helpers import MOMENTS, NO_LIBRARY, Connection, insert, loaded, prepare, vectors
 from ubp_sql.embedded import Cluster
 
+# 150 ms are wanted; a machine that runs other things too is given this many seconds.
+PATIENCE_S = 0.6
 LATE = [(row[0], AS_OF.replace(day=3 + n % 20), *row[2:8], AS_OF, *row[9:]) for n, row in enumerate(log(9, 8))]
 
 
@@ -271,24 +273,31 @@ def test_scoring_a_live_row_loads_neither_numpy_nor_numba(shop: Database) -> Non
 
 
 def test_a_user_of_many_events_can_be_cancelled(database: Database) -> None:
-    """200,000 events, which the library takes, and 400,000, which it does not."""
+    """60,000 events, which the library takes, and 120,000, which it does not."""
     with database.connect() as conn:
         conn.execute(
             "insert into ubp.events (user_id, event_time, kind, item_id, value)"
             " select 100 + n % 3 / 2, timestamptz '2024-01-01' + n * interval '7 seconds', 'view', n % 50000, n % 91"
-            "   from generate_series(1, 600000) n"
+            "   from generate_series(1, 180000) n"
         )
         conn.execute("select ubp.build_mirror()")
         for user in (100, 101):
-            conn.execute("select ubp.feature_vector(%s, %s)", [user, MOMENTS[3]])  # what is loaded once is loaded
-            started = time.monotonic()
-            full = conn.execute("select ubp.feature_vector(%s, %s)", [user, MOMENTS[3]]).fetchone()
-            seconds = time.monotonic() - started  # a time set in advance is too long for a faster machine
-            for share in (0.02, 0.1, 0.4):
-                conn.execute(f"set statement_timeout = {max(1, int(1000 * share * seconds))}".encode())
-                with pytest.raises(psycopg.errors.QueryCanceled):
+            for _ in range(2):  # the first loads what a session loads once
+                started = time.monotonic()
+                full = conn.execute("select ubp.feature_vector(%s, %s)", [user, MOMENTS[3]]).fetchone()
+                seconds = time.monotonic() - started
+            stopped = 0
+            for share in (0.02, 0.1, 0.3):
+                after = max(0.001, share * seconds)
+                conn.execute(f"set statement_timeout = {int(1000 * after)}".encode())
+                started = time.monotonic()
+                try:
                     conn.execute("select ubp.feature_vector(%s, %s)", [user, MOMENTS[3]])
+                except psycopg.errors.QueryCanceled:
+                    stopped += 1
+                assert time.monotonic() - started < after + PATIENCE_S
                 conn.execute("set statement_timeout = 0")
+            assert stopped
             assert conn.execute("select ubp.feature_vector(%s, %s)", [user, MOMENTS[3]]).fetchone() == full
 
 
