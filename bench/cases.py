@@ -16,6 +16,7 @@ from bench import (
     predict,
     read_column,
     scale,
+    scan,
     snapshot,
 )
 
@@ -33,6 +34,7 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         "100 k users' stored features to stored scores by score_users, beside Booster.predict on a ready matrix",
         population.run,
     ),
+    "scan": ("predict_purchase over a million users in one statement, beside score_users", scan.run),
     "load": ("seconds to load Online Retail", load.run),
     "demo": ("`make demo DATA=...` as a whole process, second run", demo.run),
     "snapshot": (

@@ -28,7 +28,7 @@ grant select on ubp.feature_catalogue to ubp_analyst, ubp_auditor, ubp_loader;
 create or replace view ubp.model_versions as
 select m.task, m.version, d.deployment_id is not null as deployed, m.objective, m.trees, s.name as feature_set,
        m.feature_set_hash, a.value as auc, a.n as tested, a.cut as tested_at, m.data_from, m.data_until, m.settings,
-       m.code_version, m.created_by, m.created_at, m.retired_at
+       m.code_version, m.created_by, m.created_at, m.retired_at, m.format, m.status, m.checked
   from ubp.models m
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.deployments d on d.model_id = m.model_id and d.deployed_at <= statement_timestamp()
@@ -54,6 +54,9 @@ comment on column ubp.model_versions.code_version is 'version of ubp_sql that re
 comment on column ubp.model_versions.created_by is 'role that registered it';
 comment on column ubp.model_versions.created_at is 'when it was registered';
 comment on column ubp.model_versions.retired_at is 'since when it can no longer be deployed; NULL = it can';
+comment on column ubp.model_versions.format is 'format of its file: lightgbm, xgboost, onnx';
+comment on column ubp.model_versions.status is 'ready: can be deployed; pending: a neural network that has not run yet (ubp-sql model check); refused: it ran badly';
+comment on column ubp.model_versions.checked is 'what the first run of a neural network found: seconds_per_row, peak_bytes, or the reason of its refusal';
 alter view ubp.model_versions owner to ubp_owner;
 grant select on ubp.model_versions to ubp_analyst, ubp_auditor, ubp_loader;
 
@@ -78,6 +81,23 @@ comment on column ubp.deployed_versions.until is 'when another takes over; NULL 
 comment on column ubp.deployed_versions.deployed_by is 'role that said so';
 alter view ubp.deployed_versions owner to ubp_owner;
 grant select on ubp.deployed_versions to ubp_analyst, ubp_auditor, ubp_loader;
+
+create or replace view ubp.user_scores as
+select t.task, r.user_id, r.score, r.percentile, r.reason, r.version, s.as_of, s.scored_at
+  from ubp.score_rows r
+  join ubp.score_runs s using (task_id, version)
+  join ubp.task_definitions t using (task_id);
+comment on view ubp.user_scores is 'Stored scores of whole populations, written by ubp.score_users';
+comment on column ubp.user_scores.task is 'task';
+comment on column ubp.user_scores.user_id is 'user';
+comment on column ubp.user_scores.score is 'score; NULL with a reason';
+comment on column ubp.user_scores.percentile is 'share of scored users with a lower score, 0-100';
+comment on column ubp.user_scores.reason is 'why there is no score';
+comment on column ubp.user_scores.version is 'model version';
+comment on column ubp.user_scores.as_of is 'moment of the features';
+comment on column ubp.user_scores.scored_at is 'when';
+alter view ubp.user_scores owner to ubp_owner;
+grant select on ubp.user_scores to ubp_reader, ubp_analyst, ubp_auditor, ubp_loader;
 
 create or replace view ubp.shadow_report as
 select h.task, h.version as shadow, u.version, count(*) as users, avg(h.score - u.score) as mean_difference,

@@ -7,8 +7,12 @@ returns double precision
 language plpython3u stable strict parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
 as $python$
-from ubp_sql import api
-return api.predict(plpy, SD, task, user_id)
+kept = SD.get("served")
+score = kept and kept.get(task)
+if not score:
+    from ubp_sql import api
+    score = api.served(plpy, SD, task)
+return score(user_id)
 $python$;
 comment on function ubp.predict(text, bigint) is 'Score of one user from the stored features; NULL for an unknown user or too little history (predict_detail says why).';
 revoke all on function ubp.predict(text, bigint) from public;

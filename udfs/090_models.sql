@@ -11,10 +11,25 @@ as $python$
 from ubp_sql import api
 return api.register_model(plpy, SD, task, model, settings, data_from, data_until, metrics)
 $python$;
-comment on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) is 'Validates, compiles and stores a model (LightGBM text) for a task; returns its version. It answers after ubp.deploy_model.';
+comment on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) is 'Validates, compiles and stores a model (LightGBM, XGBoost, ONNX) for a task; returns its version. It answers after ubp.deploy_model; a neural network has to run first (ubp-sql model check).';
 revoke all on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) from public;
 alter function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) owner to ubp_owner;
 grant execute on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) to ubp_admin;
+
+-- ubp.record_model_check: what a first run in a process of its own found; a server process starts none.
+-- Errors: UB003 no verdict, or a version that serves would be refused · UB004 no network with this hash
+create or replace function ubp.record_model_check(compiled_sha256 text, ready boolean, report jsonb)
+returns integer
+language plpython3u volatile parallel unsafe cost 1000 security definer
+set search_path = pg_catalog, pg_temp
+as $python$
+from ubp_sql import api
+return api.record_model_check(plpy, SD, compiled_sha256, ready, report)
+$python$;
+comment on function ubp.record_model_check(text, boolean, jsonb) is 'Says whether a neural network ran well in a process of its own (`ubp-sql model check`); returns how many versions have these compiled bytes.';
+revoke all on function ubp.record_model_check(text, boolean, jsonb) from public;
+alter function ubp.record_model_check(text, boolean, jsonb) owner to ubp_owner;
+grant execute on function ubp.record_model_check(text, boolean, jsonb) to ubp_admin;
 
 -- ubp.deploy_model: one row; the first deployment makes ubp.predict_<task>. Nothing runs at the moment `at`: readers look at the clock.
 -- Errors: UB001 unknown task · UB002 its feature set changed · UB003 `at` is past, or a switch-over is set already · UB004 unknown or retired version · UB007 several outputs

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.api.helpers import refused
 from tests.fix_database import Database
 
 
@@ -16,3 +17,10 @@ def test_a_moment_keeps_its_zone(db: Database, style: str, zone: str) -> None:
         conn.execute("select ubp.set_user_attribute('17', 'size', 'm', timestamptz '2024-01-02 00:00+00')")
     assert db.one("select array_agg(distinct event_time = '2024-01-02 00:00+00') from ubp.events") == [True]
     assert db.one("select count(*) from ubp.events") == 3
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+@pytest.mark.parametrize("value", ["42", "'gold'"])
+def test_an_attribute_of_a_user_holds_from_a_finite_time(db: Database, moment: str, value: str) -> None:
+    with db.connect() as conn:
+        refused(conn, "UB003", f"select ubp.set_user_attribute(17, 'age', {value}, '{moment}')")

@@ -57,7 +57,11 @@ def test_versions_into_service_and_out_of_it(shop_copy: Database, tmp_path: Path
     path = tmp_path / "model.txt"
     path.write_bytes(bytes(shop_copy.one("select source from ubp.models where version = 1")))
     found = document("model", "import", "purchase", path, "--data-until", "2025-01-31", *dsn)
-    assert found == {"task": "purchase", "version": 2, "deployed": False}
+    trees = shop_copy.one("select trees from ubp.models where version = 1")
+    assert found == {
+        **{"task": "purchase", "version": 2, "deployed": False, "warnings": []},
+        **{"format": "lightgbm", "objective": "binary", "form": f"{trees} trees"},
+    }
     assert told("model", "challenge", "purchase", "2", "--share", "0.25", *dsn) == (
         "version 2 of purchase answers for 0.25 of the users\n"
     )
@@ -74,7 +78,9 @@ def test_versions_into_service_and_out_of_it(shop_copy: Database, tmp_path: Path
     assert refusal("model", "deploy", "purchase", "1", "--cancel", *dsn)[:2] == (2, "UB003")
     assert told("model", "deploy", "purchase", "--cancel", *dsn) == "version 2 of purchase will not take over\n"
     assert told("model", "retire", "purchase", "2", *dsn) == "version 2 of purchase is retired\n"
-    assert told("model", "import", "purchase", path, "--deploy", *dsn) == "purchase is answered by version 3\n"
+    assert told("model", "import", "purchase", path, "--deploy", *dsn) == (
+        f"lightgbm, binary, {trees} trees; features found by their names\npurchase is answered by version 3\n"
+    )
     assert refusal("model", "show", "purchase", "9", *dsn)[:2] == (4, "UB004")
     assert refusal("model", "show", "churn", *dsn)[:2] == (4, "UB004")
     path.write_bytes(pickle.dumps(found))

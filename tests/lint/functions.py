@@ -16,6 +16,16 @@ OWNERS = {"ubp_owner", "ubp_reader"}
 # SECURITY DEFINER and callable by everybody who may score: must be the role that owns no table.
 READ_ONLY = ("stable", "immutable")
 BODY_LINES = 3
+# Of the one function that is called for each of a million rows: an import statement costs 0.4 µs, a sixth of the call.
+HOT_CALL = """
+kept = SD.get("served")
+score = kept and kept.get(task)
+if not score:
+    from ubp_sql import api
+    score = api.served(plpy, SD, task)
+return score(user_id)
+"""
+HOT = "ubp.predict(text, int8)"
 CALL = re.compile(r"\s*from ubp_sql import api\s+return api\.(\w+)\(plpy, SD(?:, ([\w, ]+))?\)\s*")
 
 
@@ -126,12 +136,16 @@ def _of_function(node: Any, said: _Said) -> Iterator[str]:
     if language == "sql" and node.sql_body is None:
         yield "an SQL body given as text is parsed at each call: write begin atomic"
     if language == "plpython3u":
-        yield from _of_body(node, options["as"][0].sval)
+        yield from _of_body(node, signature, options["as"][0].sval)
 
 
-def _of_body(node: Any, body: str) -> Iterator[str]:
+def _of_body(node: Any, signature: str, body: str) -> Iterator[str]:
     from ubp_sql import api
 
+    if signature == HOT:
+        if body != HOT_CALL:
+            yield "its body is not HOT_CALL"
+        return
     if len([line for line in body.splitlines() if line.strip()]) > BODY_LINES:
         yield f"its body is longer than {BODY_LINES} lines"
     found = CALL.fullmatch(body)

@@ -208,6 +208,7 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no class": (lambda: edit("num_class=1", "num_class=0"), "num_class: 0 is outside"),
     "too many classes": (lambda: classes("100000", "100000"), "num_class: 100000 is outside"),
     "classes of the objective": (lambda: classes("2", "3"), "num_class is 2, the objective multiclass has 3"),
+    "one class of several": (lambda: classes("1", "1"), "1 output: a softmax needs several"),
     "trees that cannot be shared out": (lambda: classes("3", "3"), "2 trees cannot be shared out to 3 outputs"),
     "leaves beyond all sums": (lambda: edit("leaf_value=0.125 -0.5", "leaf_value=1e308 1e308"), "add up to more"),
     "count not a number": (lambda: edit("leaf_count=4", "leaf_count=x"), "tree 0: leaf_count: a value is not a number"),

@@ -11,7 +11,7 @@ from pglast import visitors
 from tests.sources.loading import make_map
 from ubp_sql.errors import MapError
 from ubp_sql.sources.expressions import check_text, column_names, words
-from ubp_sql.sources.load_map import SHIPPED, Constant, LoadMap
+from ubp_sql.sources.load_map import MOST_CHARACTERS, SHIPPED, Constant, LoadMap
 
 HEAD = "source: s\nformat: csv\nuser: u\nevent_time: t\n"
 
@@ -51,7 +51,13 @@ def test_numbers_and_a_byte_order_mark_are_taken(tmp_path: Path) -> None:
         ("- a\n- b\n", "holds no fields"),
         ("a: [1\n", "not YAML"),
         ("a: b: c\n", "line 1: not YAML"),
-        ("&a [*a]", "holds no fields"),
+        ("&a [*a]", "line 1: not YAML: anchors and aliases are not read"),
+        ("&a {b: *a}", "line 1: not YAML: anchors and aliases are not read"),
+        ("[" * 3000, "not YAML: nested too deeply"),
+        ("source: 1" + ":59" * 20_000, "line 1: not YAML: a number of 60001 characters"),
+        ("source: 1" + ":59" * 20_000 + ".5", "line 1: not YAML: a number of 60003 characters"),
+        ("source: 0x" + "f" * 20_000, "line 1: not YAML: a number of 20002 characters"),
+        ("#" * (MOST_CHARACTERS + 1), "65,537 characters, at most 65,536 are read"),
         (HEAD, "field kind is missing"),
         (HEAD + "kind: k\nusr: x\n", "line 6: unknown field usr, did you mean user?"),
         (HEAD + "kind: k\nuser: x\n", "line 6: user is given twice"),

@@ -4,17 +4,13 @@ Scoring one stored user loads neither NumPy nor Numba: the modules that need the
 """
 
 from ubp_sql.api.predict import (
-    predict,
     predict_at,
     predict_detail,
     predict_detail_at,
     predict_key,
     predict_many,
-    score,
-    score_all,
-    score_blob,
-    score_blob_all,
 )
+from ubp_sql.api.served_task import served
 from ubp_sql.api.session import version
 
 __all__ = [
@@ -35,8 +31,8 @@ __all__ = [
     "feature_vector",
     "features",
     "features_at",
+    "held_models",
     "parity_check",
-    "predict",
     "predict_at",
     "predict_detail",
     "predict_detail_at",
@@ -44,6 +40,7 @@ __all__ = [
     "predict_many",
     "rebuild_generated",
     "rebuild_mirror",
+    "record_model_check",
     "refresh_features",
     "refresh_step",
     "register_model",
@@ -58,6 +55,7 @@ __all__ = [
     "sequence_kinds",
     "sequence_matrix",
     "sequences",
+    "served",
     "set_item_attribute",
     "set_user_attribute",
     "shadow_model",
@@ -66,6 +64,7 @@ __all__ = [
     "training_set",
     "verify_mirror",
     "version",
+    "warm",
 ]
 
 
@@ -76,7 +75,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:  # a module of this package: the import system asks for it here first
         raise AttributeError(name)
     for module in (
-        "live",  # first: the one that a session of an application waits for
+        "live",  # the first two: those that a session of an application waits for
+        "scoring",
+        "memory",
         "mirror",
         "mirror_verify",
         "catalogue",
@@ -88,6 +89,7 @@ def __getattr__(name: str) -> object:
         "parity",
         "registry",
         "deployments",
+        "model_checks",
         "population",
         "training",
         "training_table",

@@ -32,7 +32,10 @@ def set_user_attribute(
 ) -> None:
     """One event of kind attribute:<name>; a text that reads as a number has that value too."""
     check_version(plpy, memory)
-    run(plpy, memory, OF_USER, TYPES, _checked("user", user_id, name, value, since))
+    arguments = _checked("user", user_id, name, value, since)
+    if since in ("infinity", "-infinity"):
+        raise BadInput(f"the time is {since}", "an attribute of a user is an event, which has a finite time")
+    run(plpy, memory, OF_USER, TYPES, arguments)
 
 
 @entry

@@ -8,6 +8,7 @@ who answers whom - another challenger, another share - is one more row.
 from typing import Any
 
 from ubp_sql.api.catalogue import make_predict
+from ubp_sql.api.model_checks import not_ready
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.registry import task_row
 from ubp_sql.api.session import Row, check_version, entry, run, single
@@ -17,7 +18,7 @@ from ubp_sql.models.blob import outputs_of
 # The set's row stays locked: between the look at its hash and the deployment it must not grow.
 VERSION = """
 select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set_hash, s.hash as present_hash,
-       m.retired_at, substr(m.compiled, 1, 64) as head
+       m.retired_at, m.status, m.checked, substr(m.compiled, 1, 64) as head
   from ubp.models m join ubp.feature_sets s using (feature_set_id)
  where m.task = $1 and (m.version = $2 or $2 is null and m.retired_at is null) order by m.version desc limit 1
    for share of s"""
@@ -234,6 +235,8 @@ def _version(plpy: Any, memory: dict[str, Any], task: str, version: int | None, 
 def _usable(task: str, version: Row) -> None:
     if version["retired_at"] is not None:
         raise NoModelDeployed(f"version {version['version']} is retired", "register the model again, or take another")
+    if version["status"] != "ready":
+        raise not_ready(task, version["version"], version["status"], version["checked"])
     if (outputs := outputs_of(version["head"])) > 1:
         raise UnsupportedModel(
             f"version {version['version']} of {task!r} has {outputs} outputs, ubp.predict gives one",

@@ -5,31 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.events import touch
 from ubp_sql.api.moments import feature_set
-from ubp_sql.api.predict import LIVE, OTHER_LENGTH, TOO_LITTLE, Deployed, deployment, no_deployment
 from ubp_sql.api.refresh import LOCK, LOG
-from ubp_sql.api.session import Row, entry, prepare_numba, run, single
+from ubp_sql.api.score_rows import LOWEST, WRITE_USERS, store_scores
+from ubp_sql.api.serving import LIVE, OTHER_LENGTH, Deployed, deployment, no_deployment
+from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single
 from ubp_sql.errors import FeatureSetMismatch, NotReady
 
 if TYPE_CHECKING:
-    from ubp_sql.kernels.dispatch import F64, I64
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ubp_sql.kernels.dispatch import F32, F64, I64
+    from ubp_sql.models.population import Scored
 
 DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
 SET = "select name, as_of, as_of_us, as_of_weekday from ubp.feature_sets where feature_set_id = $1"
+# One copy of each number into arrays of arrays, of which images are made: half the time of an image a row.
 CHUNK = """
-select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array_image(r.features), 21), '') as packed,
-       string_agg(ubp.array_image(r.anchors), '') as anchors
+select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg(r.features)) as features,
+       ubp.array_image(array_agg(r.anchors) filter (where $4)) as anchors
   from (select user_id, features, anchors from ubp.feature_rows
          where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
-CHUNK_USERS = 4_000  # larger values of some MB are new pages each time: 20,000 took 2.2 times as long to read
-LOWEST = -(2**63)
-# Deleted and inserted, from images of arrays: 2 µs a row of CPU, where `on conflict` from literals takes 9.
-CLEAR = "delete from ubp.user_scores where task = $1"
-INSERT = """
-insert into ubp.user_scores (task, user_id, score, percentile, reason, version, as_of, scored_at)
-select $1, u.user_id, nullif(u.score, 'NaN'), nullif(u.percentile, 'NaN'),
-       case when u.score = 'NaN' then $5 end, $6, $7, now()
-  from unnest(ubp.image_array($2, '{}'::bigint[]), ubp.image_array($3, '{}'::double precision[]),
-              ubp.image_array($4, '{}'::double precision[])) as u (user_id, score, percentile)"""
+READ_USERS = 4_000  # a call of a kernel costs 0.1 ms by itself; larger values leave the processor's caches
+UNEQUAL = ("2202E", "22004")  # array_agg of arrays that differ in length, and of none beside some
 CLEAR_SHADOWS = "delete from ubp.shadow_scores where task = $1"
 INSERT_SHADOW = """
 insert into ubp.shadow_scores (task, version, user_id, score, as_of, scored_at)
@@ -52,26 +51,23 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         held |= wanted
         champion = _deployed(plpy, memory, task)
     prepare_numba()
+    keep_freed_memory()
     import numpy as np
 
     from ubp_sql.models.split import places
 
     found = []
     for number, arm in enumerate([*champion.challengers, champion]):
-        users, score = _scores(plpy, memory, arm)
+        as_of, scored = _scores(plpy, memory, arm)
         if champion.challengers:
-            mine = np.searchsorted(champion.bounds, places(task, users), side="right") == number
-            users, score = users[mine], score[mine]
-        found.append((arm, users, score))
-    scores = np.concatenate([score for _, _, score in found])
-    ordered = np.sort(scores[~np.isnan(scores)])
-    run(plpy, memory, CLEAR, ["text"], [task])
-    for arm, users, score in found:
-        _store(plpy, memory, arm, users, score, ordered)
+            scored = scored.only(np.searchsorted(champion.bounds, places(task, scored.users), side="right") == number)
+        found.append((arm.version, as_of, scored))
+    store_scores(plpy, memory, task, found)
     run(plpy, memory, CLEAR_SHADOWS, ["text"], [task])
     for shadow in champion.shadows:
         _store_shadow(plpy, memory, shadow)
-    missing = int(np.isnan(scores).sum())
+    users = sum(len(scored.users) for _, _, scored in found)
+    missing = sum(int(np.isnan(scored.scores).sum()) for _, _, scored in found)
     seconds = time.perf_counter() - started
     detail = f'{{"version": {champion.version}, "without_score": {missing}}}'
     run(
@@ -79,9 +75,9 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
         memory,
         LOG,
         ["text", "double precision", "bigint", "jsonb"],
-        ["score_users", seconds, len(scores), detail],
+        ["score_users", seconds, users, detail],
     )
-    return [{"users": len(scores), "scored": len(scores) - missing, "without_score": missing, "seconds": seconds}]
+    return [{"users": users, "scored": users - missing, "without_score": missing, "seconds": seconds}]
 
 
 def _deployed(plpy: Any, memory: dict[str, Any], task: str) -> Deployed:
@@ -101,61 +97,80 @@ def _set(plpy: Any, memory: dict[str, Any], feature_set_id: int) -> Row:
     return row
 
 
-def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[I64, F64]":
-    """(n,) users with a feature row of the version's set, ascending, and their scores, NaN for too little history."""
-    import numpy as np
-
-    from ubp_sql.api.refresh_rows import rows_of_images
+def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str, Scored]":
+    """The moment of a version's features, and what it says of everybody who has some."""
     from ubp_sql.features.compute import age_rows
-    from ubp_sql.models.population import decode_rows, score_rows
+    from ubp_sql.models.population import Scored, joined, score_rows, too_little
+
+    def pause() -> None:
+        touch(plpy, memory)
 
     now = _set(plpy, memory, deployed.feature_set_id)
     if now["as_of"] is None:
         raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
-    users, scores = [np.empty(0, np.int64)], [np.empty(0)]
-    lowest = LOWEST
-    while True:
-        types = ["integer", "bigint", "integer"]
-        chunk = single(plpy, memory, CHUNK, types, [deployed.feature_set_id, lowest, CHUNK_USERS])
-        if chunk is None or chunk["users"] is None:
-            break
-        if 8 * len(chunk["packed"]) != len(chunk["users"]) * deployed.loaded.size:
-            raise FeatureSetMismatch(*OTHER_LENGTH)
-        ids, rows = decode_rows(chunk["users"], chunk["packed"], deployed.loaded.features)
-        if chunk["anchors"] is not None:
-            anchors = rows_of_images(chunk["anchors"], len(ids), np.float64)
+    parts = []
+    for users, rows, anchors in _stored_rows(plpy, memory, deployed, len(plan.anchors)):
+        if len(plan.anchors):
             rows = age_rows(plan, rows, anchors, now["as_of_us"], now["as_of_weekday"])
-        users.append(ids)
-        scores.append(score_rows(deployed.loaded, rows, deployed.population, lambda: touch(plpy, memory)))
-        if len(ids) < CHUNK_USERS:
-            break
-        lowest = int(ids[-1]) + 1
-    return np.concatenate(users), np.concatenate(scores)
+        scores = score_rows(deployed.loaded, rows, deployed.population, pause)
+        parts.append(Scored(users, scores, too_little(rows, deployed.population)))
+    return now["as_of"], joined(parts)
 
 
-def _store(plpy: Any, memory: dict[str, Any], arm: Deployed, users: "I64", score: "F64", ordered: "F64") -> None:
-    """Inserts what one version said; `ordered`: everybody's scores, ascending."""
-    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
-    from ubp_sql.models.population import percentiles
+def _stored_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int) -> "Iterator[tuple[I64, F32, F64]]":
+    """Users of the version's feature set, ascending, their rows and `width` anchors each, some thousands at a time."""
+    import numpy as np
 
-    as_of = _set(plpy, memory, arm.feature_set_id)["as_of"]
-    types = ["text", "bytea", "bytea", "bytea", "text", "integer", "timestamptz"]
-    for low in range(0, len(users), CHUNK_USERS):
-        part = slice(low, low + CHUNK_USERS)
-        rank = percentiles(score[part], ordered)
-        columns = [image(users[part], BIGINT), image(score[part], DOUBLE), image(rank, DOUBLE)]
-        run(plpy, memory, INSERT, types, [arm.task, *columns, TOO_LITTLE, arm.version, as_of])
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, REAL
+
+    wide, lowest = deployed.loaded.features, LOWEST
+    while True:
+        chunk = _chunk(plpy, memory, [deployed.feature_set_id, lowest, READ_USERS, width > 0])
+        if chunk["users"] is None:
+            return
+        users = _array(chunk["users"], BIGINT, np.int64).copy()
+        rows = _array(chunk["features"], REAL, np.float32, wide)
+        anchors = _array(chunk["anchors"], DOUBLE, np.float64, width) if width else np.empty((len(users), 0))
+        yield users, rows, anchors
+        if len(users) < READ_USERS:
+            return
+        lowest = int(users[-1]) + 1
+
+
+def _chunk(plpy: Any, memory: dict[str, Any], arguments: list[Any]) -> Row:
+    try:
+        row = single(plpy, memory, CHUNK, ["integer", "bigint", "integer", "boolean"], arguments)
+    except plpy.SPIError as error:
+        if error.sqlstate in UNEQUAL:
+            raise FeatureSetMismatch(*OTHER_LENGTH) from None
+        raise
+    assert row is not None  # noqa: S101 - an aggregate without groups
+    return row
+
+
+def _array(image: bytes, element: int, kind: "type[Any]", width: int | None = None) -> "NDArray[Any]":
+    """The values of an array's image, or of one of arrays of `width` values.
+
+    Raises FeatureSetMismatch (UB002) where the arrays have another length, or a NULL among their values.
+    """
+    import numpy as np
+
+    dimensions = 1 if width is None else 2
+    size = 12 + 8 * dimensions
+    head = np.frombuffer(image, np.int32, size // 4).tolist()
+    if head[:3] != [dimensions, 0, element] or (width is not None and head[4] != width):
+        raise FeatureSetMismatch(*OTHER_LENGTH)
+    return np.frombuffer(image, kind, offset=size).reshape(head[3 : 3 + dimensions])
 
 
 def _store_shadow(plpy: Any, memory: dict[str, Any], shadow: Deployed) -> None:
     """Inserts what a shadow would have said."""
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
 
-    as_of = _set(plpy, memory, shadow.feature_set_id)["as_of"]
-    users, score = _scores(plpy, memory, shadow)
+    as_of, scored = _scores(plpy, memory, shadow)
     types = ["text", "integer", "bytea", "bytea", "timestamptz"]
-    for low in range(0, len(users), CHUNK_USERS):
-        part = slice(low, low + CHUNK_USERS)
-        columns = [image(users[part], BIGINT), image(score[part], DOUBLE)]
+    for low in range(0, len(scored.users), WRITE_USERS):
+        part = scored.part(low, low + WRITE_USERS)
+        columns = [image(part.users, BIGINT), image(part.scores, DOUBLE)]
         run(plpy, memory, INSERT_SHADOW, types, [shadow.task, shadow.version, *columns, as_of])

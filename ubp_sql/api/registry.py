@@ -4,17 +4,18 @@ import json
 from typing import Any
 
 from ubp_sql import __version__
+from ubp_sql.api.model_checks import first_status
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.session import Row, check_version, entry, run, single
 from ubp_sql.errors import BadInput, FeatureSetMismatch, UnknownTask
-from ubp_sql.models.blob import blob_hash, compile_forest
-from ubp_sql.models.lightgbm_text import parse
+from ubp_sql.models.blob import blob_hash
+from ubp_sql.models.formats import read_model
 
 TASK = "select task, feature_set_id, population_kind from ubp.task_definitions where task = $1 for update"
 NEW_MODEL = """
 insert into ubp.models (task, version, format, source, compiled, compiled_sha256, feature_set_id, feature_set_hash,
-                        objective, trees, settings, data_from, data_until, code_version)
-select $1, coalesce(max(m.version), 0) + 1, 'lightgbm', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+                        objective, trees, settings, data_from, data_until, code_version, status, checked)
+select $1, coalesce(max(m.version), 0) + 1, $13, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15
   from ubp.models m where m.task = $1
 returning model_id, version"""
 METRIC_FIELDS = ("cut", "metric", "value", "n", "positives", "protocol")
@@ -49,23 +50,31 @@ def register_model(
     check_version(plpy, memory)
     row = task_row(plpy, memory, task)
     if model is None:
-        raise BadInput("the model is NULL", "pass the bytes of a LightGBM text model")
+        raise BadInput("the model is NULL", "pass the bytes of a model file")
     measured = _measured(metrics)
     found = feature_set(plpy, memory, row["feature_set_id"])
-    forest = parse(bytes(model))
     names = tuple(feature.name for feature in found.definition.features)
     try:
-        forest = forest.ordered_as(names)
-    except ValueError as error:
-        raise FeatureSetMismatch(
-            f"the model does not fit feature set {found.name!r}: {error}",
-            "train it on all columns of ubp.training_matrix of this task, in any order, under their names",
-        ) from None
-    compiled = compile_forest(forest)
+        imported = read_model(bytes(model), names)
+    except FeatureSetMismatch as error:
+        raise FeatureSetMismatch(f"feature set {found.name!r}: {error.message}", error.hint) from None
+    if not imported.by_name:
+        plpy.warning(
+            f"the model names no features: its {len(names)} inputs are taken in the order of set {found.name!r}",
+            hint="ubp.feature_catalogue.position is that order",
+        )
+    if not imported.takes_missing:
+        plpy.warning(
+            "users with a missing feature (NULL) get no score: the model has no value in its place",
+            hint="put an imputer before it",
+        )
     types = ["text", "bytea", "bytea", "text", "integer", "text"]
-    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text"]
-    values = [task, model, compiled, blob_hash(compiled), found.feature_set_id, found.definition.hash]
-    values += [forest.objective, len(forest.trees), settings or "{}", data_from, data_until, __version__]
+    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text", "text", "text", "jsonb"]
+    sha256 = blob_hash(imported.compiled)
+    values: list[Any] = [task, model, imported.compiled, sha256]
+    values += [found.feature_set_id, found.definition.hash]
+    values += [imported.objective, imported.trees, settings or "{}", data_from, data_until, __version__]
+    values += [imported.format, *first_status(plpy, memory, imported.compiled, sha256)]
     new = single(plpy, memory, NEW_MODEL, types, values)
     assert new is not None  # noqa: S101 - INSERT ... SELECT of an aggregate always gives a row
     types = ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"]

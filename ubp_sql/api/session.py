@@ -122,6 +122,15 @@ def prepare_numba() -> None:
         numba_cache()
 
 
+def keep_freed_memory() -> None:
+    """Lets glibc keep what work on many rows frees between two of its pieces, up to 32 MB a process.
+
+    Given back to the system with each piece, the same pages come back as faults of 1.5 µs each: 0.6 µs a scored user.
+    A large block that is freed raises the threshold. Nothing writes to this one, so the system never has to fill it.
+    """
+    bytes(16 << 20)
+
+
 def numba_cache() -> None:
     """Points Numba's disk cache at a private folder of the server's OS user before Numba is first imported.
 

@@ -2,32 +2,43 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.run_jobs import Task, print_rows
-from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, out, print_json
-from ubp_sql.errors import BadInput, NoModelDeployed
+from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
+from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
+from ubp_sql.training.first_run import check_model
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Models: import | export | list | show | deploy | challenge | shadow | rollback | retire.",
+    help="Models: import | check | export | list | show | deploy | challenge | shadow | rollback | retire.",
 )
 Version = Annotated[int, typer.Argument(help="Version: `ubp-sql model list` shows them.")]
 LISTED = """
-select task, version, deployed, auc, tested, trees, feature_set, created_at, retired_at
+select task, version, deployed, status, auc, tested, format, trees, feature_set, created_at, retired_at
   from ubp.model_versions order by task, version"""
 SHOWN = """
-select v.task, v.version, v.deployed, v.objective, v.trees, v.feature_set, v.feature_set_hash, v.data_from,
-       v.data_until, v.settings, v.code_version, v.created_by, v.created_at, v.retired_at
+select v.task, v.version, v.deployed, v.status, v.checked, v.format, v.objective, v.trees, v.feature_set,
+       v.feature_set_hash, v.data_from, v.data_until, v.settings, v.code_version, v.created_by, v.created_at,
+       v.retired_at
   from ubp.model_versions v
  where v.task = %(task)s
    and v.version = coalesce(%(version)s,
          (select d.version from ubp.deployed_versions d where d.task = %(task)s and d.role = 'champion'),
          (select max(n.version) from ubp.model_versions n where n.task = %(task)s))"""
+# The counts of features and outputs lie in the header of every compiled form (models/blob.py, models/linear.py).
+KIND = """
+select m.format, m.objective,
+       case encode(substr(m.compiled, 1, 8), 'escape')
+         when 'UBPTREES' then m.trees || case m.trees when 1 then ' tree' else ' trees' end
+         when 'UBPLINEA' then (get_byte(m.compiled, 16) + 256 * get_byte(m.compiled, 17))
+                            * (get_byte(m.compiled, 32) + 256 * get_byte(m.compiled, 33)) || ' weights'
+         else 'a network' end as form
+  from ubp.models m where m.task = %s and m.version = %s"""
 METRICS = """
 select x.cut, x.metric, x.value, x.n, x.positives, x.protocol
   from ubp.model_metrics x join ubp.models m using (model_id)
@@ -51,16 +62,59 @@ def import_model(
     """Check a model, compile it and register it as a task's next version."""
     source = file.read_bytes()
     query = "select ubp.register_model(%s, %s, data_from => %s, data_until => %s) as version"
+    warned: list[str] = []
     with connection(dsn) as conn, conn.transaction():
+        conn.add_notice_handler(lambda notice: warned.append(notice.message_primary or ""))
         version = state.rows(conn, query, task, source, data_from, data_until)[0]["version"]
-        if deploy:
+        kind = state.rows(conn, KIND, task, version)[0]
+        report = check_model(conn, task, version)
+        if deploy and report["ready"]:
             state.rows(conn, "select ubp.deploy_model(%s, %s)", task, version)
+    _verdict(task, version, report)
+    _say_what_is_missing(report)
+    for line in warned:
+        err.print(f"warning: {line}", markup=False)
     if json:
-        print_json({"task": task, "version": version, "deployed": deploy})
-    elif deploy:
+        print_json({"task": task, "version": version, "deployed": deploy, **kind, "warnings": warned})
+        return
+    by_name = not any("names no features" in line for line in warned)
+    how = "found by their names" if by_name else "taken in the set's order"
+    out.print(f"{kind['format']}, {kind['objective']}, {kind['form']}; features {how}", markup=False)
+    if deploy:
         out.print(f"{task} is answered by version {version}", markup=False)
     else:
         out.print(f"{task} version {version} is registered: ubp-sql model deploy {task} {version}", markup=False)
+
+
+@app.command()
+@guarded
+def check(task: Task, version: Version, dsn: Dsn = "", json: AsJson = False) -> None:
+    """Run a neural network for the first time, in a process of its own: what is not ready cannot be deployed."""
+    with connection(dsn) as conn, conn.transaction():
+        report = check_model(conn, task, version)
+    _verdict(task, version, report)
+    if json:
+        print_json({"task": task, "version": version, **report})
+    elif report["rows"]:
+        took = f"{report['seconds_per_row'] * 1e6:,.0f} us a row, {report['peak_bytes'] / 2**20:,.0f} MB"
+        out.print(f"{task} version {version} is ready: {took}", markup=False)
+        _say_what_is_missing(report)
+    else:
+        out.print(f"{task} version {version} is ready: only neural networks need a first run", markup=False)
+
+
+def _say_what_is_missing(report: dict[str, Any]) -> None:
+    if report.get("no_score_if_missing"):
+        err.print("users with a missing feature (NaN) get no score: the graph has to fill it in", markup=False)
+
+
+def _verdict(task: str, version: int, report: dict[str, Any]) -> None:
+    """Raises UnsupportedModel (UB007) where the first run, now on record, went badly."""
+    if not report["ready"]:
+        raise UnsupportedModel(
+            f"version {version} of {task!r} is registered and refused: {report['reason']}",
+            "change the network and register it again",
+        )
 
 
 @app.command()

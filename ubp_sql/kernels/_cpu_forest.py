@@ -30,7 +30,9 @@ def special_left(v: float, flags: int, threshold: float, firsts: I32, cuts: int,
     """Whether a value goes left at a node with ZERO or CATEGORY; set_first begins at firsts[cuts], set_words at
     words[origin].
     """
-    if flags == CATEGORY:
+    if flags & CATEGORY:
+        if v != v:
+            return flags & MISSING_LEFT != 0
         chosen = cuts + int(threshold)
         first, end = int(firsts[chosen]), int(firsts[chosen + 1])
         if not (v > -1.0 and v < 32.0 * (end - first)):

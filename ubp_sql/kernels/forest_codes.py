@@ -12,7 +12,7 @@ LINKS = 6
 # Flags of a node.
 MISSING_LEFT = 1  # a missing value goes left, else right; NaN is missing
 ZERO = 2  # |x| <= TINY is missing too
-CATEGORY = 4  # goes left where the value's whole part is in the node's set; alone
-NODE_FLAGS = frozenset((0, MISSING_LEFT, ZERO, MISSING_LEFT | ZERO, CATEGORY))
+CATEGORY = 4  # goes left where the value's whole part is in the node's set; with MISSING_LEFT, NaN does too
+NODE_FLAGS = frozenset((0, MISSING_LEFT, ZERO, MISSING_LEFT | ZERO, CATEGORY, CATEGORY | MISSING_LEFT))
 
 TINY = 1.0000000180025095e-35  # float32(1e-35), LightGBM's kZeroThreshold

@@ -13,10 +13,14 @@ MOST_SET_WORDS = 1 << 19  # of one set: larger categories do not fit a block of 
 
 
 def bit_vectors(blob: Blob, most: float) -> BitVectors | None:
-    """The forest's bit vectors; None where it has more than `most` conditions a tree, or is beyond the bounds above.
+    """The forest's bit vectors; None where it has more than `most` conditions a tree, sets of categories that NaN
+    belongs to, or is beyond the bounds above.
 
     A condition is a node and a word that holds leaves of its left subtree: a node of a tree of up to 32 leaves is one.
     """
+    flags, set_first = np.asarray(blob.node_flags), np.asarray(blob.set_first)
+    if np.any(flags == CATEGORY | MISSING_LEFT):
+        return None
     tree_size = np.diff(np.asarray(blob.node_first))
     feature, left, right = (np.asarray(column) for column in (blob.feature, blob.left, blob.right))
     node_first, leaf_first = np.asarray(blob.node_first), np.asarray(blob.leaf_first)
@@ -33,7 +37,6 @@ def bit_vectors(blob: Blob, most: float) -> BitVectors | None:
     words = (np.diff(leaf_first) + WORD - 1) // WORD
     word_first = np.concatenate(([0], np.cumsum(words))).astype(np.int32)
     first, last = low // WORD, (high - 1) // WORD
-    flags, set_first = np.asarray(blob.node_flags), np.asarray(blob.set_first)
     cost = (last - first + 1) * np.where(flags & CATEGORY, CATEGORY_COST, 1)
     if np.sum(cost) > most * blob.n_trees or np.max(np.diff(set_first), initial=0) > MOST_SET_WORDS:
         return None

@@ -32,7 +32,8 @@
     node_flags
     1 MISSING_LEFT   a missing value goes left, else right; NaN is missing
     2 ZERO           |x| <= 1e-35 is missing too (set only where the comparison would send it the other way)
-    4 CATEGORY       x > -1 whose whole part is in the set goes left, all else right; the other flags are 0
+    4 CATEGORY       x > -1 whose whole part is in the set goes left, NaN where MISSING_LEFT is set too, all
+                     else right; never with ZERO
 
 Nodes and leaves are numbered through all trees, so that a walk is `i = left[i]` or `right[i]` until i < 0 and then
 leaf_value[~i]; a tree without nodes starts at ~leaf_first[i]. Leaves are summed in tree order in float64, per output
@@ -52,7 +53,7 @@ from struct import Struct
 from zlib import crc32
 
 from ubp_sql.errors import InvalidModel, UnsupportedModel
-from ubp_sql.kernels.forest_codes import CATEGORY, LINKS, NODE_FLAGS, ZERO
+from ubp_sql.kernels.forest_codes import CATEGORY, LINKS, NODE_FLAGS, SOFTMAX, ZERO
 from ubp_sql.models.limits import (
     MAX_CATEGORY_WORDS,
     MAX_FEATURES,
@@ -64,6 +65,7 @@ from ubp_sql.models.limits import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ubp_sql.models.forest import Forest
@@ -123,7 +125,9 @@ def blob_hash(data: bytes) -> str:
 
 
 def outputs_of(data: bytes) -> int:
-    """How many outputs the model has, from the header of a compiled value that was checked before."""
+    """How many outputs the model has, from the header of a compiled value that was checked before: of a forest or of
+    another form, whose headers have them at the same place.
+    """
     k: int = _HEADER.unpack_from(data)[8]
     return k
 
@@ -142,7 +146,7 @@ def compile_forest(forest: Forest) -> bytes:
         for new, old in enumerate(order):
             place[old] = nodes + new
         feature.extend(tree.feature[i] for i in order)
-        threshold.extend(tree.threshold[i] + (sets if tree.flags[i] == CATEGORY else 0) for i in order)
+        threshold.extend(tree.threshold[i] + (sets if tree.flags[i] & CATEGORY else 0) for i in order)
         for children, out in ((tree.left, left), (tree.right, right)):
             out.extend(place[c] if c >= 0 else ~(leaves + ~c) for c in (children[i] for i in order))
         node_flags.extend(tree.flags[i] for i in order)
@@ -195,6 +199,8 @@ def open_blob(data: bytes) -> Blob:
         raise InvalidModel("the compiled model's header has a field of an unknown meaning")
     if link >= LINKS or not 0.0 < parameter < math.inf:
         raise InvalidModel(f"the compiled model's link {link} with parameter {parameter!r} does not exist")
+    if link == SOFTMAX and k == 1:
+        raise InvalidModel("the compiled model's link 2 is of several outputs, it counts 1")
     blob = Blob()
     blob.n_features, blob.n_trees, blob.n_outputs, blob.link, blob.link_parameter = f, t, k, link, parameter
     blob.average, blob.special = bool(flags & _AVERAGE), bool(flags & _SPECIAL)
@@ -228,14 +234,27 @@ def _check(blob: Blob) -> None:
     for children in (left, right):
         unsigned = array("I", children.tobytes())  # a leaf, negative, is larger than every node
         if not all(map(gt, unsigned, range(len(unsigned)))):
-            raise InvalidModel("the compiled model has a node with a child before itself")
+            i = _first(unsigned[i] <= i for i in range(len(unsigned)))
+            raise InvalidModel(f"the compiled model's node {i} has a child before itself")
     if left and max(blob.feature) >= blob.n_features:
-        raise InvalidModel("the compiled model uses a feature that it does not have")
-    if any(map(math.isnan, blob.threshold)) or not math.isfinite(sum(map(abs, blob.leaf_value))):
-        raise InvalidModel("the compiled model has a number that is not one, or leaves whose sum is not")
+        i = blob.feature.index(max(blob.feature))
+        raise InvalidModel(f"the compiled model's node {i} uses a feature that it does not have")
+    if any(map(math.isnan, blob.threshold)):
+        raise InvalidModel(f"the compiled model's node {_first(map(math.isnan, blob.threshold))} has no threshold: NaN")
+    if not math.isfinite(sum(map(abs, blob.leaf_value))):
+        if not all(map(math.isfinite, blob.leaf_value)):
+            i = _first(not math.isfinite(value) for value in blob.leaf_value)
+            raise InvalidModel(f"the compiled model's leaf {i} is not a finite number")
+        raise InvalidModel("the compiled model's leaves can add up to more than a float64 holds")
     if not set(blob.node_flags) <= NODE_FLAGS:
-        raise InvalidModel("the compiled model has a flag of an unknown meaning")
+        i = _first(flag not in NODE_FLAGS for flag in blob.node_flags)
+        raise InvalidModel(f"the compiled model's node {i} has a flag of an unknown meaning")
     _check_sets(blob)
+
+
+def _first(wrong: Iterable[bool]) -> int:
+    """Number of the first that is."""
+    return next(i for i, is_wrong in enumerate(wrong) if is_wrong)
 
 
 def _check_sets(blob: Blob) -> None:
@@ -247,9 +266,9 @@ def _check_sets(blob: Blob) -> None:
         raise InvalidModel("the compiled model's header tells of other nodes than it has")
     if not blob.special:
         return
-    named = [t for flag, t in zip(blob.node_flags, blob.threshold, strict=True) if flag == CATEGORY]
-    if not all(0 <= t < len(first) - 1 and t.is_integer() for t in named):
-        raise InvalidModel("the compiled model's sets of categories do not include one that a node names")
+    for i, (flag, t) in enumerate(zip(blob.node_flags, blob.threshold, strict=True)):
+        if flag & CATEGORY and not (0 <= t < len(first) - 1 and t.is_integer()):
+            raise InvalidModel(f"the compiled model's sets of categories do not include the one that node {i} names")
 
 
 def _little(values: array[Any]) -> bytes:

@@ -82,7 +82,7 @@ class Tree:
             raise InvalidModel(f"{where}: a leaf value is not finite")
         if not set(self.flags) <= NODE_FLAGS:
             raise InvalidModel(f"{where}: a node's flags are none that exist together")
-        named = [t for flag, t in zip(self.flags, self.threshold, strict=True) if flag == CATEGORY]
+        named = [t for flag, t in zip(self.flags, self.threshold, strict=True) if flag & CATEGORY]
         if not (all(self.sets) and all(0 <= t < len(self.sets) and t.is_integer() for t in named)):
             raise InvalidModel(f"{where}: a node's set of categories does not exist or has no word")
         return self.visit(where)
@@ -110,6 +110,10 @@ class Forest:
     def n_features(self) -> int:
         return len(self.feature_names)
 
+    @property
+    def n_outputs(self) -> int:
+        return self.outputs
+
     def validate(self) -> list[list[int]]:
         """Check the whole forest; returns each tree's `visit` order, raises InvalidModel (UB006)."""
         if not 0 < self.n_features <= MAX_FEATURES:
@@ -118,6 +122,8 @@ class Forest:
             raise InvalidModel(f"{len(self.trees)} trees, allowed are 1 to {MAX_TREES}")
         if not (0 < self.outputs <= MAX_OUTPUTS and len(self.trees) % self.outputs == 0):
             raise InvalidModel(f"{self.outputs} outputs for {len(self.trees)} trees")
+        if self.link == Link.SOFTMAX and self.outputs == 1:
+            raise InvalidModel("1 output: a softmax needs several")
         if sum(len(t.leaf_value) for t in self.trees) > MAX_LEAVES:
             raise InvalidModel(f"more than {MAX_LEAVES} leaves")
         if sum(len(words) for t in self.trees for words in t.sets) > MAX_CATEGORY_WORDS:
@@ -137,15 +143,23 @@ class Forest:
         """
         if self.feature_names == names:
             return self
-        place = {name: position for position, name in enumerate(names)}
-        if unknown := [name for name in self.feature_names if name not in place]:
-            raise ValueError(f"it has no feature {unknown[0]!r}, which the model reads")
-        if missing := set(names).difference(self.feature_names):
-            raise ValueError(f"the model does not know its feature {min(missing, key=names.index)!r}")
-        moved = [place[name] for name in self.feature_names]
+        moved = places_of(self.feature_names, names)
         infos = sorted(zip(moved, self.feature_infos, strict=True), key=itemgetter(0))
         trees = tuple(replace(t, feature=array("i", (moved[j] for j in t.feature))) for t in self.trees)
         return replace(self, trees=trees, feature_names=names, feature_infos=tuple(info for _, info in infos))
+
+
+def places_of(own: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+    """Where each of a model's own feature names stands in `names`.
+
+    Raises ValueError, with a line that names one, where the two differ in more than their order.
+    """
+    place = {name: position for position, name in enumerate(names)}
+    if unknown := [name for name in own if name not in place]:
+        raise ValueError(f"it has no feature {unknown[0][:80]!r}, which the model reads")
+    if missing := set(names).difference(own):
+        raise ValueError(f"the model does not know its feature {min(missing, key=names.index)[:80]!r}")
+    return [place[name] for name in own]
 
 
 def round_down(values: list[float]) -> array[float]:

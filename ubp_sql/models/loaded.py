@@ -7,8 +7,7 @@ Neither NumPy nor Numba is imported for one row.
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
-from time import monotonic
+from time import time
 
 from ubp_sql.errors import InvalidModel
 from ubp_sql.kernels import native
@@ -20,13 +19,14 @@ from ubp_sql.models.walker import Walker
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
 
     F32 = NDArray[np.float32]
     F64 = NDArray[np.float64]
+
+NETWORK = b"UBPONNX1"  # what ONNX Runtime evaluates, once it ran well in a process of its own
 
 
 class Loaded:
@@ -35,6 +35,7 @@ class Loaded:
     features  numbers of a row; `size`: its bytes
     outputs   scores of a row; score_packed is for models of one
     nbytes    what a process holds of it, about
+    loaded_at, used_at  seconds since 1970
     """
 
     form: str
@@ -42,6 +43,8 @@ class Loaded:
     outputs: int
     size: int
     nbytes: int
+    loaded_at: float
+    used_at: float
 
     def score_packed(self, packed: bytes, population: int = -1) -> float | None:
         """Score of a row of `size` bytes; None when its column `population` is below 1: too little history."""
@@ -108,13 +111,21 @@ def open_model(compiled: bytes) -> Loaded:
     """
     if compiled.startswith(TREES):
         return TreeModel(compiled)
+    if compiled.startswith(b"UBPLINEA"):
+        from ubp_sql.models.linear import LinearModel
+
+        return LinearModel(compiled)
+    if compiled.startswith(NETWORK):
+        from ubp_sql.models.onnx_runtime import OnnxModel
+
+        return OnnxModel(compiled)
     found = other_format(compiled)
     what, hint = found if found else ("something else", None)
     raise InvalidModel(f"this is {what}, not a compiled model", hint)
 
 
 class ModelCache:
-    """The models of a server process, by a key of the caller: what was used longest ago goes first.
+    """The models of a server process, by a key of the caller: the one used longest ago goes first.
 
     most_bytes  what they may hold together; the newest stays whatever its size
     """
@@ -122,50 +133,39 @@ class ModelCache:
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.nbytes = 0
-        self._kept: OrderedDict[object, Kept] = OrderedDict()
+        self._models: dict[object, Loaded] = {}
+        self._holders: dict[object, list[Callable[[], object]]] = {}
 
     def get(self, key: object) -> Loaded | None:
         """The model of that key, used just now."""
-        kept = self._kept.get(key)
-        if kept is None:
-            return None
-        self._kept.move_to_end(key)
-        kept.used_at = monotonic()
-        return kept.loaded
+        loaded = self._models.get(key)
+        if loaded is not None:
+            loaded.used_at = time()
+        return loaded
 
     def add(self, key: object, loaded: Loaded) -> Loaded:
         """Keeps a model; others go until all fit."""
         self.drop(key)
-        self._kept[key] = Kept(loaded)
+        loaded.loaded_at = loaded.used_at = time()
+        self._models[key], self._holders[key] = loaded, []
         self.nbytes += loaded.nbytes
-        while self.nbytes > self.most_bytes and len(self._kept) > 1:
-            self.drop(next(iter(self._kept)))
+        while self.nbytes > self.most_bytes and len(self._models) > 1:
+            self.drop(min((k for k in self._models if k != key), key=lambda k: self._models[k].used_at))
         return loaded
 
-    def hold(self, key: object, memory: dict[Any, Any], name: object) -> None:
-        """`memory[name]` refers to the model: it is deleted with it."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            kept.holders.append((memory, name))
+    def hold(self, key: object, forget: Callable[[], object]) -> None:
+        """Somebody else refers to the model of that key: `forget` is called when it goes."""
+        if key in self._holders:
+            self._holders[key].append(forget)
 
     def drop(self, key: object) -> None:
-        """Forgets a model and what refers to it."""
-        kept = self._kept.pop(key, None)
-        if kept is None:
-            return
-        self.nbytes -= kept.loaded.nbytes
-        for memory, name in kept.holders:
-            memory.pop(name, None)
+        """Lets a model go."""
+        loaded = self._models.pop(key, None)
+        if loaded is not None:
+            self.nbytes -= loaded.nbytes
+            for forget in self._holders.pop(key):
+                forget()
 
-    def items(self) -> list[tuple[object, Kept]]:
-        """(key, what is kept), used longest ago first."""
-        return list(self._kept.items())
-
-
-class Kept:
-    """A model in the cache: since when, and who refers to it."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.loaded_at = self.used_at = monotonic()
-        self.holders: list[tuple[dict[Any, Any], object]] = []
+    def items(self) -> list[tuple[object, Loaded]]:
+        """(key, model), used longest ago first."""
+        return sorted(self._models.items(), key=lambda item: item[1].used_at)

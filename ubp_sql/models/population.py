@@ -1,6 +1,7 @@
-"""Scores of many packed feature rows at once, and their percentiles."""
+"""Scores of many feature rows at once, and their percentiles."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +13,49 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+class Scored(NamedTuple):
+    """What a model said of users."""
+
+    users: I64  # (n,) ascending
+    scores: F64  # (n,) NaN where there is none
+    too_little: NDArray[np.bool_]  # (n,) there is none for too little history
+
+    def part(self, low: int, high: int) -> "Scored":
+        return Scored._make(column[low:high] for column in self)
+
+    def only(self, which: NDArray[np.bool_]) -> "Scored":
+        return Scored._make(column[which] for column in self)
+
+
+def joined(parts: list[Scored]) -> Scored:
+    """One after the other."""
+    none = Scored(np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_))
+    return Scored._make(np.concatenate(columns) for columns in zip(none, *parts, strict=True))
+
+
 def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32]:
     """Ids (n,) and feature rows (n, features) from concatenated int8send values and packed rows."""
     ids = np.frombuffer(user_ids, ">i8").astype(np.int64)
     return ids, np.frombuffer(packed, "<f4").astype(np.float32).reshape(len(ids), features)
 
 
+def too_little(rows: F32, population: int) -> NDArray[np.bool_]:
+    """(n,) whether the history is too little for a score: column `population` is below 1."""
+    return ~(rows[:, population] >= 1)
+
+
 def score_rows(loaded: Loaded, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:
-    """(n,) scores by a model of one output; NaN where column `population` is below 1: too little history."""
+    """(n,) scores by a model of one output; NaN where there is too little history."""
     scores = loaded.score_batch(rows, between_chunks)[:, 0]
-    scores[~(rows[:, population] >= 1)] = np.nan
+    scores[too_little(rows, population)] = np.nan
     return scores
 
 
 def percentiles(scores: F64, everyone: F64) -> F64:
     """(n,) share of `everyone`, sorted scores without NaN, with a lower score, 0-100; NaN stays NaN."""
-    below = np.searchsorted(everyone, scores, side="left").astype(np.float64) * (100.0 / max(1, len(everyone)))
+    order = np.argsort(scores)  # what is looked up in turn is found near: half the time, at a million users a third
+    below = np.empty(len(scores))
+    below[order] = np.searchsorted(everyone, scores[order], side="left")
+    below *= 100.0 / max(1, len(everyone))
     below[np.isnan(scores)] = np.nan
     return below

@@ -70,14 +70,7 @@ class Walker:
         """(k,) the model's outputs: the sums, averaged where the model says so, through its link."""
         blob = self.blob
         totals = [total / blob.divisor for total in self.sums(features)]
-        if blob.link == SOFTMAX:
-            largest = max(totals)
-            shares = [math.exp(total - largest) for total in totals]
-            whole = 0.0
-            for share in shares:  # not sum(), which newer versions of Python compensate
-                whole += share
-            return [share / whole for share in shares]
-        return [_linked(total, blob.link, blob.link_parameter) for total in totals]
+        return link_totals(totals, blob.link, blob.link_parameter)
 
     def raw(self, features: Sequence[float]) -> float:
         """`sums` of a model of one output."""
@@ -86,6 +79,18 @@ class Walker:
     def score(self, features: Sequence[float]) -> float:
         """`scores` of a model of one output."""
         return self.scores(features)[0]
+
+
+def link_totals(totals: list[float], link: int, parameter: float) -> list[float]:
+    """A model's outputs from its sums."""
+    if link != SOFTMAX:
+        return [_linked(total, link, parameter) for total in totals]
+    largest = max(totals)
+    shares = [math.exp(total - largest) for total in totals]
+    whole = 0.0
+    for share in shares:  # not sum(), which newer versions of Python compensate
+        whole += share
+    return [share / whole for share in shares]
 
 
 def _linked(total: float, link: int, parameter: float) -> float:
@@ -129,7 +134,9 @@ def _listed(blob: Blob, outputs: list[range]) -> list[list[Part]]:
     sets = _sets(blob)
 
     def special_left(v: float, i: int) -> bool:
-        if flags[i] == CATEGORY:
+        if flags[i] & CATEGORY:
+            if v != v:
+                return bool(flags[i] & MISSING_LEFT)
             found = sets[int(threshold[i])]
             return -1 < v < 8 * len(found) and bool(found[int(v) >> 3] >> (int(v) & 7) & 1)
         if v != v or -TINY <= v <= TINY:
@@ -198,10 +205,11 @@ def _part(blob: Blob, trees: list[int], sets: list[bytes]) -> Part:
 def _goes_left(blob: Blob, i: int, sets: list[bytes]) -> str:
     """The condition of node i as Python."""
     x, t, flags = f"x{blob.feature[i]}", blob.threshold[i], blob.node_flags[i]
-    if flags == CATEGORY:
+    if flags & CATEGORY:
         number = int(t)
         bit = f"sets[{number}][whole({x})>>3]>>(whole({x})&7)&1"
-        return f"-1<{x}<{8 * len(sets[number])} and {bit}"
+        inside = f"-1<{x}<{8 * len(sets[number])} and {bit}"
+        return f"{x}!={x} or {inside}" if flags & MISSING_LEFT else inside
     limit = repr(t) if math.isfinite(t) else ("1e999" if t > 0 else "-1e999")
     zero = f"{-TINY!r}<={x}<={TINY!r}"
     # NaN makes every comparison false, so `not x > t` is `x <= t or x is NaN` for free.

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 
-from ubp_sql.schema.base import NOW, TIME, column, identity, table, tenant
+from ubp_sql.schema.base import NOW, TIME, column, identity, table
 
 task_definitions = table(
     "task_definitions",
@@ -23,11 +23,12 @@ task_definitions = table(
         nullable=False,
     ),
     column("created_at", TIME, "when it was defined", nullable=False, server_default=NOW),
+    column("task_id", sa.Integer(), "number of the task, in its stored scores", sa.Identity(always=False), unique=True),
 )
 
 models = table(
     "models",
-    "Registered models: source text, compiled form, lineage. Nothing changes once registered but retired_at.",
+    "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes.",
     identity("model_id", "number of the model"),
     column("task", sa.Text(), "task it answers", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
     column("version", sa.Integer(), "1, 2, ... within the task", nullable=False),
@@ -53,7 +54,17 @@ models = table(
     column("created_at", TIME, "when", nullable=False, server_default=NOW),
     column("retired_at", TIME, "since when it can no longer be deployed"),
     column("retired_by", sa.Text(), "role that retired it"),
+    column(
+        "status",
+        sa.Text(),
+        "ready: can be deployed; pending: a network that has not run yet; refused: it ran badly",
+        nullable=False,
+        server_default="ready",
+    ),
+    column("checked", JSONB(), "what the first run of a network found, and when"),
     sa.UniqueConstraint("task", "version"),
+    sa.CheckConstraint("status in ('ready', 'pending', 'refused')", name="status"),
+    sa.Index(None, "compiled_sha256"),
 )
 
 deployments = table(
@@ -141,16 +152,30 @@ model_metrics = table(
     column("protocol", sa.Text(), "what was held out", nullable=False),
 )
 
-user_scores = table(
-    "user_scores",
-    "Stored scores of whole populations, written by ubp.score_users.",
-    column("task", sa.Text(), "task", primary_key=True),
+score_rows = table(
+    "score_rows",
+    "Stored scores of whole populations, written by ubp.score_users; ubp.user_scores shows them.",
+    column("task_id", sa.Integer(), "task (task_definitions.task_id)", primary_key=True, autoincrement=False),
+    column("version", sa.Integer(), "model version", nullable=False),
     column("user_id", sa.BigInteger(), "user", primary_key=True, autoincrement=False),
     column("score", sa.Double(), "score; NULL with a reason"),
     column("percentile", sa.Double(), "share of scored users with a lower score, 0-100"),
     column("reason", sa.Text(), "why there is no score"),
-    column("version", sa.Integer(), "model version", nullable=False),
+)
+
+score_runs = table(
+    "score_runs",
+    "What the stored scores of a version have in common: one row a version that has some.",
+    column(
+        "task_id",
+        sa.Integer(),
+        "task",
+        sa.ForeignKey("ubp.task_definitions.task_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column("version", sa.Integer(), "model version", primary_key=True, autoincrement=False),
+    column("users", sa.BigInteger(), "users it answers for: their rows", nullable=False),
     column("as_of", TIME, "moment of the features", nullable=False),
     column("scored_at", TIME, "when", nullable=False, server_default=NOW),
-    tenant(),
 )

@@ -7,19 +7,14 @@ import yaml
 
 from ubp_sql.errors import BadInput
 from ubp_sql.features.spec import FIELDS, FeatureSpec
+from ubp_sql.sources.plain_yaml import ERRORS, PlainLoader, problem_of
 
 MOST_BYTES = 2 << 20
 HINT = "docs/features.md has an example"
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values only: no anchors, which a few lines of can make gigabytes, no field twice, `on` and `no` as text."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.composer.ComposerError(None, None, "anchors and aliases are not read", event.start_mark)
-        return super().compose_node(parent, index)
+class _Loader(PlainLoader):
+    """Plain values only, no field twice, `on` and `no` as text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -62,11 +57,9 @@ def parse_features(text: str) -> list[dict[str, Any]]:
     """As read_features, from text."""
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or str(error).partition("\n")[0] or "nested too deeply"
-        raise BadInput(f"{line}not YAML: {problem}", HINT) from None
+    except ERRORS as error:
+        line, problem = problem_of(error)
+        raise BadInput(f"line {line}: not YAML: {problem}" if line else f"not YAML: {problem}", HINT) from None
     if not isinstance(content, dict) or list(content) != ["features"] or not isinstance(content["features"], list):
         raise BadInput("a file of features has one field, features, with a list", HINT)
     found = content["features"]

@@ -22,8 +22,11 @@ from pydantic import (
 
 from ubp_sql.errors import MapError
 from ubp_sql.sources.expressions import check_text
+from ubp_sql.sources.plain_yaml import ERRORS, PlainLoader, problem_of
 
 SHIPPED = Path(__file__).parent / "maps"
+MOST_CHARACTERS = 1 << 16
+"""Ten times what a long map has. PyYAML takes half a second for so many."""
 
 
 def _scalar_text(value: object) -> object:
@@ -164,14 +167,22 @@ class LoadMap(BaseModel):
         file = _find(path)
         try:
             text = file.read_text(encoding="utf-8-sig")
-            tree = yaml.compose(text, Loader=yaml.SafeLoader)
-            content = yaml.safe_load(text)
         except (UnicodeDecodeError, OSError) as error:
             raise MapError(f"map {file} cannot be read: {error}", "a map is a YAML file in UTF-8") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        return cls.from_text(text, file)
+
+    @classmethod
+    def from_text(cls, text: str, file: Path) -> "LoadMap":
+        """As from_file, of a file whose text was read."""
+        if len(text) > MOST_CHARACTERS:
+            problem = f"map {file} has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read"
+            raise MapError(problem, "see docs/load-map.md for an example")
+        try:
+            tree = yaml.compose(text, Loader=PlainLoader)
+            content = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a SafeLoader
+        except ERRORS as error:
+            number, problem = problem_of(error)
+            line = f" line {number}" if number else ""
             raise MapError(f"map {file}{line}: not YAML: {problem}", "see docs/load-map.md for an example") from error
         if not isinstance(content, dict):
             raise MapError(f"map {file} holds no fields", "see docs/load-map.md for an example")

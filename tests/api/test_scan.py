@@ -1,0 +1,391 @@
+"""The analyst's scan: rows are read ahead within a statement, and each score is what a call by itself would say.
+
+`predict_many` reads every row anew, so it is what `predict` is held against.
+"""
+
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import lightgbm
+import numpy as np
+import psycopg
+import pytest
+
+from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register
+from tests.fix_database import Database, create, drop
+from ubp_sql.embedded import Cluster
+
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+USERS = 300
+# Small pages, kernels of many rows and everybody's scores after few calls: each way of reading is gone through.
+SMALL = """do $$
+import ubp_sql.api.ahead as a
+a.FIRST, a.MOST, a.BATCH, a.EVERYBODY_FROM = 4, {most}, {batch}, {everybody}
+def _fetch(self, user_id, n, *, down, was=a.Ahead._fetch):
+    plpy.notice("read ahead")
+    was(self, user_id, n, down=down)
+def _consider_everybody(self, was=a.Ahead._consider_everybody):
+    was(self)
+    if self._everybody: plpy.notice("everybody")
+a.Ahead._fetch, a.Ahead._consider_everybody = _fetch, _consider_everybody
+$$ language plpython3u"""
+WAYS = {"rows": (32, 1000, 10**9), "kernels": (32, 6, 10**9), "everybody": (4, 4, 20)}
+ASKED = "select u, ubp.predict('purchase', u) from (select u from generate_series(-5, 310) u order by {order}) x"
+SAID = """select m.user_id, m.score
+            from ubp.predict_many('purchase', (select array_agg(u) from generate_series(-5::bigint, 310) u)) m"""
+BOTH = """select count(*) from (select u, ubp.predict('purchase', u) as score from generate_series(1, 40) u) x
+            join ubp.predict_many('purchase', (select array_agg(u) from generate_series(1::bigint, 40) u)) m
+              on m.user_id = x.u and m.score is distinct from x.score"""
+ORDERS = ("u", "u desc", "md5(u::text)", "u / 7 * 7 desc, u", "u % 2, u")
+CHANGE = (
+    "update ubp.feature_rows set features[{n}] = {value} where user_id % {every} = 0 and {whose} and feature_set_id = 1"
+)
+MINE, OTHERS = "user_id % 4 < 2", "user_id % 4 > 1"
+
+
+@pytest.fixture(scope="module")
+def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
+    made = create(cluster, installed)
+    with made.connect() as conn:
+        events = [Event(u, AS_OF - timedelta(days=1 + u * d % 90, hours=u % 24), "purchase", d, u + d)
+                  for u in range(1, USERS + 1) if u % 10 for d in (1, 7, 31)]  # fmt: skip
+        insert(conn, events)
+        conn.execute("select ubp.define_feature_set('default', array['purchase'], array[7, 30])")
+        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF - timedelta(days=1)])
+        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])  # some rows age
+        for task in ("purchase", "again"):
+            conn.execute("select ubp.define_task(%s, 'purchase')", [task])
+            for seed in range(3):
+                register(conn, task, model(conn, feature_names(made), seed))
+            conn.execute("select ubp.deploy_model(%s, 1)", [task])
+        conn.execute("analyze ubp.feature_rows")
+    yield made
+    drop(made)
+
+
+def model(conn: Connection, names: list[str], seed: int) -> lightgbm.Booster:
+    """A model that tells users apart; what it says is of no use."""
+    rows, rng = np.stack(list(packed_rows(conn).values())), np.random.default_rng(seed)
+    settings = {"objective": "binary", "num_leaves": 20, "min_data_in_leaf": 3, "verbosity": -1, "num_threads": 1}
+    data = lightgbm.Dataset(rows, rng.integers(0, 2, len(rows)), feature_name=names)
+    return lightgbm.train(settings, data, num_boost_round=8)
+
+
+@pytest.fixture
+def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
+    made = create(cluster, prepared.name)
+    yield made
+    drop(made)
+
+
+def scan(conn: Connection, order: str) -> dict[int, float | None]:
+    return dict(conn.execute(ASKED.format(order=order).encode(), binary=True).fetchall())
+
+
+def said(conn: Connection) -> dict[int, float | None]:
+    return dict(conn.execute(SAID, binary=True).fetchall())
+
+
+def small(conn: Connection, way: str) -> list[str]:
+    """Makes pages small; returns what will be noticed."""
+    most, batch, everybody = WAYS[way]
+    noticed: list[str] = []
+    conn.add_notice_handler(lambda notice: noticed.append(str(notice.message_primary)))
+    conn.execute(SMALL.format(most=most, batch=batch, everybody=everybody).encode())
+    return noticed
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_and_way_of_reading(shop: Database, order: str, way: str) -> None:
+    with shop.connect() as conn:
+        expected = said(conn)
+        assert len({*expected.values()}) > 20
+        assert None in expected.values()
+        assert scan(conn, order) == expected
+        noticed = small(conn, way)
+        assert scan(conn, order) == expected
+        assert "read ahead" in noticed
+        assert ("everybody" in noticed) == (way == "everybody" and order == "md5(u::text)")
+        conn.execute("select ubp.challenge_model('purchase', 2, 0.3), ubp.challenge_model('purchase', 3, 0.2)")
+        assert scan(conn, order) == said(conn) != expected
+
+
+class Session:
+    """A session that does one thing after another, and another session that commits."""
+
+    def __init__(self, conn: Connection, other: Connection, seed: int) -> None:
+        self.conn, self.other, self.random = conn, other, random.Random(seed)
+        self.savepoints: list[str] = []
+
+    def change(self, whose: str) -> str:
+        value = self.random.choice(["0", "9", "-3", "'NaN'", "40.5"])
+        return CHANGE.format(
+            n=self.random.randrange(1, 9), value=value, every=self.random.choice([1, 2, 3]), whose=whose
+        )
+
+    def own(self) -> None:
+        self.conn.execute(self.change(MINE).encode())
+
+    def delete(self) -> None:
+        self.conn.execute("delete from ubp.feature_rows where user_id = %s", [4 * self.random.randrange(1, USERS // 4)])
+
+    def deploy(self) -> None:
+        self.conn.execute("select ubp.deploy_model('purchase', %s)", [self.random.randrange(1, 4)])
+
+    def challenge(self) -> None:
+        self.conn.execute(
+            "select ubp.challenge_model('purchase', v, 0.3) from ubp.deployed_versions d, generate_series(1, 3) v"
+            " where d.task = 'purchase' and d.role = 'champion' and v <> d.version limit 1"
+        )
+
+    def elsewhere(self) -> None:
+        self.other.execute(self.change(OTHERS).encode())
+
+    def refresh(self) -> None:
+        if self.conn.execute("show transaction_isolation").fetchone() != ("read committed",):
+            return
+        later = AS_OF + timedelta(hours=self.random.randrange(1, 60))
+        self.conn.execute("select * from ubp.refresh_features(%s)", [later])
+
+    def savepoint(self) -> None:
+        self.savepoints.append(f"s{len(self.savepoints)}")
+        self.conn.execute(f"savepoint {self.savepoints[-1]}".encode())
+
+    def back(self) -> None:
+        if self.savepoints:
+            del self.savepoints[self.random.randrange(len(self.savepoints)) + 1 :]
+            self.conn.execute(f"rollback to {self.savepoints[-1]}".encode())
+
+    def release(self) -> None:
+        if self.savepoints:
+            self.conn.execute(f"release {self.savepoints.pop()}".encode())
+
+    def begin_anew(self) -> None:
+        self.conn.execute(self.random.choice([b"commit", b"rollback"]))
+        self.savepoints.clear()
+        self.begin()
+
+    def begin(self) -> None:
+        level = self.random.choice(["read committed", "repeatable read"])
+        self.conn.execute(f"begin isolation level {level}".encode())
+
+
+STEPS = ("own", "own", "delete", "deploy", "challenge", "elsewhere", "savepoint", "back", "release", "begin_anew")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seed", range(3))
+def test_anything_between_two_scans(shop: Database, way: str, seed: int) -> None:
+    """UPDATE, DELETE, deploy, savepoints, other sessions' commits: a scan says what single reads say."""
+    with shop.connect() as conn, shop.connect() as other:
+        session = Session(conn, other, seed)
+        small(conn, way)
+        session.begin()
+        for number in range(40):
+            getattr(session, "refresh" if number == 20 else session.random.choice(STEPS))()
+            found = scan(conn, session.random.choice(ORDERS))
+            expected = said(conn)
+            assert found == expected, number
+        conn.execute("rollback")
+
+
+LOOP = """do $$
+declare wrong bigint := 0; n bigint; i integer;
+begin
+  for i in 1..{times} loop
+    {both}
+    update ubp.feature_rows set features[1 + i % 9] = i where user_id % 3 = 0;
+    {both}
+    begin
+      update ubp.feature_rows set features[1 + i % 9] = -i where user_id % 2 = 0;
+      {both}
+      raise division_by_zero;
+    exception when division_by_zero then null;
+    end;
+    {both}
+    if i % 5 = 0 then
+      perform ubp.deploy_model('purchase', 1 + i % 3);
+      {both}
+    end if;
+  end loop;
+  if wrong > 0 then raise 'wrong: %', wrong; end if;
+end $$"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_loop_within_one_statement(shop: Database, way: str) -> None:
+    """All of it is one statement of the client, in which rows change, change back and other sessions commit."""
+    stop = threading.Event()
+
+    def commit() -> None:
+        with shop.connect() as other:
+            n = 0
+            while not stop.is_set():
+                n += 1
+                other.execute(
+                    "update ubp.feature_rows set features[2] = %s where user_id in (5, 7, 11, 35)",
+                    [n % 50],
+                )
+                stop.wait(0.002)
+
+    with shop.connect() as conn:
+        noticed = small(conn, way)
+        both = f"n := (select count(*) from ({BOTH.replace('select count(*)', 'select 1', 1)}) z); wrong := wrong + n;"
+        thread = threading.Thread(target=commit)
+        conn.execute("set lock_timeout = '5s'")
+        thread.start()
+        try:
+            for _ in range(3):
+                conn.execute(f"do $$ declare n bigint; wrong bigint := 0; begin for i in 1..30 loop {both} end loop;"
+                             " if wrong > 0 then raise 'wrong: %', wrong; end if; end $$".encode())  # fmt: skip
+        finally:
+            stop.set()
+            thread.join()
+        conn.execute(LOOP.format(times=20, both=both).encode())
+        assert "read ahead" in noticed
+
+
+def test_single_calls_in_a_loop(shop: Database) -> None:
+    """A function that asks for one user at a time, between its own changes of the next ones."""
+    with shop.connect() as conn:
+        small(conn, "rows")
+        conn.execute("""do $$
+declare s double precision; t double precision; u bigint;
+begin
+  for u in 1..200 loop
+    s := ubp.predict('purchase', u);
+    select score into t from ubp.predict_many('purchase', array[u]);
+    if s is distinct from t then raise 'user %: % instead of %', u, s, t; end if;
+    if u % 20 = 0 then
+      update ubp.feature_rows set features[1 + u % 7] = u where user_id = u + 1;
+    end if;
+  end loop;
+end $$""")
+
+
+def test_a_cursor_keeps_to_its_snapshot(shop: Database) -> None:
+    with shop.connect() as conn:
+        small(conn, "rows")
+        expected = said(conn)
+        for isolation in ("read committed", "repeatable read"):
+            conn.execute(f"begin isolation level {isolation}".encode())
+            conn.execute(f"declare c cursor for {ASKED.format(order='u')}".encode())
+            found = dict(conn.execute("fetch 60 from c").fetchall())
+            conn.execute(CHANGE.format(n=1, value=99, every=1, whose="true").encode())
+            conn.execute(CHANGE.format(n=3, value="'NaN'", every=1, whose="true").encode())
+            after = scan(conn, "u")
+            assert after == said(conn) != expected
+            found |= dict(conn.execute("fetch 60 from c").fetchall())
+            conn.execute("select ubp.deploy_model('purchase', 2)")
+            assert scan(conn, "u") == said(conn) != after
+            found |= dict(conn.execute("fetch all from c").fetchall())
+            assert found == expected
+            conn.execute("rollback")
+
+
+def test_two_tasks_in_one_statement(shop: Database) -> None:
+    with shop.connect() as conn:
+        small(conn, "kernels")
+        conn.execute("select ubp.deploy_model('again', 3)")
+        query = "select u, ubp.predict_purchase(u), ubp.predict_again(u) from generate_series(1, 200) u"
+        found = conn.execute(query, binary=True).fetchall()
+        users = [row[0] for row in found]
+        for place, task in ((1, "purchase"), (2, "again")):
+            many = conn.execute("select score from ubp.predict_many(%s, %s::bigint[])", [task, users], binary=True)
+            assert [row[place] for row in found] == [score for (score,) in many]
+        assert [row[1] for row in found] != [row[2] for row in found]
+
+
+def test_a_switch_over_at_a_set_time_between_two_statements(shop: Database) -> None:
+    """Nothing is written when the moment comes: the clock alone says that another version answers."""
+    with shop.connect() as conn:
+        before = scan(conn, "u")
+        conn.execute("select ubp.deploy_model('purchase', 2, clock_timestamp() + interval '400 ms')")
+        calls = "select ubp.predict('purchase', 1)"
+        (one,) = conn.execute(calls, binary=True).fetchone() or ()
+        assert one == conn.execute(calls, binary=True).fetchone()[0] == before[1]  # type: ignore[index]
+        assert scan(conn, "u") == before
+        conn.execute("select pg_sleep(0.5)")
+        assert conn.execute(calls, binary=True).fetchone() == (said(conn)[1],) != (before[1],)
+        assert scan(conn, "u") == said(conn) != before
+
+
+def test_a_row_that_does_not_fit_is_named_by_the_call_that_asks_for_it(shop: Database) -> None:
+    with shop.connect() as conn:
+        conn.execute("update ubp.feature_rows set features = array[1, 2]::real[] where user_id = 155")
+        for way in ("rows", "kernels"):
+            small(conn, way)
+            found = conn.execute("select sum(ubp.predict('purchase', u)) from generate_series(1, 154) u").fetchone()
+            assert found is not None
+            assert found[0] is not None
+            refused(conn, "UB002", "select sum(ubp.predict('purchase', u)) from generate_series(1, 200) u")
+
+
+def test_a_server_that_is_not_understood(shop: Database) -> None:
+    """Nothing is read ahead, and nothing else changes."""
+    with shop.connect() as conn:
+        noticed = small(conn, "rows")
+        conn.execute("do $$ import ubp_sql.api.snapshots as s; s.LAST_MAJOR = 13 $$ language plpython3u")
+        assert scan(conn, "u") == said(conn)
+        conn.execute(CHANGE.format(n=1, value=99, every=1, whose="true").encode())
+        assert scan(conn, "u") == said(conn)
+        assert not noticed
+
+
+AGREES = """do $$
+from ubp_sql.api import snapshots as s
+reader = s.reader(plpy, {})
+assert reader is not None
+moment = reader.moment()
+said = plpy.execute("select pg_current_snapshot()::text as t, pg_is_in_recovery() as r")[0]
+assert s._agrees(moment, said["t"], standby=said["r"]), (moment, said)
+for place in range(s.BYTES):
+    wrong = bytearray(moment[0]); wrong[place] ^= 1
+    field = place < 12 or 24 <= place < 28
+    assert s._agrees((bytes(wrong), *moment[1:]), said["t"], standby=said["r"]) != field, place
+assert int.from_bytes(moment[0][s.COMMAND], "little") < 1000
+$$ language plpython3u"""
+
+
+def test_what_is_read_of_the_server_is_compared_with_what_it_says(shop: Database) -> None:
+    """With transactions in progress below xmax, so that the number of them is one of the fields."""
+    with shop.connect() as conn, shop.connect() as one, shop.connect() as two:
+        conn.execute(AGREES)
+        for other in (one, two):
+            other.execute("begin")
+            other.execute("select pg_current_xact_id()")
+        conn.execute("select pg_current_xact_id()")
+        conn.execute(AGREES)
+
+
+@pytest.mark.parametrize("field", ["xmin", "command", "subtransaction"])
+def test_each_part_of_what_is_compared_is_needed(shop: Database, field: str) -> None:
+    """Without one of them a scan says what is no longer so: the tests above can fail."""
+    blind = {"xmin": "b'', m[1]", "command": "m[0][:48], m[1]", "subtransaction": "m[0], 0"}[field]
+    patch = f"""do $$
+from ubp_sql.api import snapshots as s
+class Blind(s.Reader):
+    def __init__(self):
+        super().__init__()
+        see = self.moment
+        def moment():
+            m = see()
+            return {blind}, 0
+        self.moment = moment
+s.Reader, s._agrees = Blind, lambda *a, **k: True
+$$ language plpython3u"""
+    with shop.connect() as conn, shop.connect() as other:
+        conn.execute(patch)
+        small(conn, "rows")
+        wrong = 0
+        for seed in range(4):
+            session = Session(conn, other, seed)
+            session.begin()
+            for _ in range(30):
+                getattr(session, session.random.choice(STEPS))()
+                wrong += scan(conn, "u") != said(conn)
+            conn.execute("rollback")
+        assert wrong

@@ -1,0 +1,220 @@
+"""Rows read ahead of a statement that asks for one user after another, scored together.
+
+What is read belongs to one snapshot and one statement, for served_task.py drops it where either changes: it says what
+single calls would say. How much is read follows what came of it: a call that finds its answer pays for four further
+rows, one that does not for a quarter of a row, so that an audience in an order that nobody can foresee is slowed by
+some per cent at most. Once such calls are many beside the whole population, everybody is scored.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from time import time
+
+from ubp_sql.api.ageing import ROW
+from ubp_sql.api.serving import challenger_of, score_row, stored
+from ubp_sql.api.session import Row, run, single
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ubp_sql.api.served_task import Version
+
+ROWS = f"""
+select r.user_id, {ROW}
+  from ubp.feature_sets s
+  join ubp.feature_rows r on r.feature_set_id = s.feature_set_id
+ where s.feature_set_id = $1 and r.user_id >= $2 order by r.user_id limit $3"""  # noqa: S608 - constants only
+ROWS_DOWN = ROWS.replace(">= $2 order by r.user_id", "<= $2 order by r.user_id desc")
+# The same of many rows in three values; anchors are of use only to a set that has features which age.
+TOGETHER = """
+select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array_image(r.features), 21), '') as packed,
+       string_agg(ubp.array_image(r.anchors), '') as anchors
+  from (select user_id, features, anchors from ubp.feature_rows
+         where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
+TOGETHER_DOWN = TOGETHER.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
+ABOUT = "select reltuples::bigint as users from pg_class where oid = 'ubp.feature_rows'::regclass"
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+FIRST, MOST = 32, 4_000  # rows
+BATCH = 1_000  # from as many rows on the kernels of many rows are worth loading NumPy: 0.1 s, once a session
+# A row read ahead costs a seventh of a call that has to read its own.
+DEARER = 7
+EVERYBODY_FROM, EVERYBODY_MOST = 1_000, 2_000_000  # calls; users, 16 bytes each
+
+
+class Ahead:
+    """Scores of users that a statement may ask for next.
+
+    wanted  whether to ask: false where something tells that single calls are the way
+    scores  by user; of users from `low` to `high` who are not there, there is no row
+    """
+
+    def __init__(self, plpy: Any, memory: dict[str, Any], version: Version | None, calls: int) -> None:
+        self.plpy, self.memory, self.version = plpy, memory, version
+        arms = [version.deployed, *version.deployed.challengers] if version is not None else []
+        self.wanted = (
+            version is not None
+            and version.as_of is not None
+            and all(arm.feature_set_id == version.feature_set_id for arm in arms)
+        )
+        self.scores: dict[int, float | None] = {}
+        self.low, self.high = 0, -1
+        self._before = calls
+        self._read = self._alone = self._fetches = 0
+        self._last = LOWEST
+        self._everybody_from = EVERYBODY_FROM
+        self._everybody: tuple[array[int], array[float]] | None = None
+
+    def find(self, user_id: int, calls: int) -> tuple[bool, float | None]:
+        """(whether it is known, score) of a user who is not in `scores`; `calls` of the statement so far."""
+        if not self.wanted:
+            return False, None
+        if self.low <= user_id <= self.high:
+            return True, None
+        if self._everybody is not None:
+            return True, self._of_everybody(user_id)
+        last, self._last = self._last, user_id
+        found = calls - self._before - self._alone - self._fetches
+        room = FIRST + 4 * found + self._alone // 4 - self._read
+        if room < FIRST:
+            self._alone += 1
+            if self._alone >= self._everybody_from:
+                self._consider_everybody()
+            return False, None
+        self._fetch(user_id, min(room, MOST), down=user_id < last)
+        return self.wanted, self.scores.get(user_id)
+
+    def _fetch(self, user_id: int, n: int, *, down: bool) -> None:
+        """n rows from a user on, in place of those before."""
+        read = self._together if n >= BATCH else self._one_by_one
+        users = read(user_id, n, down=down)
+        if users is None:
+            self.wanted = False
+            return
+        self._of_set().deployed.loaded.used_at = time()
+        self._read += n
+        self._fetches += 1
+        self.low = self.high = user_id
+        if down:
+            self.low = min(users) if len(users) == n else LOWEST
+        else:
+            self.high = max(users) if len(users) == n else HIGHEST
+
+    def _one_by_one(self, user_id: int, n: int, *, down: bool) -> list[int] | None:
+        version = self._of_set()
+        query = ROWS_DOWN if down else ROWS
+        rows: list[Row] = run(
+            self.plpy, self.memory, query, ["integer", "bigint", "bigint"], [version.feature_set_id, user_id, n]
+        )
+        self.scores = {}
+        for row in rows:
+            deployed = challenger_of(version.deployed, row["user_id"])
+            packed = stored(deployed, row)
+            if packed is None or len(packed) != deployed.loaded.size:
+                return None  # the call that asks for that user says why
+            self.scores[row["user_id"]] = score_row(deployed, packed)
+        return list(self.scores)
+
+    def _together(self, user_id: int, n: int, *, down: bool) -> list[int] | None:
+        found = self._scored(TOGETHER_DOWN if down else TOGETHER, user_id, n)
+        if found is None:
+            return None
+        users, scores = found
+        listed: list[int] = users.tolist()
+        self.scores = dict(zip(listed, [None if score != score else score for score in scores.tolist()], strict=True))
+        return listed
+
+    def _scored(self, query: str, user_id: int, n: int) -> tuple[Any, Any] | None:
+        """(users, scores) as arrays; None where a row is of another length than the model's."""
+        from ubp_sql.api.session import prepare_numba
+
+        prepare_numba()
+        import numpy as np
+
+        from ubp_sql.models.population import decode_rows
+
+        version = self._of_set()
+        types = ["integer", "bigint", "bigint"]
+        row = single(self.plpy, self.memory, query, types, [version.feature_set_id, user_id, n])
+        if row is None or row["users"] is None:
+            return np.empty(0, np.int64), np.empty(0)
+        loaded = version.deployed.loaded
+        if 8 * len(row["packed"]) != len(row["users"]) * loaded.size:
+            return None
+        users, rows = decode_rows(row["users"], row["packed"], loaded.features)
+        if row["anchors"] is not None:
+            rows = self._aged(rows, row["anchors"])
+        return users, self._said(users, rows)
+
+    def _aged(self, rows: Any, anchors: bytes) -> Any:
+        """The rows at the set's moment."""
+        import numpy as np
+
+        from ubp_sql.api.moments import feature_set
+        from ubp_sql.api.refresh_rows import rows_of_images
+        from ubp_sql.features.compute import age_rows
+
+        version = self._of_set()
+        plan = feature_set(self.plpy, self.memory, version.feature_set_id).definition.plan
+        held = rows_of_images(anchors, len(rows), np.float64)
+        return age_rows(plan, rows, held, version.as_of_us, version.weekday)
+
+    def _said(self, users: Any, rows: Any) -> Any:
+        """(n,) what each user's version says, NaN for too little history."""
+        from ubp_sql.models.population import score_rows
+
+        deployed = self._of_set().deployed
+        scores = score_rows(deployed.loaded, rows, deployed.population, self._pause)
+        if deployed.challengers:
+            import numpy as np
+
+            from ubp_sql.models.split import places
+
+            arm = np.searchsorted(deployed.bounds, places(deployed.task, users), side="right")
+            for number, challenger in enumerate(deployed.challengers):
+                mine = arm == number
+                scores[mine] = score_rows(challenger.loaded, rows[mine], challenger.population, self._pause)
+        return scores
+
+    def _consider_everybody(self) -> None:
+        """Scores everybody if that costs no more than what was spent on single calls so far."""
+        users = run(self.plpy, self.memory, ABOUT, [], [])[0]["users"]
+        if not 0 < users <= DEARER * self._alone:
+            self._everybody_from = 2 * self._alone if users <= 0 else -(-users // DEARER)
+            return
+        self._everybody_from = HIGHEST
+        if users > EVERYBODY_MOST:
+            return
+        ids, scores, lowest = array("q"), array("d"), LOWEST
+        while True:
+            found = self._scored(TOGETHER, lowest, MOST)
+            if found is None:
+                self.wanted = False
+                return
+            ids.frombytes(found[0].tobytes())
+            scores.frombytes(found[1].tobytes())
+            if len(found[0]) < MOST:
+                break
+            if len(ids) > EVERYBODY_MOST:
+                return
+            lowest = ids[-1] + 1
+        self._everybody, self.scores, self.low, self.high = (ids, scores), {}, 0, -1
+
+    def _of_everybody(self, user_id: int) -> float | None:
+        ids, scores = self._everybody or (array("q"), array("d"))
+        place = bisect_left(ids, user_id)
+        if place == len(ids) or ids[place] != user_id:
+            return None
+        score = scores[place]
+        return None if math.isnan(score) else score
+
+    def _pause(self) -> None:
+        """Lets a cancel or timeout take effect between two chunks of a kernel."""
+        run(self.plpy, self.memory, "select 1", [], [])
+
+    def _of_set(self) -> Version:
+        assert self.version is not None  # noqa: S101 - `wanted` says so
+        return self.version

@@ -1,0 +1,108 @@
+"""Stored scores of a task: rows that differ are changed in place, new ones inserted, others deleted."""
+
+from typing import TYPE_CHECKING, Any
+
+from ubp_sql.api.serving import NO_NUMBER, TOO_LITTLE
+from ubp_sql.api.session import run, single
+
+if TYPE_CHECKING:
+    from ubp_sql.kernels.dispatch import F64, I64
+    from ubp_sql.models.population import Scored
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+WRITE_USERS = 10_000
+
+TASK = """
+select t.task_id, exists (select from ubp.score_rows r where r.task_id = t.task_id) as some,
+       (select coalesce(sum(s.users), 0) from ubp.score_runs s where s.task_id = t.task_id)::bigint as users
+  from ubp.task_definitions t where t.task = $1"""
+CLEAR_RUNS = "delete from ubp.score_runs where task_id = $1"
+INSERT_RUN = "insert into ubp.score_runs (task_id, version, users, as_of) values ($1, $2, $3, $4)"
+# Images of arrays: nothing is parsed. A percentile beside a missing score says why it is missing (`_columns`).
+GIVEN = """
+  from (select a.user_id, nullif(a.score, 'NaN') as score,
+               case when a.score <> 'NaN' then a.percentile end as percentile,
+               case when a.score = 'NaN' then case when a.percentile = 'NaN' then $6 else $7 end end as reason
+          from (select unnest(ubp.image_array($3, '{}'::bigint[])) as user_id,
+                       unnest(ubp.image_array($4, '{}'::double precision[])) as score,
+                       unnest(ubp.image_array($5, '{}'::double precision[])) as percentile) a) u"""
+INSERT = f"""
+insert into ubp.score_rows (task_id, version, user_id, score, percentile, reason)
+select $1, $2, u.user_id, u.score, u.percentile, u.reason {GIVEN}"""
+MISSING = f"""{INSERT}
+ where not exists (select from ubp.score_rows r
+                    where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id)"""
+# Half of each page is free (fillfactor), so that a row's next version stands on its page: no index entry, no page to
+# add, and the version before it goes at the next visit, without vacuum. docs/adr/0013-population-scoring.md.
+UPDATE = f"""
+update ubp.score_rows r set version = $2, score = u.score, percentile = u.percentile, reason = u.reason {GIVEN}
+ where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id
+   and (r.version <> $2 or r.score is distinct from u.score or r.percentile is distinct from u.percentile
+        or r.reason is distinct from u.reason)"""  # noqa: S608 - constants only
+GONE = """
+delete from ubp.score_rows r
+ where r.task_id = $1 and r.user_id between $3 and $4
+   and not exists (select from unnest(ubp.image_array($2, '{}'::bigint[])) u where u = r.user_id)"""
+TYPES = ["integer", "integer", "bytea", "bytea", "bytea", "text", "text"]
+
+
+def store_scores(plpy: Any, memory: dict[str, Any], task: str, found: "list[tuple[int, str, Scored]]") -> None:
+    """Makes the stored scores of a task those: (version, as_of, what it said), each user once.
+
+    Rows that are right stay as they are.
+    """
+    import numpy as np
+
+    row = single(plpy, memory, TASK, ["text"], [task])
+    assert row is not None  # noqa: S101 - a deployment refers to it
+    number = row["task_id"]
+    scores = np.concatenate([scored.scores for _, _, scored in found])
+    ordered = np.sort(scores[~np.isnan(scores)])
+    run(plpy, memory, CLEAR_RUNS, ["integer"], [number])
+    stored = row["users"]
+    for version, as_of, scored in found:
+        types = ["integer", "integer", "bigint", "timestamptz"]
+        run(plpy, memory, INSERT_RUN, types, [number, version, len(scored.users), as_of])
+        stored += _write(plpy, memory, [number, version], scored, ordered, row["some"])
+    if row["some"] and stored != len(scores):
+        _forget_others(plpy, memory, number, np.sort(np.concatenate([scored.users for _, _, scored in found])))
+
+
+def _write(plpy: Any, memory: dict[str, Any], of: list[int], scored: "Scored", ordered: "F64", some: bool) -> int:
+    """Writes what one version said; returns how many rows are new. `some`: there are rows already."""
+    new = 0
+    for low in range(0, len(scored.users), WRITE_USERS):
+        part = scored.part(low, low + WRITE_USERS)
+        given = [*of, *_columns(part, ordered), TOO_LITTLE, NO_NUMBER]
+        if not some:
+            new += run(plpy, memory, INSERT, TYPES, given).nrows()
+            continue
+        types, given = [*TYPES, "bigint", "bigint"], [*given, int(part.users[0]), int(part.users[-1])]
+        if run(plpy, memory, UPDATE, types, given).nrows() < len(part.users):
+            new += run(plpy, memory, MISSING, types, given).nrows()
+    return new
+
+
+def _columns(part: "Scored", ordered: "F64") -> list[bytes]:
+    """Images of users, scores and percentiles. Without a score: NaN for too little history, else -1."""
+    import numpy as np
+
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
+    from ubp_sql.models.population import percentiles
+
+    rank = percentiles(part.scores, ordered)
+    rank[np.isnan(part.scores)] = -1.0
+    rank[part.too_little] = np.nan
+    return [image(part.users, BIGINT), image(part.scores, DOUBLE), image(rank, DOUBLE)]
+
+
+def _forget_others(plpy: Any, memory: dict[str, Any], number: int, users: "I64") -> None:
+    """Deletes the rows of everybody else; `users` ascend."""
+    from ubp_sql.api.refresh_rows import BIGINT, image
+
+    low = LOWEST
+    for first in range(0, max(1, len(users)), WRITE_USERS):
+        some = users[first : first + WRITE_USERS]
+        high = HIGHEST if first + WRITE_USERS >= len(users) else int(some[-1])
+        run(plpy, memory, GONE, ["integer", "bytea", "bigint", "bigint"], [number, image(some, BIGINT), low, high])
+        low = high + 1

@@ -1,0 +1,253 @@
+"""What stands before a model in an ONNX graph, followed back to the features: casts, imputation, scaling, a choice of
+columns.
+
+Each column that the model reads is one feature on which a few steps were done, in the precision of the file. A linear
+model takes the steps into its weights. A tree takes them into its thresholds, exactly: the steps keep the order of
+numbers, so there is a largest float32 that still passes (`largest_below`).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from ubp_sql.errors import InvalidModel
+from ubp_sql.models.limits import MAX_FEATURES
+from ubp_sql.models.onnx_graph import Graph, Node, Tensor
+
+MAX_STEPS = 32
+_FLOATS = {1: "float32", 11: "float64"}
+
+
+class NotFolded(Exception):
+    """The graph, or this part of it, is neither a forest nor a linear model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A feature and what is done to it: (what, number, whether the result is rounded to float32); what is one of
+    + - * / and ?, which replaces NaN.
+    """
+
+    feature: int
+    dtype: str
+    steps: tuple[tuple[str, float, bool], ...] = ()
+
+    def then(self, what: str, number: float, rounded: bool | None = None) -> Column:
+        if len(self.steps) == MAX_STEPS or not math.isfinite(number):
+            raise NotFolded
+        # A factor that is not positive would turn the order round, or end it.
+        if what in "*/" and not number > 0.0:
+            raise NotFolded
+        step = what, number, self.dtype == "float32" if rounded is None else rounded
+        return replace(self, steps=(*self.steps, step))
+
+    def apply(self, x: float) -> float:
+        for what, number, rounded in self.steps:
+            if what == "?":
+                x = number if x != x else x
+            elif what == "+":
+                x += number
+            elif what == "-":
+                x -= number
+            else:
+                x = x * number if what == "*" else x / number
+            if rounded:
+                x = _FLOAT(x)
+        return x
+
+    @property
+    def affine(self) -> tuple[float, float, float]:
+        """(a, b, m): the steps make a * x + b of x and m of NaN."""
+        a, b, m = 1.0, 0.0, math.nan
+        for what, number, _ in self.steps:
+            if what == "?":
+                m = number if m != m else m
+            elif what in "+-":
+                b, m = (b + number, m + number) if what == "+" else (b - number, m - number)
+            else:
+                a, b, m = (v * number if what == "*" else v / number for v in (a, b, m))
+        return a, b, m
+
+
+def _FLOAT(x: float) -> float:
+    return array("f", (x,))[0]
+
+
+def _word(x: float) -> int:
+    """The place of a float32 in the order of all of them."""
+    word = array("i", array("f", (x,)).tobytes())[0]
+    return word if word >= 0 else -(word & 0x7FFFFFFF)
+
+
+def _of_word(word: int) -> float:
+    bits = word if word >= 0 else -word - 0x80000000
+    return array("f", array("i", (bits,)).tobytes())[0]
+
+
+_LOWEST, _HIGHEST = _word(-math.inf), _word(math.inf)
+
+
+def largest_below(column: Column, t: float, strict: bool = False) -> float | None:
+    """The largest float32 x for which the column's value is <= t, or < t; None where there is none. t is not NaN."""
+    passes: Callable[[float], bool] = (lambda v: v < t) if strict else (lambda v: v <= t)
+    a, b, _ = column.affine
+    guess = (t - b) / a if math.isfinite(t) and a > 0.0 else t
+    low = high = min(max(_word(guess if guess == guess else 0.0), _LOWEST), _HIGHEST)
+    step = 1
+    while passes(column.apply(_of_word(high))):  # up until one does not
+        if high == _HIGHEST:
+            return math.inf
+        low, high, step = high, min(high + step, _HIGHEST), 2 * step
+    step = 1
+    while not passes(column.apply(_of_word(low))):  # down until one does
+        if low == _LOWEST:
+            return None
+        low, high, step = max(low - step, _LOWEST), low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if passes(column.apply(_of_word(middle))):
+            low = middle
+        else:
+            high = middle
+    return _of_word(low)
+
+
+class Sources:
+    """The producers of a graph's values, and the columns that a value has."""
+
+    def __init__(self, graph: Graph, features: int) -> None:
+        """features: columns of a row, for a graph with one input of unknown width."""
+        self.graph = graph
+        self.made = {name: (node, k) for node in graph.nodes for k, name in enumerate(node.outputs) if name}
+        self._inputs: dict[str, list[Column]] = {}
+        count = 0
+        widths = []
+        for value in graph.inputs:
+            shape = value.shape
+            if value.dtype not in _FLOATS.values() or shape is None or len(shape) != 2:
+                raise NotFolded
+            width = shape[1] if shape[1] is not None else features if len(graph.inputs) == 1 else None
+            if width is None or not 0 < width <= MAX_FEATURES - count:
+                raise NotFolded
+            self._inputs[value.name] = [Column(count + i, value.dtype) for i in range(width)]
+            widths.append(width)
+            count += width
+        self.features = count
+        one_each = len(widths) > 1 and set(widths) == {1}
+        self.names = tuple(value.name for value in graph.inputs) if one_each else ()
+
+    def constant(self, name: str) -> Tensor | None:
+        """The tensor of an initializer or of a Constant."""
+        if name in self.graph.initializers:
+            return self.graph.initializers[name]
+        node = self.made[name][0] if name in self.made else None
+        value = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
+        return value if isinstance(value, Tensor) else None
+
+    def columns(self, name: str, depth: int = 0) -> list[Column]:
+        """The columns of a value of shape (rows, columns). Raises NotFolded."""
+        if name in self._inputs:
+            return self._inputs[name]
+        if name not in self.made or depth > MAX_STEPS:
+            raise NotFolded
+        node = self.made[name][0]
+        if node.op_type in ("Add", "Sub", "Mul", "Div"):
+            return self._arithmetic(node, depth)
+        if node.op_type in ("Concat", "FeatureVectorizer"):
+            return self._joined(node, depth)
+        if not node.inputs:
+            raise NotFolded
+        columns = self.columns(node.inputs[0], depth + 1)
+        if node.op_type in ("Identity", "Dropout"):
+            return columns
+        if node.op_type == "Cast":
+            return _cast(columns, node.attributes.get("to"))
+        if node.op_type == "Imputer":
+            return _imputed(columns, node)
+        if node.op_type == "Scaler":
+            return _scaled(columns, node)
+        if node.op_type in ("ArrayFeatureExtractor", "Gather"):
+            return [columns[i] for i in chosen(self, node, len(columns))]
+        raise NotFolded
+
+    def _joined(self, node: Node, depth: int) -> list[Column]:
+        parts = [self.columns(part, depth + 1) for part in node.inputs]
+        columns = list(chain.from_iterable(parts))
+        if len(columns) > MAX_FEATURES:
+            raise NotFolded
+        if node.op_type == "FeatureVectorizer":  # it would cut or fill up parts of another width
+            widths = node.attributes.get("inputdimensions")
+            if not isinstance(widths, array) or widths.tolist() != list(map(len, parts)):
+                raise NotFolded
+            return _cast(columns, 1)
+        if node.attributes.get("axis") not in (1, -1):
+            raise NotFolded
+        return columns
+
+    def _arithmetic(self, node: Node, depth: int) -> list[Column]:
+        first, second = node.inputs
+        constant = self.constant(second)
+        if constant is None and node.op_type in ("Add", "Mul"):
+            first, constant = second, self.constant(first)
+        if constant is None or constant.dtype not in _FLOATS.values():
+            raise NotFolded
+        columns = self.columns(first, depth + 1)
+        what = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}[node.op_type]
+        return [c.then(what, v) for c, v in zip(columns, spread(constant, len(columns)), strict=True)]
+
+
+def spread(constant: Tensor, width: int) -> list[float]:
+    """A constant that is added to rows of `width` columns: one number for each of them. Raises NotFolded."""
+    values: list[float] = constant.values().tolist()
+    if len(values) == 1:
+        return values * width
+    if len(values) != width or constant.shape not in ((width,), (1, width)):
+        raise NotFolded
+    return values
+
+
+def chosen(sources: Sources, node: Node, width: int) -> list[int]:
+    """Which columns ArrayFeatureExtractor or Gather takes. Raises NotFolded."""
+    indices = sources.constant(node.inputs[1])
+    if indices is None or indices.dtype not in ("int64", "int32"):
+        raise NotFolded
+    if node.op_type == "Gather" and (node.attributes.get("axis") not in (1, -1) or len(indices.shape) != 1):
+        raise NotFolded
+    taken: list[int] = indices.values().tolist()
+    if not taken or not all(0 <= i < width for i in taken) or len(taken) > MAX_FEATURES:
+        raise NotFolded
+    return taken
+
+
+def _cast(columns: list[Column], to: object) -> list[Column]:
+    if to not in _FLOATS or not isinstance(to, int):
+        raise NotFolded
+    # To add nothing, and to round: the way from float64 to float32.
+    return [
+        replace(c.then("+", 0.0, True) if c.dtype == "float64" and to == 1 else c, dtype=_FLOATS[to]) for c in columns
+    ]
+
+
+def _floats(node: Node, key: str, width: int) -> list[float]:
+    found = node.attributes.get(key)
+    values: list[float] = found.tolist() if isinstance(found, array) else []
+    if len(values) not in (1, width):
+        raise InvalidModel(f"{node.where}: {key}: expected 1 or {width} numbers, found {len(values)}")
+    return values * (width // len(values))
+
+
+def _imputed(columns: list[Column], node: Node) -> list[Column]:
+    if not isinstance(replaced := node.attributes.get("replaced_value_float"), float) or replaced == replaced:
+        raise NotFolded  # another number than NaN is replaced
+    values = _floats(node, "imputed_value_floats", len(columns))
+    return [c.then("?", v) for c, v in zip(columns, values, strict=True)]
+
+
+def _scaled(columns: list[Column], node: Node) -> list[Column]:
+    offset, scale = (_floats(node, key, len(columns)) for key in ("offset", "scale"))
+    scaled = [c.then("-", o).then("*", s) for c, o, s in zip(columns, offset, scale, strict=True)]
+    return _cast(scaled, 1)

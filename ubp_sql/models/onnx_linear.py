@@ -1,0 +1,127 @@
+"""Linear models of ONNX graphs: LinearClassifier, LinearRegressor, and products with a constant matrix."""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+from ubp_sql.errors import InvalidModel
+from ubp_sql.kernels import forest_codes
+from ubp_sql.models.limits import MAX_OUTPUTS, MAX_WEIGHTS
+from ubp_sql.models.linear import Linear
+from ubp_sql.models.onnx_columns import Column, NotFolded, Sources, spread
+from ubp_sql.models.onnx_graph import Node
+
+LINKS = {"NONE": forest_codes.IDENTITY, "LOGISTIC": forest_codes.SIGMOID, "SOFTMAX": forest_codes.SOFTMAX}
+
+
+class Sums:
+    """Linear sums over columns: rows of weights, one an output, and their biases."""
+
+    def __init__(self, columns: list[Column], weight: list[list[float]], bias: list[float]) -> None:
+        self.columns, self.weight, self.bias = columns, weight, bias
+
+    @property
+    def outputs(self) -> int:
+        return len(self.bias)
+
+    def take(self, chosen: list[int]) -> None:
+        self.weight, self.bias = [self.weight[j] for j in chosen], [self.bias[j] for j in chosen]
+
+    def subtract(self) -> None:
+        """The second output less the first."""
+        (w0, w1), (b0, b1) = self.weight, self.bias
+        self.weight, self.bias = [[b - a for a, b in zip(w0, w1, strict=True)]], [b1 - b0]
+
+    def opposite(self) -> bool:
+        """Whether the first of two outputs is the second with the other sign."""
+        (w0, w1), (b0, b1) = self.weight, self.bias
+        return b0 == -b1 and all(a == -b for a, b in zip(w0, w1, strict=True))
+
+    def add(self, values: list[float]) -> None:
+        self.bias = [b + v for b, v in zip(self.bias, values, strict=True)]
+
+    def body(self, features: int, names: tuple[str, ...], objective: str, link: int) -> Linear:
+        """The model over features, with what was done to its columns."""
+        weight = [0.0] * (features * self.outputs)
+        missing = [0.0] * (features * self.outputs)
+        bias = []
+        for j, row in enumerate(self.weight):
+            terms = [self.bias[j]]
+            for column, w in zip(self.columns, row, strict=True):
+                a, b, m = column.affine
+                weight[j * features + column.feature] += w * a
+                missing[j * features + column.feature] += w * (m - b)  # b is in the bias
+                terms.append(w * b)
+            bias.append(math.fsum(terms))
+        linear = Linear(weight, missing, bias, link)
+        linear.validate()
+        return linear
+
+
+def classifier(sources: Sources, node: Node) -> tuple[Sums, int]:
+    """LinearClassifier: its sums and its link."""
+    labels = node.attributes.get("classlabels_ints") or node.attributes.get("classlabels_strings") or ()
+    sums = _sums(sources, node, len(labels))
+    link = LINKS.get(_post(node))
+    if link is None:
+        raise NotFolded
+    return sums, link
+
+
+def regressor(sources: Sources, node: Node) -> tuple[Sums, int]:
+    """LinearRegressor: its sums."""
+    targets = node.attributes.get("targets", 1)
+    if _post(node) != "NONE" or not isinstance(targets, int) or not 0 < targets <= MAX_OUTPUTS:
+        raise NotFolded
+    return _sums(sources, node, targets), forest_codes.IDENTITY
+
+
+def product(sources: Sources, node: Node) -> tuple[Sums, int]:
+    """MatMul or Gemm of columns and a constant."""
+    matrix = sources.constant(node.inputs[1])
+    if matrix is None or matrix.dtype not in ("float32", "float64") or not 1 <= len(matrix.shape) <= 2:
+        raise NotFolded
+    columns = sources.columns(node.inputs[0])
+    values = matrix.values().tolist()
+    rows, outputs = (*matrix.shape, 1)[:2]
+    attributes = node.attributes if node.op_type == "Gemm" else {}
+    if attributes.get("transA"):
+        raise NotFolded
+    if attributes.get("transB"):
+        weight = [values[j * outputs : (j + 1) * outputs] for j in range(rows)]
+        rows, outputs = outputs, rows
+    else:
+        weight = [values[j::outputs] for j in range(outputs)]
+    if rows != len(columns) or not 0 < outputs <= MAX_OUTPUTS or len(values) > MAX_WEIGHTS:
+        raise NotFolded
+    alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
+    if alpha != 1.0:
+        weight = [[alpha * w for w in row] for row in weight]
+    sums = Sums(columns, weight, [0.0] * outputs)
+    if len(node.inputs) > 2 and node.inputs[2]:
+        bias = sources.constant(node.inputs[2])
+        if bias is None:
+            raise NotFolded
+        sums.add([beta * v for v in spread(bias, outputs)])
+    return sums, forest_codes.IDENTITY
+
+
+def _post(node: Node) -> str:
+    found = node.attributes.get("post_transform", b"NONE")
+    return found.decode("ascii", "replace") if isinstance(found, bytes) else ""
+
+
+def _sums(sources: Sources, node: Node, outputs: int) -> Sums:
+    columns = sources.columns(node.inputs[0])
+    coefficients, intercepts = (node.attributes.get(key, array("f")) for key in ("coefficients", "intercepts"))
+    if not isinstance(coefficients, array) or not isinstance(intercepts, array):
+        raise InvalidModel(f"{node.where}: coefficients and intercepts are no numbers")
+    if len(intercepts) not in (0, outputs) or len(coefficients) != outputs * len(columns):
+        # A single row of coefficients for two classes is one of them: what it means is left to the runtime.
+        raise NotFolded
+    if not 0 < outputs <= MAX_OUTPUTS or len(coefficients) > MAX_WEIGHTS:
+        raise NotFolded
+    f = len(columns)
+    weight = [coefficients[j * f : (j + 1) * f].tolist() for j in range(outputs)]
+    return Sums(columns, weight, intercepts.tolist() or [0.0] * outputs)
