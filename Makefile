@@ -1,6 +1,6 @@
 # Every command does its own set-up: `make demo` on a fresh Debian with git, make and python3 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench fresh clean
+.PHONY: help setup demo test test-all check bench fuzz fresh clean
 
 PY := .venv/bin/python
 UBP := .venv/bin/ubp-sql
@@ -10,6 +10,7 @@ USERS ?=
 DAYS ?=
 SEED ?=
 CASE ?=
+MUTANTS ?=
 PYTEST_ARGS ?=
 
 help:  ## these lines
@@ -35,6 +36,9 @@ check: setup  ## style, types and the project's own rules
 
 bench: setup  ## one benchmark, or the list of them: make bench [CASE=snapshot] [EVENTS=millions] [ROUNDS=n]
 	@$(PY) -m bench $(if $(CASE),--case '$(CASE)')
+
+fuzz: setup  ## a million mutants of all that is read from outside: make fuzz [MUTANTS=n] [SEED=n]
+	@nice -n 19 $(PY) -m tests.fuzz $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
 
 fresh:  ## both commands in a bare Debian root (as root, with debootstrap)
 	@bash tests/fresh_machine.sh

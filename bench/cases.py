@@ -7,6 +7,7 @@ from bench import (
     accuracy,
     cancel,
     demo,
+    first_call,
     forest,
     incremental,
     live,
@@ -26,6 +27,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         accuracy.run,
     ),
     "predict": ("latency of predict_purchase(user_id) beside a primary-key SELECT", predict.run),
+    "first_call": (
+        "first call of a new connection and its memory, beside an empty PL/Python function [ROUNDS]",
+        first_call.run,
+    ),
     "forest": (
         "50 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
         forest.run,

@@ -13,6 +13,7 @@ import psycopg
 
 from bench import latency
 from bench.server import cluster, fresh, load_online_retail
+from ubp_sql.embedded import Cluster
 from ubp_sql.embedded.binaries import find_binaries
 
 MOST, MOST_P99, LEAST_SCALING = 1.6, 3.0, 0.95
@@ -29,13 +30,7 @@ STATEMENTS = {
 def run() -> dict[str, Any]:
     """p50 and p99 in microseconds, and what two clients get done; scores are checked against LightGBM first."""
     server = cluster()
-    conn = fresh(server, "bench_predict")
-    load_online_retail(conn)
-    conn.execute("select ubp.define_feature_set('default', array['purchase'], %s)", [WINDOWS])
-    conn.execute("select * from ubp.refresh_features('2011-12-10 00:00+00')")
-    conn.execute("select ubp.define_task('purchase', 'purchase')")
-    model = _deployed(conn)
-    _check(conn, model)
+    conn = serving(server, "bench_predict")
     conn.execute("create table bench_pk as select user_id, random() as v from ubp.feature_rows")
     conn.execute("alter table bench_pk add primary key (user_id)")
     conn.execute("vacuum analyze")
@@ -56,6 +51,17 @@ def run() -> dict[str, Any]:
     scaling = gains[PREDICT] / gains[KEY]
     bars[f"two clients scale {scaling:.2f}x >= {LEAST_SCALING}x as well as that SELECT does"] = scaling >= LEAST_SCALING
     return {"rows": rows, "bars": bars, "trees": TREES, "leaves": LEAVES, "two clients over one": gains}
+
+
+def serving(server: Cluster, name: str) -> psycopg.Connection[Any]:
+    """A new database of Online Retail with the model deployed; scores are checked against LightGBM."""
+    conn = fresh(server, name)
+    load_online_retail(conn)
+    conn.execute("select ubp.define_feature_set('default', array['purchase'], %s)", [WINDOWS])
+    conn.execute("select * from ubp.refresh_features('2011-12-10 00:00+00')")
+    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    _check(conn, _deployed(conn))
+    return conn
 
 
 def _deployed(conn: psycopg.Connection[Any]) -> str:

@@ -10,7 +10,7 @@ if [ -e .ubp/cluster.json ]; then
     echo "  the cluster in .ubp"
     .venv/bin/python -c 'import pathlib, ubp_sql.embedded as e; e.Cluster(pathlib.Path(".ubp")).remove()'
 fi
-for name in .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist; do
+for name in .venv .ubp-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist; do
     if [ -e "$name" ]; then
         echo "  $name"
         rm -rf "$name"

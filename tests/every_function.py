@@ -52,7 +52,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("population_kind", "text"): ("'purchase'",),
     ("ready", "boolean"): ("true", "false"),
     ("report", "jsonb"): ("'{}'",),
-    ("sample", "integer"): ("5", "-1"),
+    ("sample", "integer"): ("400", "-1"),
     ("settings", "jsonb"): ("'{}'", "'7'"),
     ("share", "double precision"): ("0.2", "7"),
     ("task", "text"): ("'purchase'", "'no_task'"),

@@ -8,14 +8,17 @@ import numpy as np
 
 from tests.api.helpers import Connection, Event, insert, packed_rows, register
 
-AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
 USERS, VERSIONS = 300, 3
-SAID = "select user_id, score from ubp.predict_many('purchase', (select array_agg(u) from generate_series(-5::bigint, 310) u))"
+SAID = """
+select user_id, score
+  from ubp.predict_many('purchase', (select array_agg(u) from generate_series(-5::bigint, 310) u))"""
 SCAN = "select u, ubp.predict('purchase', u) from generate_series(-5::bigint, 310) u"
 # Users of whom a scan and predict_many, which reads every row anew, say different things.
 DIFFER = f"""
 select count(*) from ({SCAN}) x (u, score) join ({SAID}) m on m.user_id = x.u
  where x.score is distinct from m.score"""
+ONE = "select u, ubp.predict_purchase(u) from (values (%s::bigint)) as asked (u)"
 CHANGE = "update ubp.feature_rows set features[{n}] = {value} where feature_set_id = 1 and user_id % {every} = 0"
 
 

@@ -57,6 +57,7 @@ def tl2cgen_compiled(model: str, x: Any) -> Predict:
 def onnx_runtime(model: str, x: Any) -> Predict:
     lightgbm = import_module("lightgbm")
     onnxmltools = import_module("onnxmltools")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else its import starts a thread that reports to its maker
     onnxruntime = import_module("onnxruntime")
     types = import_module("onnxmltools.convert.common.data_types")
 

@@ -12,9 +12,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-MODELS = (
-    "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes."
-)
+MODELS = "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes."
 OLD_MODELS = "Registered models: source text, compiled form, lineage. Nothing changes once registered but retired_at."
 
 

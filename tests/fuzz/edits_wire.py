@@ -10,6 +10,10 @@ from tests.fuzz.edits import INTERESTING, MOST_BYTES, Edit
 # A message is a list of [field, wire type, value]; a value of type 2 is bytes or a message.
 Field = list[Any]
 MOST_FIELDS = 20_000
+_NAMES = [
+    *(b"", b"X", b"Loop", b"If", b"Scan", b"Gemm", b"Identity", b"RandomNormal", b"com.microsoft", b"ai.onnx.ml"),
+    *(b"../../etc/passwd", b"location", b"\xff\xfe", b"x", b"y"),
+]
 
 
 def read(data: bytes, depth: int = 0) -> list[Field] | None:
@@ -153,8 +157,7 @@ def _bytes(random: Random, field: Field) -> bytes:
     if kind == 1:
         return raw + raw[-8:]
     if kind == 2:
-        names = (b"", b"X", b"Loop", b"If", b"Scan", b"Gemm", b"RandomNormal", b"com.microsoft", b"../../etc/passwd", b"\xff\xfe")
-        return random.choice(names)
+        return random.choice(_NAMES)
     if kind == 3 and raw:
         at = random.randrange(len(raw))
         return raw[:at] + bytes([random.randrange(256)]) + raw[at + 1 :]

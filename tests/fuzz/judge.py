@@ -1,4 +1,4 @@
-"""Whether what a target did with a mutant is right: refused in one line that says where, or scored alike by everybody."""
+"""Whether what a target did with a mutant is right: refused in a line that says where, or scored alike by everybody."""
 
 import struct
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ F64 = NDArray[np.float64]
 LONGEST, LONGEST_HINT = 400, 1000  # characters; a hint may list all aggregates
 HUGE = 1e3  # of what is added up
 _VALUES = [
-    *(0.0, -0.0, 1e-36, -1e-36, 1.1e-35, 2.0**-149, 0.5, -0.5, 1.0, -1.0, 2.5, 3.0, 7.0, 31.0, 32.0, 63.75, 64.0, 1000.0),
-    *(16777217.0, 2.0**31, -(2.0**31), 2.0**32, 1e20, 3.4e38, -3.4e38, np.nan, np.nan, np.inf, -np.inf),
+    *(0.0, -0.0, 1e-36, -1e-36, 1.1e-35, 2.0**-149, 0.5, -0.5, 1.0, -1.0, 2.5, 3.0, 7.0, 31.0, 32.0, 63.75, 64.0),
+    *(1000.0, 16777217.0, 2.0**31, -(2.0**31), 2.0**32, 1e20, 3.4e38, -3.4e38, np.nan, np.nan, np.inf, -np.inf),
 ]
 
 
@@ -73,10 +73,10 @@ def judge(mutant: Mutant, seed: int, oracle: Oracle | None) -> Verdict:
 
 
 def _judge_network(data: bytes, read: Read, seed: int, oracle: Oracle | None) -> Verdict:
-    """A graph that was let in does not kill ONNX Runtime, and what was made of it scores like the file. Raises Wrong."""
+    """A graph that was let in does not kill ONNX Runtime, and scores like the file. Raises Wrong."""
+    network, _ = open_network(read.compiled)
     if oracle is None:
         return Verdict(True, "possible")
-    network, _ = open_network(read.compiled)
     x = _chosen(np.array(_VALUES, np.float32), network.features, seed)
     said, scores = oracle.ask("network", read.compiled, x)
     if said == "died":
@@ -167,7 +167,7 @@ def _check_reference(data: bytes, x: F32, scores: F64) -> F32:
 
 
 def check_alike(format: str, model: Loaded, x: F32, found: F64, scores: F64) -> None:
-    """The library's scores are ours: to the bit for LightGBM, within what float32 sums lose for others. Raises Wrong."""
+    """The library's scores are ours: to the bit for LightGBM's, else but for what float32 loses. Raises Wrong."""
     found = _ours(found, scores)
     if found.shape != scores.shape:
         raise Wrong(f"{format} gives scores of {found.shape}, ours are {scores.shape}")
@@ -178,7 +178,9 @@ def check_alike(format: str, model: Loaded, x: F32, found: F64, scores: F64) -> 
     size = _sizes(model, x)
     if format == "xgboost" and isinstance(model, TreeModel):
         # Between -1 and 0 we read category 0, as LightGBM does, where XGBoost reads none.
-        columns = sorted({f for f, flags in zip(model.blob.feature, model.blob.node_flags, strict=True) if flags & CATEGORY})
+        columns = sorted(
+            {f for f, flags in zip(model.blob.feature, model.blob.node_flags, strict=True) if flags & CATEGORY}
+        )
         size[((x[:, columns] > -1) & (x[:, columns] < 0)).any(axis=1)] = np.inf
     near = np.isclose(found, scores, rtol=1e-4, atol=1e-5, equal_nan=True).all(axis=1)
     if not (near | (size > HUGE)).all():
@@ -192,5 +194,5 @@ def _sizes(model: Loaded, x: F32) -> F64:
     if isinstance(model, LinearModel):
         with np.errstate(over="ignore", invalid="ignore"):
             products = np.abs(x).astype(np.float64) * max(map(abs, (*model.linear.weight, *model.linear.bias)))
-        return np.where(np.isfinite(products), products, np.inf).max(axis=1)
+        return np.asarray(np.where(np.isfinite(products), products, np.inf).max(axis=1), np.float64)
     return np.zeros(len(x))

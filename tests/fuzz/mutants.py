@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from tests.fuzz import edits, edits_blob, edits_text, edits_tree, edits_wire
+from tests.fuzz import edits, edits_blob, edits_text, edits_tree, edits_ubj, edits_wire
 from tests.fuzz.edits import Edit, other_format
 
 Seeds = dict[str, list[bytes]]
@@ -24,7 +24,7 @@ KINDS = {
     "plan": Kind(edits_blob.BLOB, edits_blob.signed_plan, 0.95),
     "text": Kind(edits_text.TEXT),
     "json": Kind(edits_tree.JSON, None, 0.8),
-    "ubj": Kind(edits_tree.UBJ),
+    "ubj": Kind(edits_ubj.UBJ),
     "wire": Kind(edits_wire.WIRE),
 }
 _STEPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 5)
@@ -48,7 +48,7 @@ def mutant(targets: Sequence[Target], seeds: Seeds, seed: int, index: int) -> Mu
 
     seeds  valid inputs by the target's name
     """
-    random = Random(f"{seed}/{index}")  # noqa: S311
+    random = Random(f"{seed}/{index}")
     target = random.choices(targets, [t.weight for t in targets])[0]
     own = seeds[target.name]
     data = random.choice(own)

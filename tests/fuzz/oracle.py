@@ -1,7 +1,7 @@
 """The libraries that models come from, asked for scores of a mutant in a process of their own, which may die of it.
 
-A question is the name of the library, the model's bytes and rows of float32; the answer float64 (rows, outputs), an error
-that the library raised, or nothing where it crashed, did not end or took too much memory.
+A question is the name of the library, the model's bytes and rows of float32; the answer is float64 (rows, outputs),
+nothing where the library raised an error, and no answer where it crashed, did not end or took too much memory.
 """
 
 import json
@@ -27,9 +27,7 @@ class Oracle:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(
-        self, library: str, data: bytes, x: NDArray[np.float32]
-    ) -> tuple[str, NDArray[np.float64] | None]:
+    def ask(self, library: str, data: bytes, x: NDArray[np.float32]) -> tuple[str, NDArray[np.float64] | None]:
         """('equal', the scores), ('refused', None) or ('died', None)."""
         process = self._process or self._started()
         assert process.stdin is not None
@@ -45,9 +43,10 @@ class Oracle:
         except (OSError, EOFError, ValueError):
             self.close()
             return "died", None
-        if not answer["bytes"]:
+        found = np.frombuffer(scores, np.float64)
+        if not len(found) or len(found) % len(x):  # nothing, or nothing for each row
             return "refused", None
-        return "equal", np.frombuffer(scores, np.float64).reshape(len(x), -1)
+        return "equal", found.reshape(len(x), -1)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "tests.fuzz.oracle"]
@@ -86,7 +85,9 @@ def _onnx(data: bytes, x: NDArray[np.float32]) -> Any:
     settings.log_severity_level = 4
     session = onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
     scores = session.run(None, {session.get_inputs()[0].name: x})[-1]
-    if isinstance(scores, list):  # of ZipMap
+    if isinstance(scores, list):  # of ZipMap, sorted by its labels: the columns' order only where these count up
+        if any(list(row) != list(range(len(row))) for row in scores):
+            raise ValueError
         scores = np.array([list(row.values()) for row in scores])
     return scores
 

@@ -89,9 +89,7 @@ def run(
     return report
 
 
-def _worker(
-    settings: dict[str, object], scratch: Path, seeds: Seeds, keep: Path, report: Report, module: str
-) -> int:
+def _worker(settings: dict[str, object], scratch: Path, seeds: Seeds, keep: Path, report: Report, module: str) -> int:
     """Runs one worker to its end, or to its death; the number of the next mutant."""
     first, count = int(str(settings["first"])), int(str(settings["count"]))
     progress = scratch / "progress"
@@ -123,8 +121,9 @@ def _worker(
         return first + count
     if index < first:
         raise RuntimeError(f"the worker did not start: {said}")
-    names = {-signal.SIGPROF: "hang, more than a second of CPU", -signal.SIGKILL: "killed"}
-    what = "stuck" if stuck else names.get(code, f"crash, {signal.Signals(-code).name if code < 0 else f'status {code}'}")
+    what = f"crash, {signal.Signals(-code).name if code < 0 else f'status {code}'}"
+    if stuck or code == -signal.SIGPROF:
+        what = f"hang, {STUCK} s without a step" if stuck else "hang, more than a second of CPU"
     found(index, what, said)
     return int(index) + 1
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.fuzz import seeds_onnx, seeds_xgboost
 from tests.fuzz.mutants import Seeds
@@ -26,18 +27,17 @@ def _lightgbm() -> list[bytes]:
     x = rng.normal(size=(200, len(NAMES))).astype(np.float32)
     x[:, 2] = rng.integers(0, 40, 200)
     x[rng.random(x.shape) < 0.1] = np.nan
-    for settings in (
+    kinds: list[dict[str, Any]] = [
         {"objective": "binary", "categorical_feature": [2], "min_data_per_group": 1, "cat_smooth": 0.1},
         {"objective": "regression", "zero_as_missing": True},
         {"objective": "multiclass", "num_class": 3},
-    ):
-        options = {**settings, "num_leaves": 6, "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5, "seed": 1}
-        y = rng.integers(0, 3 if "num_class" in settings else 2, 200)
-        data = lightgbm.Dataset(x, y, categorical_feature=options.pop("categorical_feature", "auto"))
-        booster = lightgbm.train(options, data, 3)
-        names = " ".join(NAMES).encode()
-        text = str(booster.model_to_string()).encode().replace(" ".join(booster.feature_name()).encode(), names)
-        texts.append(text.replace(b"Column_", b"f"))
+    ]
+    for kind in kinds:
+        categorical = kind.pop("categorical_feature", "auto")
+        options = {**kind, "num_leaves": 6, "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5, "seed": 1}
+        y = rng.integers(0, kind.get("num_class", 2), 200)
+        data = lightgbm.Dataset(x, y, feature_name=list(NAMES), categorical_feature=categorical)
+        texts.append(str(lightgbm.train(options, data, 3).model_to_string()).encode())
     return texts
 
 

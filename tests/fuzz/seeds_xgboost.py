@@ -4,7 +4,7 @@ import json
 from random import Random
 from typing import Any
 
-from tests.fuzz.edits_tree import ubj
+from tests.fuzz.edits_ubj import ubj
 from tests.fuzz.targets import NAMES
 
 DELETED = 2**31 - 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.fuzz.mutants import Target
+from tests.fuzz.plan_run import run_plan
 from ubp_sql.errors import BadInput, FeatureSetMismatch, InvalidModel, MapError, UbpError, UnsupportedModel
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.features.spec import FeatureSpec
@@ -22,7 +23,8 @@ MODEL = (InvalidModel, UnsupportedModel, FeatureSetMismatch)
 # Where a refusal points to: the line begins with a part of the file and a colon, a field's path, a byte; or it is about
 # the whole, which has no place.
 PLACE = re.compile(
-    r"[^:]{1,150}: |byte \d+|tree \d+|(an output|node|initializer|input|output|opset|attribute|metadata) |[a-z_.]+ is missing|"
+    r"[^:]{1,150}: |byte \d+|tree \d+|(an output|node|initializer|input|output|opset|attribute|metadata) |"
+    r"[a-z_.]+ is missing|"
     r"this is .*, not a|the (model|graph|document|compiled|linear|leaves|feature set)\b|\d+ (trees|outputs?)"
 )
 ANYWHERE = re.compile("")
@@ -68,7 +70,7 @@ def _network(data: bytes) -> Read:
 
 
 def _plan(data: bytes) -> None:
-    open_plan(data)
+    run_plan(open_plan(data))
 
 
 def _features(data: bytes) -> None:

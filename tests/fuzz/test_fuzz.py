@@ -1,6 +1,9 @@
 """A slice of the fuzzer, another one each day, and proof that the fuzzer finds what it is there to find."""
 
+import json
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -10,11 +13,12 @@ import pytest
 from tests.fuzz import runner
 from tests.fuzz import seeds as seed_files
 from tests.fuzz.edits import MOST_BYTES, PLAIN, other_format
+from tests.fuzz.giants import GIANTS
 from tests.fuzz.judge import judge
 from tests.fuzz.mutants import KINDS, Mutant, Seeds, mutant
 from tests.fuzz.targets import READERS
 
-MUTANTS = 6000
+MUTANTS = 5000
 TARGETS = [reader.target for reader in READERS.values()]
 
 
@@ -24,7 +28,7 @@ def seeds() -> Seeds:
 
 
 def test_a_slice(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Of the day's seed, or of UBP_FUZZ_SEED: what a failure names can be replayed by `python -m tests.fuzz --replay`."""
+    """Of the day's seed, or of UBP_FUZZ_SEED; `python -m tests.fuzz --replay FILE` says what of a mutant is wrong."""
     seed = int(os.environ.get("UBP_FUZZ_SEED") or f"{datetime.now(UTC):%Y%m%d}")
     report = runner.run(MUTANTS, seed, keep=tmp_path_factory.getbasetemp() / "fuzz", oracle=0.01)
     assert report.findings == [], f"seed {seed}"
@@ -125,3 +129,12 @@ def test_faults_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert expected in by_index[index]
         assert (tmp_path / "kept" / f"linear.1.{index}").exists()
     assert report.counts["refused"] + report.counts["accepted"] == 60 - len(FAULTS)
+
+
+def test_giants_are_refused_in_no_time() -> None:
+    """Each under a limit of memory, in a process of their own."""
+    command = [sys.executable, "-m", "tests.fuzz.giants"]
+    done = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["name"] for line in found] == list(GIANTS)
+    assert [line for line in found if line["said"] in ("MemoryError", "accepted") or line["seconds"] > 3] == []

@@ -1,9 +1,9 @@
 """Judges mutants in a process that may die of them: limits of memory, of CPU for each, and of what may be opened.
 
-    python -m tests.fuzz.worker SETTINGS      JSON, see `Settings`
+    python -m tests.fuzz.worker SETTINGS      JSON, as runner.py writes it
 
-A line of JSON on standard output is something found. Where it stands is kept in a file of numbers (`PROGRESS`), which its
-starter reads after a crash.
+A line of JSON on standard output is something found. Where it stands is kept in a file of numbers (`PROGRESS`), which
+its starter reads after a crash.
 """
 
 import contextlib
@@ -29,7 +29,18 @@ SECONDS = 1.0  # of CPU for one mutant: reading, and scoring what is accepted
 MEMORY = 192 << 20  # bytes beyond what the process has when all seeds were read
 # Where Python's own modules, the package and the time zones lie: the only files that reading may open.
 _PLACES = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), "/usr/share/zoneinfo", "/usr/lib/python3")
-_WATCHED = ("open", "os.", "subprocess.", "socket.", "pickle.", "shutil.", "tempfile.", "urllib.", "ctypes.dlopen", "mmap.")
+_WATCHED = (
+    "open",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "pickle.",
+    "shutil.",
+    "tempfile.",
+    "urllib.",
+    "ctypes.dlopen",
+    "mmap.",
+)
 _armed: list[str] = []
 _opened: list[str] = []
 
@@ -51,6 +62,10 @@ def examine(found: Mutant, index: int, oracle: Oracle | None) -> tuple[str, str]
     _armed.append(found.target)
     try:
         verdict = judge(found, index, None)
+        _armed.clear()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if oracle is not None and verdict.oracle == "possible":
+            verdict = judge(found, index, oracle)
     except Wrong as wrong:
         return "wrong", str(wrong)
     except MemoryError:
@@ -62,13 +77,9 @@ def examine(found: Mutant, index: int, oracle: Oracle | None) -> tuple[str, str]
         signal.setitimer(signal.ITIMER_PROF, 0)
     if _opened:
         return "opened", "; ".join(_opened[:5])
-    if oracle is None or verdict.oracle != "possible":
-        return ("accepted" if verdict.accepted else "refused"), ""
-    try:
-        said = judge(found, index, oracle).oracle
-    except Wrong as wrong:
-        return "wrong", str(wrong)
-    return {"refused": "unwilling"}.get(said, said), ""
+    if not verdict.accepted:
+        return "refused", ""
+    return {"refused": "unwilling", "equal": "equal", "died": "died"}.get(verdict.oracle, "accepted"), ""
 
 
 def limit(memory: int) -> None:
@@ -97,8 +108,10 @@ def main() -> None:
     first, count = settings["first"], settings["count"]
     limit(settings["memory"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    asked = 0
+    asked, starter = 0, os.getppid()
     for index in range(first, first + count):
+        if os.getppid() != starter:  # it was killed
+            break
         progress[0] = index
         found = mutant(targets, seeds, settings["seed"], index)
         ask = oracle if oracle is not None and asked < settings["oracle"] * (index - first + 1) else None

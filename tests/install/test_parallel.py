@@ -27,7 +27,6 @@ def expected(state: str) -> bool:
     return state == "0" or state.startswith("UB")
 
 
-
 def force(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     """Makes the planner use workers wherever a query may run in them."""
     for statement in FORCED:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.models.scorers import by_all
 from tests.models.sklearn_makers import FEATURES, LINEAR, by_runtime, exported, probabilities, rows
 from ubp_sql.errors import InvalidModel, UnsupportedModel
+from ubp_sql.models import onnx_columns
 from ubp_sql.models.formats import read_model
 from ubp_sql.models.loaded import open_model
 from ubp_sql.models.onnx_file import read_graph
@@ -191,6 +192,7 @@ def test_normalized_scores_of_classes_fold_where_they_add_up_to_one() -> None:
     for coefficients, intercepts, folds in (
         ([-1.0, 2, 3, 4, 1, -2, -3, -4], [-5.0, 5], True),
         ([1.0] * 8, [1.0, 1], False),
+        ([-1.0, 2, 3, 4, 1, -2, -3, -4], [5.0, 5], False),
     ):
         chosen: dict[str, Any] = {"coefficients": coefficients, "intercepts": intercepts, "classlabels_ints": [0, 1]}
         nodes = [
@@ -238,3 +240,41 @@ def test_classes_in_another_order_are_refused() -> None:
     chosen = {**PAIR, "classlabels_ints": [1, 0], "post_transform": "SOFTMAX"}
     with pytest.raises(UnsupportedModel, match="classes are 1 and 0"):
         fold(read_graph(graph(("LinearClassifier", ["X"], {**ML, **chosen}), outputs=2)), FEATURES)
+
+
+def test_values_that_are_taken_many_times_are_followed_once() -> None:
+    """Each step twice the one before: 2**15 ways from the end to the features."""
+    steps: list[Step] = []
+    for _ in range(15):
+        steps += [("Concat", [".", "."], {"axis": 1}), ("Gather", [".", "I"], {"axis": 1})]
+    data = graph(*steps, ("MatMul", [".", "W2"], {}))
+    imported = read_model(data, NAMES)
+    x = np.random.default_rng(4).normal(size=(20, FEATURES)).astype(np.float32)
+    close(by_all(imported.compiled, x), by_runtime(data, x))
+
+
+def test_columns_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = graph(("Mul", ["X", "C"], {}), ("Sub", [".", "C"], {}), ("MatMul", [".", "W"], {}))
+    monkeypatch.setattr(onnx_columns, "MAX_COLUMNS", 7)
+    assert fold(read_graph(data), FEATURES) is None
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ("LinearClassifier", ["X"], {**ML, **PAIR, "classlabels_ints": 3}),
+        ("LinearClassifier", ["X"], {**ML, **PAIR, "post_transform": 10**12}),
+        ("LinearRegressor", ["X"], {**ML, "coefficients": 1.0, "intercepts": [0.5]}),
+        ("LinearRegressor", ["X"], {**ML, "coefficients": [1.0] * 4, "targets": [1]}),
+        ("TreeEnsembleRegressor", ["X"], {**ML, "nodes_treeids": 1}),
+        ("TreeEnsembleRegressor", ["X"], {**ML, "nodes_treeids": [0], "nodes_nodeids": [0], "nodes_modes": 5}),
+        ("TreeEnsembleClassifier", ["X"], {**ML, "classlabels_int64s": [0, 1], "post_transform": 10**12}),
+        ("Gemm", ["X", "W"], {"alpha": [1.0]}),
+        ("Gemm", ["X"], {}),
+    ],
+)
+def test_attributes_of_another_type_are_refused(step: Step) -> None:
+    try:
+        assert fold(read_graph(graph(step, outputs=2)), FEATURES) is None
+    except InvalidModel as error:
+        assert step[0] in error.message  # noqa: PT017 - or it is left to the runtime, which refuses it

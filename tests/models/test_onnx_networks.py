@@ -61,11 +61,11 @@ def test_the_same_bits_as_a_session(kind: str) -> None:
     assert model.outputs == 1
     np.testing.assert_array_equal(model.score_batch(rows), expected[:, -1:])
     alone = [model.score_packed(row.tobytes()) for row in rows]
-    one = np.array([plain(data, row[None])[0, -1] for row in rows[:40]])
-    np.testing.assert_array_equal([np.nan if v is None else v for v in alone[:40]], one)
     assert [v is None for v in alone] == np.isnan(expected[:, -1]).tolist(), "no score is never a NaN"
-    # A row alone goes through other code for its products: float32's last digits may differ.
-    np.testing.assert_allclose(np.array(alone, float), expected[:, -1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(np.array(alone, float), expected[:, -1], "alone as among others")
+    for n in (1, 2, 3, 33):
+        pieces = [model.score_batch(rows[k : k + n]) for k in range(0, 99, n)]
+        np.testing.assert_array_equal(np.concatenate(pieces)[:99], expected[:99, -1:])
 
 
 def test_scikit_learns_network_in_a_pipeline() -> None:
@@ -112,6 +112,31 @@ def test_features_by_name_and_by_place() -> None:
         m.metadata["feature_names"] = text
         with pytest.raises(InvalidModel, match="feature_names"):
             network_of(read_graph(m.bytes(m.nodes[-1].output[0])), NAMES)
+
+
+@pytest.mark.parametrize("opset", [11, 17, 21])
+def test_an_input_for_each_feature(opset: int) -> None:
+    """As scikit-learn's converter exports a table of named columns: some whole, one that the score does not need."""
+    m, rows = Maker(opset=opset), np.abs(rows_of(50)[6:])
+    table = m.add("Concat", *(m.add("Cast", name, to=1) for name in NAMES[:-1]), axis=1)
+    model = m.graph(m.dense(table, F - 1, 1))
+    kinds = [onnx.TensorProto.INT64 if j % 3 == 0 else onnx.TensorProto.FLOAT for j in range(F)]
+    model.graph.ClearField("input")
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, kind, ["n", 1]) for name, kind in zip(NAMES, kinds, strict=True)
+    )
+    data = model.SerializeToString()
+    given = {name: rows[:, [j]].astype(np.int64 if j % 3 == 0 else np.float32) for j, name in enumerate(NAMES)}
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found, by_name = network_of(read_graph(data), NAMES[::-1])
+    assert by_name
+    scores = open_model(compile_network(found)).score_batch(rows[:, ::-1].copy())
+    np.testing.assert_array_equal(scores, session.run(None, given)[0])
+    with pytest.raises(FeatureSetMismatch, match="no feature 'f0'"):
+        network_of(read_graph(data), ("other", *NAMES[1:]))
+    model.graph.input[3].type.tensor_type.shape.dim[1].dim_value = 2
+    with pytest.raises(UnsupportedModel, match="the score depends on 11 inputs: f0, f1, f2"):
+        network_of(read_graph(model.SerializeToString()), NAMES)
 
 
 def test_a_graph_of_one_row_scores_many() -> None:

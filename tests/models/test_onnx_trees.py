@@ -1,5 +1,6 @@
 """Forests of ONNX graphs: ONNX Runtime's answers, from our own trees."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,22 @@ def test_inputs_with_a_name_each_are_found_by_name() -> None:
     assert open_model(imported.compiled).score_batch(x[:, ::-1]).tobytes() == expected.tobytes()
     with pytest.raises(FeatureSetMismatch, match="no feature 'a'"):
         read_model(data, ("d", "c", "b", "x"))
+
+
+def test_names_in_the_metadata_are_the_features() -> None:
+    model = onnx.load_from_string(exported("forest"))
+    for names, expected in ((NAMES[::-1], None), (NAMES[1:], InvalidModel), ((*NAMES[1:], "x"), FeatureSetMismatch)):
+        helper.set_model_props(model, {"feature_names": json.dumps(names)})
+        data = model.SerializeToString()
+        if expected is not None:
+            with pytest.raises(expected, match=r"4 features and 3 names|no feature 'x'"):
+                read_model(data, NAMES)
+            continue
+        imported = read_model(data, NAMES)
+        assert imported.by_name
+        x = rows("forest", 50, 4)
+        plain = open_model(read_model(exported("forest"), NAMES).compiled)
+        assert open_model(imported.compiled).score_batch(x[:, ::-1]).tobytes() == plain.score_batch(x).tobytes()
 
 
 def test_the_number_of_features_must_be_the_sets() -> None:
@@ -197,6 +214,9 @@ CLASSES: dict[str, tuple[list[int], int, float, dict[str, Any]]] = {
     "one sum, logistic": ([0], 2, -1, {"post_transform": "LOGISTIC"}),
     "one sum, logistic, base": ([0], 2, -1, {"post_transform": "LOGISTIC", "base_values": [0.3]}),
     "one sum, probability": ([0], 2, 0.01, {}),
+    "one sum, logistic, none negative": ([0], 2, 0.01, {"post_transform": "LOGISTIC"}),
+    "the second class alone": ([1], 2, -1, {"post_transform": "LOGISTIC"}),
+    "the second class alone, probability": ([1], 2, 0.01, {}),
     "two sums": ([0, 1], 2, 0.01, {}),
     "two sums, negative": ([0, 1], 2, -1, {}),
     "two sums, logistic": ([0, 1], 2, -1, {"post_transform": "LOGISTIC"}),
@@ -218,8 +238,7 @@ def test_classes_are_the_runtimes(case: str) -> None:
 
 LEFT_TO_THE_RUNTIME: dict[str, tuple[list[int], int, float, dict[str, Any]]] = {
     "one sum without a link": ([0], 2, -1, {}),
-    "one sum, logistic, none negative": ([0], 2, 0.01, {"post_transform": "LOGISTIC"}),
-    "the second class alone": ([1], 2, -1, {"post_transform": "LOGISTIC"}),
+    "the second class alone with a base": ([1], 2, -1, {"post_transform": "LOGISTIC", "base_values": [0.3]}),
     "two sums with bases": ([0, 1], 2, -1, {"base_values": [0.5, 0.5]}),
     "probit": ([0, 1], 2, 0.01, {"post_transform": "PROBIT"}),
     "softmax without zeros": ([0, 1, 2], 3, -1, {"post_transform": "SOFTMAX_ZERO"}),
@@ -329,7 +348,13 @@ def test_what_is_in_front_rounds_as_in_the_runtime(scaled: bool, dtype: int) -> 
         first = helper.make_node("Scaler", ["X"], ["Z"], domain="ai.onnx.ml", **chosen)
     data = graph_of([first, trees], [("Y", TensorProto.FLOAT)], dtype=dtype)
     x = edges(3)
+    if scaled:  # numbers that scaling takes to a threshold, or within some steps of it
+        with np.errstate(over="ignore"):
+            back = (VALUES.astype(np.float64)[:, None] / chosen["scale"] + chosen["offset"]).astype(np.float32)
+            steps = np.random.default_rng(1).integers(-3, 4, size=(400, FEATURES))
+            near = back[np.random.default_rng(2).integers(0, len(back), size=(400, FEATURES)), np.arange(FEATURES)]
+            moved = (near.view(np.int32) + steps.astype(np.int32)).view(np.float32)
+            x = np.concatenate([x, np.where(np.isfinite(near), moved, near)])
     found = open_model(read_model(data, NAMES).compiled).score_batch(x)
-    np.testing.assert_allclose(
-        found, by_runtime(data, x.astype(helper.tensor_dtype_to_np_dtype(dtype))), rtol=0, atol=BAR
-    )
+    expected = by_runtime(data, x.astype(helper.tensor_dtype_to_np_dtype(dtype)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=BAR)

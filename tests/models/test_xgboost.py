@@ -10,8 +10,14 @@ from tests.models import reference_xgboost
 from tests.models.scorers import by_all, same_bits
 from tests.models.xgboost_makers import NAMES, TRAINED, by_xgboost, document, rows_for, saved
 from ubp_sql.errors import FeatureSetMismatch, UnsupportedModel
+from ubp_sql.kernels.dispatch import Trees
+from ubp_sql.kernels.forest_codes import CATEGORY, MISSING_LEFT
+from ubp_sql.models import walker
+from ubp_sql.models.batch import batch_form
+from ubp_sql.models.blob import open_blob
 from ubp_sql.models.formats import read_model
 from ubp_sql.models.loaded import open_model
+from ubp_sql.models.walker import Walker
 
 LINEAR = [name for name, (_, settings, _) in TRAINED.items() if settings.get("booster") == "gblinear"]
 # What docs/models.md says of the distance to XGBoost's float32, in parts of the largest number that it adds up.
@@ -59,6 +65,17 @@ def test_xgboost_says_the_same_but_for_its_rounding(name: str) -> None:
         np.testing.assert_allclose(scores, expected, rtol=PARTS * scale)
     else:
         assert np.abs(scores - expected).max() <= PARTS * scale
+
+
+def test_every_walker_sends_missing_categories_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they belong to a node's set, the bit vectors give way to the traversal."""
+    blob = open_blob(read_model(saved("binary:logistic"), NAMES).compiled)
+    assert CATEGORY | MISSING_LEFT in blob.node_flags
+    assert isinstance(batch_form(blob), Trees)
+    x = rows_for("binary:logistic", 300, 5, endless=True)
+    compiled = [Walker(blob).scores(row) for row in x.tolist()]
+    monkeypatch.setattr(walker, "MAX_COMPILED_LEAVES", 0)
+    assert [Walker(blob).scores(row) for row in x.tolist()] == compiled
 
 
 def test_the_best_iteration_counts() -> None:

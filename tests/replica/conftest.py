@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.fix_database import Database, create, drop
 from tests.serving_shop import fill
@@ -35,24 +36,30 @@ class Standby:
         return psycopg.connect(self.dsn, autocommit=True)
 
     def follow(self) -> None:
-        """Waits until all is replayed that the primary has written so far."""
-        with self.primary.connect() as conn:
-            # Commits are asynchronous in a cluster without durability; one that is not sends those before it along.
-            conn.execute("set synchronous_commit = on; create temp table sent ()")
-            (position,) = conn.execute("select pg_current_wal_flush_lsn()").fetchone() or ()
+        """Waits until all is replayed that was committed on the primary so far."""
+        # The database's commits are synchronous: this one sends all before it along, and is the end of a record.
+        position = self.primary.one("select pg_logical_emit_message(true, 'sent', '')")
+        self.wait_for("pg_last_wal_replay_lsn() >= %s::pg_lsn", position)
+
+    def wait_for(self, condition: str, *arguments: object) -> None:
+        """Waits until the standby says so."""
         with self.connect() as conn:
             until = time.monotonic() + PATIENCE
-            while conn.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]).fetchone() != (True,):
+            while conn.execute(f"select {condition}".encode(), arguments).fetchone() != (True,):
                 assert time.monotonic() < until, "the standby does not follow"
                 time.sleep(0.005)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def primary(cluster: Cluster, installed: str) -> Iterator[Database]:
     """A small database of the test cluster that serves."""
     made = create(cluster, installed)
     with made.connect() as conn:
         fill(conn)
+        # A vacuum would have replay wait for the snapshots that tests hold on the standby.
+        conn.execute("alter table ubp.feature_rows set (autovacuum_enabled = off)")
+        # In a cluster without durability a commit is sent along a while after it returns.
+        conn.execute(sql.SQL("alter database {} set synchronous_commit = on").format(sql.Identifier(made.name)))
     yield made
     drop(made)
 

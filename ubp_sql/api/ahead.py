@@ -38,7 +38,7 @@ select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array
 TOGETHER_DOWN = TOGETHER.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
 ABOUT = "select reltuples::bigint as users from pg_class where oid = 'ubp.feature_rows'::regclass"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-FIRST, MOST = 32, 4_000  # rows
+FIRST, MOST, MOST_BYTES = 32, 4_000, 4 << 20  # rows; of their features
 BATCH = 1_000  # from as many rows on the kernels of many rows are worth loading NumPy: 0.1 s, once a session
 # A row read ahead costs a seventh of a call that has to read its own.
 DEARER = 7
@@ -65,7 +65,12 @@ class Ahead:
         self._before = calls
         self._read = self._alone = self._fetches = 0
         self._last = LOWEST
-        self._everybody_from = EVERYBODY_FROM
+        self._most, self._pays, self._everybody_from = MOST, 4, EVERYBODY_FROM
+        if version is not None:
+            loaded = version.deployed.loaded
+            self._most = max(FIRST, min(MOST, MOST_BYTES // loaded.size))
+            if loaded.form == "network":  # the row is cheap beside the model: what nobody asks for costs as much
+                self._pays, self._everybody_from = 1, HIGHEST
         self._everybody: tuple[array[int], array[float]] | None = None
 
     def find(self, user_id: int, calls: int) -> tuple[bool, float | None]:
@@ -78,13 +83,13 @@ class Ahead:
             return True, self._of_everybody(user_id)
         last, self._last = self._last, user_id
         found = calls - self._before - self._alone - self._fetches
-        room = FIRST + 4 * found + self._alone // 4 - self._read
+        room = FIRST + self._pays * found + self._alone // 4 - self._read
         if room < FIRST:
             self._alone += 1
             if self._alone >= self._everybody_from:
                 self._consider_everybody()
             return False, None
-        self._fetch(user_id, min(room, MOST), down=user_id < last)
+        self._fetch(user_id, min(room, self._most), down=user_id < last)
         return self.wanted, self.scores.get(user_id)
 
     def _fetch(self, user_id: int, n: int, *, down: bool) -> None:
@@ -190,13 +195,13 @@ class Ahead:
             return
         ids, scores, lowest = array("q"), array("d"), LOWEST
         while True:
-            found = self._scored(TOGETHER, lowest, MOST)
+            found = self._scored(TOGETHER, lowest, self._most)
             if found is None:
                 self.wanted = False
                 return
             ids.frombytes(found[0].tobytes())
             scores.frombytes(found[1].tobytes())
-            if len(found[0]) < MOST:
+            if len(found[0]) < self._most:
                 break
             if len(ids) > EVERYBODY_MOST:
                 return

@@ -36,9 +36,20 @@ MISSING = f"""{INSERT}
 # add, and the version before it goes at the next visit, without vacuum. docs/adr/0013-population-scoring.md.
 UPDATE = f"""
 update ubp.score_rows r set version = $2, score = u.score, percentile = u.percentile, reason = u.reason {GIVEN}
- where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id
+ where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id"""  # noqa: S608 - constants only
+DIFFERING = f"""{UPDATE}
    and (r.version <> $2 or r.score is distinct from u.score or r.percentile is distinct from u.percentile
-        or r.reason is distinct from u.reason)"""  # noqa: S608 - constants only
+        or r.reason is distinct from u.reason)"""
+# The same by place, value k being that of user $7 + k - 1: no join, a quarter less. A percentile of -1: no such user.
+PLACED = """
+update ubp.score_rows r
+   set version = $2, score = nullif((select ubp.image_array($3, '{}'::double precision[]))[r.user_id - $5 + 1], 'NaN'),
+       percentile = nullif((select ubp.image_array($4, '{}'::double precision[]))[r.user_id - $5 + 1], 'NaN'),
+       reason = case when (select ubp.image_array($3, '{}'::double precision[]))[r.user_id - $5 + 1] = 'NaN' then $7 end
+ where r.task_id = $1 and r.user_id between $5 and $6
+   and (select ubp.image_array($4, '{}'::double precision[]))[r.user_id - $5 + 1] <> -1"""
+PLACED_TYPES = ["integer", "integer", "bytea", "bytea", "bigint", "bigint", "text"]
+MOST_PLACES = 4  # a user
 GONE = """
 delete from ubp.score_rows r
  where r.task_id = $1 and r.user_id between $3 and $4
@@ -47,10 +58,7 @@ TYPES = ["integer", "integer", "bytea", "bytea", "bytea", "text", "text"]
 
 
 def store_scores(plpy: Any, memory: dict[str, Any], task: str, found: "list[tuple[int, str, Scored]]") -> None:
-    """Makes the stored scores of a task those: (version, as_of, what it said), each user once.
-
-    Rows that are right stay as they are.
-    """
+    """Makes the stored scores of a task those: (version, as_of, what it said), each user once."""
     import numpy as np
 
     row = single(plpy, memory, TASK, ["text"], [task])
@@ -69,31 +77,61 @@ def store_scores(plpy: Any, memory: dict[str, Any], task: str, found: "list[tupl
 
 
 def _write(plpy: Any, memory: dict[str, Any], of: list[int], scored: "Scored", ordered: "F64", some: bool) -> int:
-    """Writes what one version said; returns how many rows are new. `some`: there are rows already."""
-    new = 0
+    """Writes what one version said; returns how many rows are new. `some`: there are rows already.
+
+    A row that is right stays. Where less than half do, all are written: to look which of the others are new costs more.
+    """
+    from ubp_sql.models.population import percentiles
+
+    new, few_differ = 0, True
     for low in range(0, len(scored.users), WRITE_USERS):
         part = scored.part(low, low + WRITE_USERS)
-        given = [*of, *_columns(part, ordered), TOO_LITTLE, NO_NUMBER]
+        rank = percentiles(part.scores, ordered)
         if not some:
-            new += run(plpy, memory, INSERT, TYPES, given).nrows()
+            new += run(plpy, memory, INSERT, TYPES, [*of, *_columns(part, rank)]).nrows()
             continue
-        types, given = [*TYPES, "bigint", "bigint"], [*given, int(part.users[0]), int(part.users[-1])]
-        if run(plpy, memory, UPDATE, types, given).nrows() < len(part.users):
-            new += run(plpy, memory, MISSING, types, given).nrows()
+        placed = None if few_differ else _placed(part, rank)
+        if placed is not None:
+            written = run(plpy, memory, PLACED, PLACED_TYPES, [*of, *placed]).nrows()
+        else:
+            written = _joined(plpy, memory, DIFFERING if few_differ else UPDATE, of, part, rank)
+            few_differ = few_differ and 2 * written < len(part.users)
+        if written < len(part.users):
+            new += _joined(plpy, memory, MISSING, of, part, rank)
     return new
 
 
-def _columns(part: "Scored", ordered: "F64") -> list[bytes]:
-    """Images of users, scores and percentiles. Without a score: NaN for too little history, else -1."""
+def _joined(plpy: Any, memory: dict[str, Any], query: str, of: list[int], part: "Scored", rank: "F64") -> int:
+    bounds = [int(part.users[0]), int(part.users[-1])]
+    types = [*TYPES, "bigint", "bigint"]
+    written: int = run(plpy, memory, query, types, [*of, *_columns(part, rank), *bounds]).nrows()
+    return written
+
+
+def _columns(part: "Scored", rank: "F64") -> list[Any]:
+    """Images of users, scores and percentiles, and the reasons. Without a score: NaN for too little history, else -1."""
     import numpy as np
 
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
-    from ubp_sql.models.population import percentiles
 
-    rank = percentiles(part.scores, ordered)
-    rank[np.isnan(part.scores)] = -1.0
-    rank[part.too_little] = np.nan
-    return [image(part.users, BIGINT), image(part.scores, DOUBLE), image(rank, DOUBLE)]
+    said = np.where(np.isnan(part.scores) & ~part.too_little, -1.0, rank)
+    return [image(part.users, BIGINT), image(part.scores, DOUBLE), image(said, DOUBLE), TOO_LITTLE, NO_NUMBER]
+
+
+def _placed(part: "Scored", rank: "F64") -> list[Any] | None:
+    """What PLACED takes; None where ids lie too far apart, or a model gave no number."""
+    import numpy as np
+
+    from ubp_sql.api.refresh_rows import DOUBLE, image
+
+    first, last = int(part.users[0]), int(part.users[-1])
+    places = last - first + 1
+    if places > MOST_PLACES * len(part.users) or (np.isnan(part.scores) & ~part.too_little).any():
+        return None
+    at = part.users - first
+    scores, ranks = np.full(places, np.nan), np.full(places, -1.0)
+    scores[at], ranks[at] = part.scores, rank
+    return [image(scores, DOUBLE), image(ranks, DOUBLE), first, last, TOO_LITTLE]
 
 
 def _forget_others(plpy: Any, memory: dict[str, Any], number: int, users: "I64") -> None:

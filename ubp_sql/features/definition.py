@@ -279,8 +279,8 @@ class FeatureSetDefinition:
         )
         if parts["semantics"] != SEMANTICS_VERSION or parts["hash"] != definition.hash:
             raise BadInput(
-                f"feature set: hash {shown(parts['hash'])} of semantics {shown(parts['semantics'])} is not this version's "
-                f"{definition.hash} of semantics {SEMANTICS_VERSION}",
+                f"feature set: hash {shown(parts['hash'])} of semantics {shown(parts['semantics'])} is not this "
+                f"version's {definition.hash} of semantics {SEMANTICS_VERSION}",
                 "Define the set anew and train on it, or run the package version that made it.",
             )
         return definition

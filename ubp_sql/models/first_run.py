@@ -88,6 +88,7 @@ def run(compiled: bytes) -> dict[str, Any]:
         "seconds_per_row": float(f"{seconds:.3g}"),
         "seconds_per_row_together": float(f"{batch_seconds:.3g}"),
         "peak_bytes": peak,
+        "same_alone": bool(np.array_equal(together, alone)),
         "no_score_if_missing": bool(np.isnan(scored).any()),
         "rows": 4 * few,
         "runtime": package_version(),

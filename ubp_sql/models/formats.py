@@ -66,7 +66,12 @@ def _onnx(data: bytes, names: tuple[str, ...]) -> Imported:
 
     graph = read_graph(data)
     parsed = fold(graph, len(names))
-    return _network(graph, names) if parsed is None else _placed("onnx", parsed, names)
+    if parsed is None:
+        return _network(graph, names)
+    from ubp_sql.models.onnx_graph import own_names
+
+    own = own_names(graph)
+    return _placed("onnx", parsed if own is None else parsed._replace(names=own), names)
 
 
 def _network(graph: Graph, names: tuple[str, ...]) -> Imported:
@@ -90,6 +95,8 @@ def _placed(format: str, parsed: Parsed, names: tuple[str, ...]) -> Imported:
             f"the model has {body.n_features} features without names, the feature set has {len(names)}", TRAIN_ON
         )
     own = parsed.names or names
+    if len(own) != body.n_features:
+        raise InvalidModel(f"the model has {body.n_features} features and {len(own)} names of features")
     try:
         places = places_of(own, names)
     except ValueError as error:

@@ -10,7 +10,7 @@ MAX_TREES = 10_000
 MAX_LEAVES = 300_000  # of all trees together
 MAX_OUTPUTS = 1_000
 MAX_CATEGORY_WORDS = 1_000_000  # of 32 categories, of all sets together
-MAX_DOCUMENT_VALUES = 500_000  # lists, tables, texts and single numbers of a JSON or UBJ document
+MAX_DOCUMENT_VALUES = 300_000  # of a JSON or UBJ document: lists, tables, texts, numbers; XGBoost has 24 a tree
 MAX_DOCUMENT_NUMBERS = 12 * 2 * MAX_LEAVES  # in its lists of numbers: XGBoost writes eleven a node
 MAX_WEIGHTS = 1_000_000  # of a linear model
 

@@ -13,12 +13,17 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import prod
 
 from ubp_sql.errors import InvalidModel
 from ubp_sql.models.limits import MAX_FEATURES
 from ubp_sql.models.onnx_graph import Graph, Node, Tensor
 
 MAX_STEPS = 32
+MAX_COLUMNS = 10 * MAX_FEATURES  # of all values together
+# Operators of ai.onnx.ml that are looked at; of the same name elsewhere they are something else.
+ML = {"LinearClassifier", "LinearRegressor", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+ML |= {"ArrayFeatureExtractor", "FeatureVectorizer", "Imputer", "Normalizer", "Scaler"}
 _FLOATS = {1: "float32", 11: "float64"}
 
 
@@ -122,8 +127,11 @@ class Sources:
     def __init__(self, graph: Graph, features: int) -> None:
         """features: columns of a row, for a graph with one input of unknown width."""
         self.graph = graph
+        if any((node.op_type in ML) != (node.domain == "ai.onnx.ml") for node in graph.nodes):
+            raise NotFolded
         self.made = {name: (node, k) for node in graph.nodes for k, name in enumerate(node.outputs) if name}
-        self._inputs: dict[str, list[Column]] = {}
+        self._known: dict[str, list[Column]] = {}
+        self._left = MAX_COLUMNS
         count = 0
         widths = []
         for value in graph.inputs:
@@ -133,7 +141,7 @@ class Sources:
             width = shape[1] if shape[1] is not None else features if len(graph.inputs) == 1 else None
             if width is None or not 0 < width <= MAX_FEATURES - count:
                 raise NotFolded
-            self._inputs[value.name] = [Column(count + i, value.dtype) for i in range(width)]
+            self._known[value.name] = [Column(count + i, value.dtype) for i in range(width)]
             widths.append(width)
             count += width
         self.features = count
@@ -150,35 +158,38 @@ class Sources:
 
     def columns(self, name: str, depth: int = 0) -> list[Column]:
         """The columns of a value of shape (rows, columns). Raises NotFolded."""
-        if name in self._inputs:
-            return self._inputs[name]
-        if name not in self.made or depth > MAX_STEPS:
-            raise NotFolded
-        node = self.made[name][0]
+        # Each value once: a graph may take one many times over.
+        if name not in self._known:
+            if name not in self.made or depth > MAX_STEPS:
+                raise NotFolded
+            columns = self._made(self.made[name][0], depth + 1)
+            self._left -= len(columns)
+            if self._left < 0:
+                raise NotFolded
+            self._known[name] = columns
+        return self._known[name]
+
+    def _made(self, node: Node, depth: int) -> list[Column]:
         if node.op_type in ("Add", "Sub", "Mul", "Div"):
             return self._arithmetic(node, depth)
         if node.op_type in ("Concat", "FeatureVectorizer"):
             return self._joined(node, depth)
-        if not node.inputs:
+        if node.op_type not in ("Identity", "Cast", "Imputer", "Scaler", "ArrayFeatureExtractor", "Gather"):
             raise NotFolded
-        columns = self.columns(node.inputs[0], depth + 1)
-        if node.op_type in ("Identity", "Dropout"):
-            return columns
+        columns = self.columns(node.need(0), depth)
         if node.op_type == "Cast":
             return _cast(columns, node.attributes.get("to"))
         if node.op_type == "Imputer":
             return _imputed(columns, node)
         if node.op_type == "Scaler":
             return _scaled(columns, node)
-        if node.op_type in ("ArrayFeatureExtractor", "Gather"):
-            return [columns[i] for i in chosen(self, node, len(columns))]
-        raise NotFolded
+        return columns if node.op_type == "Identity" else [columns[i] for i in chosen(self, node, len(columns))]
 
     def _joined(self, node: Node, depth: int) -> list[Column]:
-        parts = [self.columns(part, depth + 1) for part in node.inputs]
-        columns = list(chain.from_iterable(parts))
-        if len(columns) > MAX_FEATURES:
+        parts = [self.columns(part, depth) for part in node.inputs]
+        if sum(map(len, parts)) > MAX_FEATURES:
             raise NotFolded
+        columns = list(chain.from_iterable(parts))
         if node.op_type == "FeatureVectorizer":  # it would cut or fill up parts of another width
             widths = node.attributes.get("inputdimensions")
             if not isinstance(widths, array) or widths.tolist() != list(map(len, parts)):
@@ -189,42 +200,41 @@ class Sources:
         return columns
 
     def _arithmetic(self, node: Node, depth: int) -> list[Column]:
-        first, second = node.inputs
+        first, second = node.need(0), node.need(1)
         constant = self.constant(second)
         if constant is None and node.op_type in ("Add", "Mul"):
             first, constant = second, self.constant(first)
         if constant is None or constant.dtype not in _FLOATS.values():
             raise NotFolded
-        columns = self.columns(first, depth + 1)
+        columns = self.columns(first, depth)
         what = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}[node.op_type]
         return [c.then(what, v) for c, v in zip(columns, spread(constant, len(columns)), strict=True)]
 
 
 def spread(constant: Tensor, width: int) -> list[float]:
     """A constant that is added to rows of `width` columns: one number for each of them. Raises NotFolded."""
-    values: list[float] = constant.values().tolist()
-    if len(values) == 1:
-        return values * width
-    if len(values) != width or constant.shape not in ((width,), (1, width)):
+    alone = prod(constant.shape) == 1
+    if not alone and constant.shape not in ((width,), (1, width)):
         raise NotFolded
-    return values
+    values: list[float] = constant.values().tolist()
+    return values * width if alone else values
 
 
 def chosen(sources: Sources, node: Node, width: int) -> list[int]:
     """Which columns ArrayFeatureExtractor or Gather takes. Raises NotFolded."""
-    indices = sources.constant(node.inputs[1])
-    if indices is None or indices.dtype not in ("int64", "int32"):
+    indices = sources.constant(node.need(1))
+    if indices is None or indices.dtype not in ("int64", "int32") or not 0 < prod(indices.shape) <= MAX_FEATURES:
         raise NotFolded
     if node.op_type == "Gather" and (node.attributes.get("axis") not in (1, -1) or len(indices.shape) != 1):
         raise NotFolded
     taken: list[int] = indices.values().tolist()
-    if not taken or not all(0 <= i < width for i in taken) or len(taken) > MAX_FEATURES:
+    if not all(0 <= i < width for i in taken):
         raise NotFolded
     return taken
 
 
 def _cast(columns: list[Column], to: object) -> list[Column]:
-    if to not in _FLOATS or not isinstance(to, int):
+    if not isinstance(to, int) or to not in _FLOATS:
         raise NotFolded
     # To add nothing, and to round: the way from float64 to float32.
     return [

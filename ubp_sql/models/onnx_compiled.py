@@ -22,7 +22,6 @@ ONNX Runtime never sees a byte that was not written here, from a graph that was 
 
 from __future__ import annotations
 
-import json
 from array import array
 from dataclasses import replace
 from struct import Struct
@@ -34,9 +33,10 @@ from ubp_sql.models.forest import places_of
 from ubp_sql.models.limits import MAX_FEATURES, MAX_OUTPUTS
 from ubp_sql.models.loaded import NETWORK
 from ubp_sql.models.onnx_file import read_graph
-from ubp_sql.models.onnx_graph import Graph, Node, Tensor, Value
+from ubp_sql.models.onnx_graph import NUMBERS, Graph, Node, Tensor, Value, own_names
 from ubp_sql.models.onnx_layers import LAYERS
 from ubp_sql.models.onnx_ml import ML
+from ubp_sql.models.onnx_moves import MOVES
 from ubp_sql.models.onnx_operators import FLOATS, RULES
 from ubp_sql.models.onnx_shapes import MAX_WORK, Known, Sizes, infer
 from ubp_sql.models.onnx_write import write_graph
@@ -45,7 +45,8 @@ MAGIC, LAYOUT = NETWORK, 1
 _HEADER = Struct("<8sHHII12sHHIQQQ")
 _NONE = bytes(12)
 _SECOND, _ONE_BY_ONE = 1, 2
-ALL_RULES = {**{("", name): rule for name, rule in (RULES | LAYERS).items()}}
+ONE_INPUT = "export it with one input, float32, rows by features, or with one of a single column for each feature"
+ALL_RULES = {**{("", name): rule for name, rule in (RULES | MOVES | LAYERS).items()}}
 ALL_RULES |= {("ai.onnx.ml", name): rule for name, rule in ML.items()}
 
 
@@ -84,13 +85,24 @@ def _is_rows(made: Known, rows: int) -> bool:
 def network_of(graph: Graph, names: tuple[str, ...]) -> tuple[Network, bool]:
     """The network in a file's graph for rows of features of these names, and whether it named them itself.
 
-    Names are read from the file's metadata, key `feature_names`, a JSON list in the order of the input's columns; a
-    file without it is taken to have the feature set's order. Raises InvalidModel (UB006), UnsupportedModel (UB007),
+    Names are those of the inputs, where each column is one; else they are read from the file's metadata, key
+    `feature_names`, a JSON list in the order of the input's columns; a file without it is taken to have the feature
+    set's order. Raises InvalidModel (UB006), UnsupportedModel (UB007),
     FeatureSetMismatch (UB002).
     """
-    own = _own_names(graph)
+    own, inputs = own_names(graph), graph.inputs
     wanted, second = _score(graph)
-    graph = _ordered(_pruned(graph, wanted), own, names)
+    graph = _pruned(graph, wanted)
+    if len(inputs) > 1 and all(value.shape is not None and value.shape[1:] == (1,) for value in inputs):
+        own = tuple(value.name for value in inputs)
+        graph = _joined(graph, own, names)
+    elif len(graph.inputs) == 1:
+        graph = _ordered(graph, own, names)
+    elif not graph.inputs:
+        raise UnsupportedModel("the score does not depend on the features", ONE_INPUT)
+    else:
+        found = ", ".join(value.name[:40] for value in graph.inputs[:5])
+        raise UnsupportedModel(f"the score depends on {len(graph.inputs)} inputs: {found}", ONE_INPUT)
     network = Network(graph, len(names), 1, False, False)
     made = _made(network, 1)
     if made is None:
@@ -114,19 +126,6 @@ def _made(network: Network, rows: int) -> Known | None:
         return None
     (made,) = sizes.outputs.values()
     return made if _is_rows(made, rows) else None
-
-
-def _own_names(graph: Graph) -> tuple[str, ...] | None:
-    text = graph.metadata.get("feature_names")
-    if text is None:
-        return None
-    try:
-        own = json.loads(text)
-    except (ValueError, RecursionError):
-        own = None
-    if not isinstance(own, list) or not all(isinstance(name, str) for name in own) or len(set(own)) != len(own):
-        raise InvalidModel("metadata feature_names is no JSON list of different names")
-    return tuple(own)
 
 
 def _score(graph: Graph) -> tuple[str, bool]:
@@ -153,6 +152,8 @@ def _pruned(graph: Graph, wanted: str) -> Graph:
         if not needed.isdisjoint(node.outputs):
             nodes.append(node)
             needed.update(node.inputs)
+    if not nodes:
+        raise InvalidModel(f"output {wanted[:60]!a} of the graph is computed by no node")
     output = next(value for value in graph.outputs if value.name == wanted)
     return Graph(
         nodes=tuple(reversed(nodes)),
@@ -165,35 +166,21 @@ def _pruned(graph: Graph, wanted: str) -> Graph:
 
 
 def _ordered(graph: Graph, own: tuple[str, ...] | None, names: tuple[str, ...]) -> Graph:
-    """The graph for rows of the feature set."""
-    if len(graph.inputs) != 1:
-        found = ", ".join(value.name[:40] for value in graph.inputs[:5])
-        raise UnsupportedModel(
-            f"the score depends on {len(graph.inputs)} inputs: {found}",
-            "export it with one input: float32, rows by features",
-        )
+    """The graph for rows of the feature set, out of one of a single input."""
     given = graph.inputs[0]
     shape = given.shape
     if given.dtype not in FLOATS or shape is None or len(shape) != 2:
-        raise UnsupportedModel(
-            f"input {given.name[:60]!a} is {given.dtype or 'no tensor'} of shape {shape}",
-            "export it with one input: float32, rows by features",
-        )
+        raise UnsupportedModel(f"input {given.name[:60]!a} is {given.dtype or 'no tensor'} of shape {shape}", ONE_INPUT)
     width = shape[1] or len(names)
-    if own is not None:
-        if len(own) != width:
-            raise InvalidModel(f"metadata feature_names has {len(own)} names, the input {width} columns")
-        try:
-            places = places_of(own, names)
-        except ValueError as error:
-            raise FeatureSetMismatch(f"the model does not fit the feature set: {error}") from None
-    elif width != len(names):
+    if own is not None and len(own) != width:
+        raise InvalidModel(f"metadata feature_names has {len(own)} names, the input {width} columns")
+    if own is None and width != len(names):
         raise FeatureSetMismatch(f"the model takes {width} features, the feature set has {len(names)}")
+    places = _places(own or names, names)
     given = Value(given.name, given.dtype, (None, len(names)))
-    if own is None or places == [*range(width)]:
+    if places == [*range(width)]:
         return replace(graph, inputs=(given,))
-    taken = {*graph.initializers, given.name, *(name for node in graph.nodes for name in node.outputs)}
-    row, order = _unused("row", taken), _unused("order", taken)
+    row, order = _unused("row", graph), _unused("order", graph)
     return replace(
         graph,
         nodes=(Node("Gather", "", "order", (row, order), (given.name,), {"axis": 1}), *graph.nodes),
@@ -202,7 +189,30 @@ def _ordered(graph: Graph, own: tuple[str, ...] | None, names: tuple[str, ...]) 
     )
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def _joined(graph: Graph, own: tuple[str, ...], names: tuple[str, ...]) -> Graph:
+    """The graph for rows of the feature set, out of one that takes each column as an input of its own name."""
+    place = dict(zip(own, _places(own, names), strict=True))
+    row = _unused("row", graph)
+    columns = [_unused(f"column {k}", graph) for k in range(len(names))]
+    # From opset 18 on a split into equal parts says into how many.
+    parts = {"num_outputs": len(names)} if graph.opsets[""] >= 18 else {}
+    nodes = [Node("Split", "", "columns", (row,), tuple(columns), {"axis": 1, **parts})]
+    for value in graph.inputs:
+        kind = {"to": NUMBERS.get(value.dtype, 0)}
+        nodes.append(Node("Cast", "", value.name, (columns[place[value.name]],), (value.name,), kind))
+    return replace(graph, nodes=(*nodes, *graph.nodes), inputs=(Value(row, "float32", (None, len(names))),))
+
+
+def _places(own: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+    try:
+        return places_of(own, names)
+    except ValueError as error:
+        raise FeatureSetMismatch(f"the model does not fit the feature set: {error}") from None
+
+
+def _unused(name: str, graph: Graph) -> str:
+    """A name that nothing in the graph has."""
+    taken = {value.name for value in graph.inputs}.union(graph.initializers, *(node.outputs for node in graph.nodes))
     while name in taken:
         name += "_"
     return name

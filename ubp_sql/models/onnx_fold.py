@@ -29,6 +29,7 @@ _REGRESSORS: dict[str, Model] = {
     "MatMul": onnx_linear.product,
     "Gemm": onnx_linear.product,
 }
+MAX_HEADS = 4  # outputs of a graph: a label, scores
 _LINKS = {"Sigmoid": SIGMOID, "Exp": EXP, "Softmax": SOFTMAX}
 _OBJECTIVES = {IDENTITY: "regression", EXP: "exponential", SIGMOID: "probability", SOFTMAX: "probabilities"}
 
@@ -41,6 +42,8 @@ def fold(graph: Graph, features: int) -> Parsed | None:
     Raises InvalidModel (UB006) for a model that is not sound, UnsupportedModel (UB007) for classes in another order.
     """
     found = []
+    if len(graph.outputs) > MAX_HEADS:
+        return None
     try:
         sources = Sources(graph, features)
     except NotFolded:
@@ -91,9 +94,7 @@ class _Head:
         """The input of a node behind the model that is not a constant."""
         if node.op_type in ("Add", "Sum") and len(node.inputs) == 2 and self.sources.constant(node.inputs[0]):
             return node.inputs[1]
-        if not node.inputs:
-            raise NotFolded
-        return node.inputs[0]
+        return node.need(0)
 
     @property
     def width(self) -> int:
@@ -129,8 +130,8 @@ class _Head:
 
     def _keeps_rows(self, node: Node) -> bool:
         """Whether a Reshape of one column leaves one number a row."""
-        shape = self.sources.constant(node.inputs[1])
-        return shape is not None and shape.values().tolist() in ([-1], [-1, 1], [0, 1])
+        shape = self.sources.constant(node.need(1))
+        return shape is not None and len(shape.data) <= 16 and shape.values().tolist() in ([-1], [-1, 1], [0, 1])
 
     def _two_opposite(self) -> bool:
         return self.width == 2 and self.sums.opposite()
@@ -157,6 +158,8 @@ class _Head:
         objective = _OBJECTIVES[self.link]
         if self.classifies:
             objective = "binary" if self.width == 1 else "multiclass"
+            if self.link == IDENTITY and isinstance(self.sums, onnx_linear.Sums):
+                objective = "decision"
         names, features = self.sources.names, self.sources.features
         body = self.sums.body(features, names, objective, self.link)
         return Parsed(body, names, objective, self.trees)
@@ -164,8 +167,8 @@ class _Head:
 
 def _check_labels(node: Node) -> None:
     """Of two classes the second is the one that is scored."""
-    labels = node.attributes.get("classlabels_ints") or node.attributes.get("classlabels_int64s")
-    if labels is not None and len(labels) == 2 and labels[0] >= labels[1]:
+    labels = onnx_linear.labels_of(node)
+    if len(labels) == 2 and isinstance(labels[0], int) and labels[0] >= labels[1]:
         raise UnsupportedModel(
             f"{node.where}: its classes are {labels[0]} and {labels[1]}: the second one would be scored",
             "export it with its classes in ascending order",

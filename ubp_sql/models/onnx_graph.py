@@ -6,6 +6,7 @@ shape says. What operators mean is not looked at here.
 
 from __future__ import annotations
 
+import json
 import sys
 from array import array
 from collections.abc import Iterable
@@ -69,6 +70,12 @@ class Node:
         """The node in a message."""
         return f"node {(self.name or ''.join(self.outputs))[:60]!a} ({self.op_type[:40]})"
 
+    def need(self, k: int) -> str:
+        """The name of input k. Raises InvalidModel (UB006) where it is left out."""
+        if k >= len(self.inputs) or not self.inputs[k]:
+            raise InvalidModel(f"{self.where}: input {k} is missing")
+        return self.inputs[k]
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -84,6 +91,20 @@ class Graph:
     outputs: tuple[Value, ...]
     opsets: dict[str, int]
     metadata: dict[str, str]
+
+
+def own_names(graph: Graph) -> tuple[str, ...] | None:
+    """A model's own names of its input's columns: metadata `feature_names`, a JSON list; None where there is none."""
+    text = graph.metadata.get("feature_names")
+    if text is None:
+        return None
+    try:
+        own = json.loads(text)
+    except (ValueError, RecursionError):
+        own = None
+    if not isinstance(own, list) or not all(isinstance(name, str) for name in own) or len(set(own)) != len(own):
+        raise InvalidModel("metadata feature_names is no JSON list of different names")
+    return tuple(own)
 
 
 def check_graph(graph: Graph) -> None:

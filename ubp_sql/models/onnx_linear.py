@@ -53,7 +53,10 @@ class Sums:
                 weight[j * features + column.feature] += w * a
                 missing[j * features + column.feature] += w * (m - b)  # b is in the bias
                 terms.append(w * b)
-            bias.append(math.fsum(terms))
+            try:
+                bias.append(math.fsum(terms))
+            except (OverflowError, ValueError):  # of what is not finite, or no longer
+                raise InvalidModel("the linear model has a weight that is not finite") from None
         linear = Linear(weight, missing, bias, link)
         linear.validate()
         return linear
@@ -61,9 +64,8 @@ class Sums:
 
 def classifier(sources: Sources, node: Node) -> tuple[Sums, int]:
     """LinearClassifier: its sums and its link."""
-    labels = node.attributes.get("classlabels_ints") or node.attributes.get("classlabels_strings") or ()
-    sums = _sums(sources, node, len(labels))
-    link = LINKS.get(_post(node))
+    sums = _sums(sources, node, len(labels_of(node)))
+    link = LINKS.get(post_transform(node))
     if link is None:
         raise NotFolded
     return sums, link
@@ -72,17 +74,19 @@ def classifier(sources: Sources, node: Node) -> tuple[Sums, int]:
 def regressor(sources: Sources, node: Node) -> tuple[Sums, int]:
     """LinearRegressor: its sums."""
     targets = node.attributes.get("targets", 1)
-    if _post(node) != "NONE" or not isinstance(targets, int) or not 0 < targets <= MAX_OUTPUTS:
+    if post_transform(node) != "NONE" or not isinstance(targets, int) or not 0 < targets <= MAX_OUTPUTS:
         raise NotFolded
     return _sums(sources, node, targets), forest_codes.IDENTITY
 
 
 def product(sources: Sources, node: Node) -> tuple[Sums, int]:
     """MatMul or Gemm of columns and a constant."""
-    matrix = sources.constant(node.inputs[1])
+    matrix = sources.constant(node.need(1))
     if matrix is None or matrix.dtype not in ("float32", "float64") or not 1 <= len(matrix.shape) <= 2:
         raise NotFolded
-    columns = sources.columns(node.inputs[0])
+    columns = sources.columns(node.need(0))
+    if math.prod(matrix.shape) > MAX_WEIGHTS:
+        raise NotFolded
     values = matrix.values().tolist()
     rows, outputs = (*matrix.shape, 1)[:2]
     attributes = node.attributes if node.op_type == "Gemm" else {}
@@ -93,9 +97,11 @@ def product(sources: Sources, node: Node) -> tuple[Sums, int]:
         rows, outputs = outputs, rows
     else:
         weight = [values[j::outputs] for j in range(outputs)]
-    if rows != len(columns) or not 0 < outputs <= MAX_OUTPUTS or len(values) > MAX_WEIGHTS:
+    if rows != len(columns) or not 0 < outputs <= MAX_OUTPUTS:
         raise NotFolded
-    alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    if not isinstance(alpha, float) or not isinstance(beta, float):
+        raise InvalidModel(f"{node.where}: alpha and beta are no numbers")
     if alpha != 1.0:
         weight = [[alpha * w for w in row] for row in weight]
     sums = Sums(columns, weight, [0.0] * outputs)
@@ -107,13 +113,26 @@ def product(sources: Sources, node: Node) -> tuple[Sums, int]:
     return sums, forest_codes.IDENTITY
 
 
-def _post(node: Node) -> str:
+def post_transform(node: Node) -> str:
     found = node.attributes.get("post_transform", b"NONE")
     return found.decode("ascii", "replace") if isinstance(found, bytes) else ""
 
 
+def labels_of(node: Node) -> list[int] | list[bytes]:
+    """The classes of a classifier; raises InvalidModel (UB006) where there are none."""
+    for key in ("classlabels_ints", "classlabels_int64s"):
+        found = node.attributes.get(key)
+        if isinstance(found, array) and found.typecode == "q" and found:
+            whole: list[int] = found.tolist()
+            return whole
+    texts = node.attributes.get("classlabels_strings")
+    if not isinstance(texts, tuple) or not texts:
+        raise InvalidModel(f"{node.where}: it names no classes")
+    return list(texts)
+
+
 def _sums(sources: Sources, node: Node, outputs: int) -> Sums:
-    columns = sources.columns(node.inputs[0])
+    columns = sources.columns(node.need(0))
     coefficients, intercepts = (node.attributes.get(key, array("f")) for key in ("coefficients", "intercepts"))
     if not isinstance(coefficients, array) or not isinstance(intercepts, array):
         raise InvalidModel(f"{node.where}: coefficients and intercepts are no numbers")

@@ -82,7 +82,7 @@ def _labels(at: At) -> list[Known]:
 
 
 def _vector(at: At) -> list[Known]:
-    rows, total = at.input().shape[0], 0
+    rows, total = _table(at)[0], 0
     for known in at.all_inputs():
         one_type(at, [known], _NUMBERS)
         if len(known.shape) != 2 or known.shape[0] != rows:

@@ -164,6 +164,11 @@ def infer(graph: Graph, inputs: Mapping[str, Shape], rules: Mapping[tuple[str, s
     """
     known: dict[str, Known] = {name: of_tensor(tensor) for name, tensor in graph.initializers.items()}
     for value in graph.inputs:
+        if value.dtype not in _ITEM:
+            raise UnsupportedModel(
+                f"input {value.name[:60]!a} is {value.dtype or 'no tensor'}",
+                "export it with one input: float32, rows by features",
+            )
         known[value.name] = Known(value.dtype, inputs[value.name])
     size = sum(k.elements * _ITEM[k.dtype] for k in known.values() if k.dtype in _ITEM)
     work = 0

@@ -16,10 +16,10 @@ from ubp_sql.errors import InvalidModel
 from ubp_sql.kernels import forest_codes
 from ubp_sql.kernels.forest_codes import MISSING_LEFT
 from ubp_sql.models.forest import Forest, Link, Tree, next_below, round_down
-from ubp_sql.models.limits import MAX_LEAVES, MAX_OUTPUTS, MAX_TREES
+from ubp_sql.models.limits import MAX_LEAVES, MAX_OUTPUTS, MAX_TREES, MAX_WEIGHTS
 from ubp_sql.models.onnx_columns import NotFolded, Sources, largest_below
 from ubp_sql.models.onnx_graph import Node, Tensor
-from ubp_sql.models.onnx_linear import LINKS
+from ubp_sql.models.onnx_linear import LINKS, labels_of, post_transform
 
 _MODES = {b"BRANCH_LEQ": "<=", b"BRANCH_LT": "<", b"BRANCH_GTE": ">=", b"BRANCH_GT": ">", b"BRANCH_EQ": "=="}
 _MODES |= {b"BRANCH_NEQ": "!=", b"LEAF": ""}
@@ -79,7 +79,7 @@ def regressor(sources: Sources, node: Node) -> tuple[Trees, int]:
     if how not in (b"SUM", b"AVERAGE"):
         raise NotFolded
     trees = reader.trees(1.0 / len(reader.roots) if how == b"AVERAGE" else 1.0)
-    base = reader.numbers("base_values", 0)
+    base = reader.numbers("base_values", None)
     if len(base) not in (0, targets):
         raise NotFolded
     if base:
@@ -92,25 +92,27 @@ def classifier(sources: Sources, node: Node) -> tuple[Trees, int]:
 
     What the runtime does with two classes depends on which of them have weights: what is not plain is left to it.
     """
-    labels = node.attributes.get("classlabels_int64s") or node.attributes.get("classlabels_strings") or ()
+    labels = labels_of(node)
     if not 2 <= len(labels) <= MAX_OUTPUTS:
         raise NotFolded
-    link = LINKS.get(bytes(node.attributes.get("post_transform", b"NONE")).decode("ascii", "replace"))
+    link = LINKS.get(post_transform(node))
     if link is None:
         raise NotFolded
     reader = _Reader(sources, node, "class", len(labels))
-    base = reader.numbers("base_values", 0)
+    base = reader.numbers("base_values", None)
     if len(labels) > 2:
         if len(base) not in (0, len(labels)):
             raise NotFolded
         trees = reader.trees(1.0)
     elif len(reader.used) == 1:
-        # The runtime takes the sum for a probability where no weight is negative, whatever the transform.
-        negative = min(reader.weights) < 0.0
-        if reader.used != {0} or len(base) > 1 or (link, negative) not in _ONE_SUM:
+        # Without a transform, the runtime takes the sum for a probability only where no weight is negative; and it
+        # forgets a base where the weights are those of the second class.
+        (own,) = reader.used
+        plain = link == forest_codes.SIGMOID or (link == forest_codes.IDENTITY and min(reader.weights) >= 0.0)
+        if own > 1 or len(base) > 1 - own or not plain:
             raise NotFolded
         trees = reader.trees(1.0)
-        trees.take([0])
+        trees.take([own])
     else:
         if base or not reader.complete():
             raise NotFolded
@@ -120,20 +122,18 @@ def classifier(sources: Sources, node: Node) -> tuple[Trees, int]:
     return trees, link
 
 
-_ONE_SUM = {(forest_codes.SIGMOID, True), (forest_codes.IDENTITY, False)}
-
-
 class _Reader:
     """The attributes of a tree ensemble, counted and checked."""
 
     def __init__(self, sources: Sources, node: Node, kind: str, outputs: int) -> None:
         self.node, self.outputs = node, outputs
-        self.columns = sources.columns(node.inputs[0])
+        self.columns = sources.columns(node.need(0))
         tree_ids = self.integers("nodes_treeids", None)
         n = len(tree_ids)
         node_ids = self.integers("nodes_nodeids", n)
         modes = node.attributes.get("nodes_modes", ())
-        if not 0 < n <= 2 * MAX_LEAVES or len(modes) != n or not set(modes) <= _MODES.keys():
+        sized = isinstance(modes, tuple) and len(modes) == n
+        if not (0 < n <= 2 * MAX_LEAVES and sized and set(modes) <= _MODES.keys()):
             raise InvalidModel(f"{node.where}: nodes_modes: expected {n} modes of ONNX")
         self.modes = [_MODES[mode] for mode in modes]
         number = {pair: i for i, pair in enumerate(zip(tree_ids, node_ids, strict=True))}
@@ -142,8 +142,8 @@ class _Reader:
         self.feature = self.integers("nodes_featureids", n)
         self.value = self.numbers("nodes_values", n, endless=True)
         self.tracks = self.integers("nodes_missing_value_tracks_true", None) or [0] * n
-        if len(self.tracks) != n:
-            raise InvalidModel(f"{node.where}: nodes_missing_value_tracks_true: expected {n} flags")
+        if len(self.tracks) != n or not {0, 1}.issuperset(self.tracks):
+            raise InvalidModel(f"{node.where}: nodes_missing_value_tracks_true: expected {n} flags, 0 or 1")
         children = [self.integers(key, n) for key in ("nodes_truenodeids", "nodes_falsenodeids")]
         self.true, self.false = ([number.get(pair, -1) for pair in zip(tree_ids, ids, strict=True)] for ids in children)
         self.roots = [i for i in range(n) if i == 0 or tree_ids[i] != tree_ids[i - 1]]
@@ -152,6 +152,7 @@ class _Reader:
         self.tree_ids = tree_ids
         self._read_weights(kind, number)
         self.leaves_left = MAX_LEAVES
+        self.made_left = 4 * MAX_LEAVES  # leaves of the trees of all outputs, some of which may be left out
 
     def _read_weights(self, kind: str, number: dict[tuple[int, int], int]) -> None:
         owner = self.integers(f"{kind}_treeids", None)
@@ -174,20 +175,25 @@ class _Reader:
         found = self.node.attributes.get(key, array("q"))
         if not isinstance(found, array) or found.typecode != "q" or (count is not None and len(found) != count):
             raise InvalidModel(f"{self.node.where}: {key}: expected {count if count is not None else ''} whole numbers")
+        if len(found) > MAX_WEIGHTS:
+            raise NotFolded
         whole: list[int] = found.tolist()
         return whole
 
-    def numbers(self, key: str, count: int, endless: bool = False) -> list[float]:
-        """Numbers of an attribute, or in its place of the tensor of float64 that newer versions have; count 0: any.
+    def numbers(self, key: str, count: int | None, endless: bool = False) -> list[float]:
+        """Numbers of an attribute, or in its place of the tensor of float64 that newer versions have; count None: one
+        an output at most.
 
         endless: infinite ones may be among them: a split of what is missing from all the rest.
         """
-        found: Any = self.node.attributes.get(key)
-        if isinstance(tensor := self.node.attributes.get(f"{key}_as_tensor"), Tensor) and found is None:
+        found: Any = self.node.attributes.get(key, array("f"))
+        if isinstance(tensor := self.node.attributes.get(f"{key}_as_tensor"), Tensor) and not found:
             found = tensor.values()
-        values: list[float] = found.tolist() if isinstance(found, array) else []
-        if count and len(values) != count:
-            raise InvalidModel(f"{self.node.where}: {key}: expected {count} numbers, found {len(values)}")
+        if not isinstance(found, array) or found.typecode not in "fd":
+            raise InvalidModel(f"{self.node.where}: {key}: numbers are expected")
+        if len(found) > MAX_OUTPUTS if count is None else len(found) != count:
+            raise InvalidModel(f"{self.node.where}: {key}: expected {count or ''} numbers, found {len(found)}")
+        values: list[float] = found.tolist()
         if any(v != v or (math.isinf(v) and not endless) for v in values):
             raise InvalidModel(f"{self.node.where}: {key}: a number is not finite")
         return values
@@ -205,6 +211,9 @@ class _Reader:
             shape = _Shape(self, root, f"{self.node.where}: tree {self.tree_ids[root]}")
             met += len(shape.met)
             for output in sorted({output for i in shape.ends for output in self.weight.get(i, ())}):
+                self.made_left -= len(shape.ends)
+                if self.made_left < 0:
+                    raise NotFolded
                 leaves = [factor * self.weight.get(i, {}).get(output, 0.0) for i in shape.ends]
                 groups[output].append(shape.tree(leaves))
             if k >= MAX_TREES:

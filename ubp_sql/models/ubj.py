@@ -47,9 +47,9 @@ class _Reader:
         return self.data[self.at - count : self.at]
 
     def marker(self) -> bytes:
-        """The next marker; N says nothing, and may stand between values as often as it likes."""
+        """The next marker; N says nothing, and may stand between values, where it counts as one."""
         while (found := self.take(1)) == b"N":
-            pass
+            self.budget.value(0, self.at - 1)
         return found
 
     def next_is(self, token: bytes) -> bool:

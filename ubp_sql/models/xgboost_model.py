@@ -98,6 +98,10 @@ def _learner(learner: Table) -> Parsed:
         for group, value in zip(groups, base, strict=True):
             group.insert(0, _constant(value))
         longest += 1
+    if longest * outputs > MAX_TREES:
+        raise InvalidModel(
+            f"{table.place('tree_info')}: {longest} trees for each of {outputs} outputs, allowed are {MAX_TREES} in all"
+        )
     for group in groups:
         group += [_constant(0.0)] * (longest - len(group))
     trees = tuple(tree for together in zip(*groups, strict=True) for tree in together)

@@ -107,7 +107,7 @@ class LoadMap(BaseModel):
             info = codecs.lookup(name)
             "a".encode(name)
         except (LookupError, ValueError, TypeError) as error:
-            raise ValueError(f"no text encoding is called {name!r}") from error
+            raise ValueError(f"no text encoding is called {name[:60]!r}") from error
         return "utf-8" if info.name == "utf-8-sig" else info.name
 
     @field_validator("time_zone")
@@ -118,7 +118,7 @@ class LoadMap(BaseModel):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             # A machine without a zone database knows no name; the server then has the last word.
             if zoneinfo.available_timezones():
-                raise ValueError(f"no time zone is called {name!r}") from error
+                raise ValueError(f"no time zone is called {name[:60]!r}") from error
         return name
 
     @model_validator(mode="after")
@@ -247,6 +247,7 @@ def _explain(error: ValidationError, file: str, lines: dict[str, int]) -> tuple[
         parts.append(str(part))
     field = ".".join(parts)
     place = f" line {lines[field]}" if field in lines else ""
+    field = "".join(c if c.isprintable() else "?" for c in field[:80])
     hint = f"fields: {', '.join(LoadMap.model_fields)}"
     if first["type"] == "extra_forbidden":
         meant = difflib.get_close_matches(field, LoadMap.model_fields, n=1)

@@ -24,7 +24,7 @@ def first_run(compiled: bytes) -> dict[str, Any]:
 
     Raises InstallError (UB011) where ONNX Runtime is not installed here.
     """
-    command = [sys.executable, "-m", "ubp_sql.models.first_run"]
+    command = [sys.executable, "-P", "-m", "ubp_sql.models.first_run"]  # nothing of the folder it is called in
     try:
         done = subprocess.run(command, input=compiled, capture_output=True, timeout=WALL_SECONDS)
     except subprocess.TimeoutExpired:

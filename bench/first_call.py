@@ -1,0 +1,69 @@
+"""The first call of a new connection, and the memory it takes: beside an empty PL/Python function.
+
+What a pooler or an application without one waits for. Each round opens a connection for each statement, in turn.
+"""
+
+import statistics
+import time
+from typing import Any
+
+import psycopg
+
+from bench import settings
+from bench.memory import Peak
+from bench.predict import serving
+from bench.server import cluster
+
+ROUNDS = 31
+MOST, MOST_MB = 1.5, 10.0
+EMPTY = "empty PL/Python function"
+STATEMENTS = {
+    EMPTY: "select bench_empty({user})",
+    "predict_purchase(user_id)": "select ubp.predict_purchase({user}::bigint)",
+    "predict_detail": "select * from ubp.predict_detail('purchase', {user}::bigint)",
+    "score": "select ubp.score('purchase', array_fill(1.0::float8, array[{features}]))",
+    "features(user_id, now())": "select * from ubp.features({user}::bigint, now())",
+    "warm()": "select * from ubp.warm()",
+}
+UNBOUND = {"warm()"}  # it is what a pooler calls so that others need not wait
+OPTIONS = "language plpython3u stable strict parallel unsafe security definer set search_path = pg_catalog, pg_temp"
+
+
+def run() -> dict[str, Any]:
+    """Milliseconds and MB of Private_Dirty after the call, medians of connections in turn."""
+    server = cluster()
+    with serving(server, "bench_first_call") as conn:
+        conn.execute(f"create function bench_empty(u bigint) returns bigint {OPTIONS} as $$ return u $$".encode())
+        conn.execute("select * from ubp.score_users('purchase')")
+        conn.execute("vacuum analyze")
+        user, features = conn.execute("select min(user_id), min(cardinality(features)) from ubp.feature_rows").fetchone() or (0, 0)  # fmt: skip
+    texts = {name: text.format(user=user, features=features) for name, text in STATEMENTS.items()}
+    found = measured(server.dsn("bench_first_call"), texts, settings.count(ROUNDS))
+    base_ms, base_mb = (statistics.median(part) for part in zip(*found[EMPTY], strict=True))
+    rows, bars = [], {}
+    for name, samples in found.items():
+        ms, mb = zip(*samples, strict=True)
+        ratio, more = statistics.median(ms) / base_ms, statistics.median(mb) - base_mb
+        rows.append({"first call": name, "connections": len(ms), "ms": statistics.median(ms), "fastest ms": min(ms),
+                     "slowest ms": max(ms), "ratio": ratio, "Private_Dirty MB": statistics.median(mb), "more MB": more})  # fmt: skip
+        if name != EMPTY and name not in UNBOUND:
+            bars[f"{name}: {ratio:.2f}x <= {MOST}x an empty PL/Python function"] = ratio <= MOST
+            bars[f"{name}: {more:.1f} MB more <= {MOST_MB:.0f} MB"] = more <= MOST_MB
+    return {"rows": rows, "bars": bars}
+
+
+def measured(dsn: str, statements: dict[str, str], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """(milliseconds, MB) of the first statement of each new connection; the first round is not counted."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in statements}
+    for number in range(rounds + 1):
+        names = list(statements)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                started = time.perf_counter()
+                conn.execute(statements[name].encode()).fetchall()
+                taken = 1e3 * (time.perf_counter() - started)
+                memory = Peak(conn.info.backend_pid)
+                memory.look()
+            if number:
+                found[name].append((taken, memory.mb))
+    return found
