@@ -36,7 +36,8 @@ def run() -> dict[str, Any]:
         conn.execute(f"create function bench_empty(u bigint) returns bigint {OPTIONS} as $$ return u $$".encode())
         conn.execute("select * from ubp.score_users('purchase')")
         conn.execute("vacuum analyze")
-        user, features = conn.execute("select min(user_id), min(cardinality(features)) from ubp.feature_rows").fetchone() or (0, 0)  # fmt: skip
+        known = conn.execute("select min(user_id), min(cardinality(features)) from ubp.feature_rows").fetchone()
+        user, features = known or (0, 0)
     texts = {name: text.format(user=user, features=features) for name, text in STATEMENTS.items()}
     found = measured(server.dsn("bench_first_call"), texts, settings.count(ROUNDS))
     base_ms, base_mb = (statistics.median(part) for part in zip(*found[EMPTY], strict=True))
@@ -44,8 +45,9 @@ def run() -> dict[str, Any]:
     for name, samples in found.items():
         ms, mb = zip(*samples, strict=True)
         ratio, more = statistics.median(ms) / base_ms, statistics.median(mb) - base_mb
-        rows.append({"first call": name, "connections": len(ms), "ms": statistics.median(ms), "fastest ms": min(ms),
-                     "slowest ms": max(ms), "ratio": ratio, "Private_Dirty MB": statistics.median(mb), "more MB": more})  # fmt: skip
+        timing = {"ms": statistics.median(ms), "fastest ms": min(ms), "slowest ms": max(ms), "ratio": ratio}
+        memory = {"Private_Dirty MB": statistics.median(mb), "more MB": more}
+        rows.append({"first call": name, "connections": len(ms), **timing, **memory})
         if name != EMPTY and name not in UNBOUND:
             bars[f"{name}: {ratio:.2f}x <= {MOST}x an empty PL/Python function"] = ratio <= MOST
             bars[f"{name}: {more:.1f} MB more <= {MOST_MB:.0f} MB"] = more <= MOST_MB

@@ -295,6 +295,27 @@ def test_scoring_one_stored_user_loads_neither_numpy_nor_numba(shop: Database) -
         assert conn.execute("select pg_temp.loaded()").fetchone() == (["numba", "numpy"],)  # the probe can see them
 
 
+def test_no_thread_is_started_in_the_server(shop_copy: Database) -> None:
+    """Each would take signals, a cancel among them, from the process."""
+    with shop_copy.connect() as conn:
+        conn.execute("""create function pg_temp.threads() returns integer language plpython3u as $$
+import os
+return len(os.listdir("/proc/self/task"))
+$$""")
+        for query in (
+            REFRESH,
+            "select * from ubp.score_users('purchase')",
+            "select sum(ubp.predict_purchase(user_id)) from ubp.feature_rows",
+            f"select count(*) from ubp.training_matrix('purchase', array[timestamptz '{AS_OF}' - interval '90 days'])",
+            "select * from ubp.parity_check(5)",
+        ):
+            conn.execute(query.encode())
+            assert conn.execute("select pg_temp.threads()").fetchone() == (1,), query
+        conn.execute("do $$ import threading; threading.Thread(target=__import__('time').sleep, args=(1,)).start() $$"
+                     " language plpython3u")  # fmt: skip
+        assert conn.execute("select pg_temp.threads()").fetchone() == (2,), "it is seen"
+
+
 def test_two_databases_do_not_mix(shop: Database, shop_copy: Database) -> None:
     """The same numbers of task, version and deployment on both sides, and another model behind them."""
     query = "select user_id, ubp.predict_purchase(user_id) from ubp.feature_rows order by user_id"

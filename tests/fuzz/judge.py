@@ -82,9 +82,15 @@ def _judge_network(data: bytes, read: Read, seed: int, oracle: Oracle | None) ->
     if said == "died":
         raise Wrong("ONNX Runtime died of a graph that was let in")
     if scores is not None and read.format:
-        found = oracle.ask("onnx", data, x)[1]
-        if found is not None and not np.allclose(_ours(found, scores), scores, rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise Wrong(f"the file and what was made of it differ: {found.tolist()} and {scores.tolist()}")
+        # Some graphs take a single row, or make something else of two: they are run row by row.
+        parts = np.split(x, len(x)) if network.one_by_one else [x]
+        answers = [oracle.ask("onnx", data, part)[1] for part in parts]
+        found = np.concatenate([part for part in answers if part is not None] or [np.empty((0, 1))])
+        if len(found) == len(x):
+            found = _ours(found, scores)
+            same = found.shape == scores.shape
+            if not same or not np.allclose(found, scores, rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise Wrong(f"the file and what was made of it differ: {found.tolist()} and {scores.tolist()}")
     return Verdict(True, said)
 
 

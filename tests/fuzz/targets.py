@@ -25,7 +25,7 @@ MODEL = (InvalidModel, UnsupportedModel, FeatureSetMismatch)
 PLACE = re.compile(
     r"[^:]{1,150}: |byte \d+|tree \d+|(an output|node|initializer|input|output|opset|attribute|metadata) |"
     r"[a-z_.]+ is missing|"
-    r"this is .*, not a|the (model|graph|document|compiled|linear|leaves|feature set)\b|\d+ (trees|outputs?)"
+    r"this is .*, not a|the (model|graph|score|document|compiled|linear|leaves|feature set)\b|\d+ (trees|outputs?)"
 )
 ANYWHERE = re.compile("")
 

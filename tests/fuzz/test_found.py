@@ -1,6 +1,8 @@
 """What the fuzzer found once, each by the smallest input that shows it."""
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.fuzz.targets import NAMES
 from ubp_sql.errors import BadInput, InvalidModel, MapError, UnsupportedModel
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.models.formats import read_model
+from ubp_sql.models.loaded import open_model
 from ubp_sql.sources.load_map import LoadMap
 
 
@@ -53,6 +56,22 @@ def test_an_operator_of_control_characters() -> None:
     with pytest.raises(InvalidModel, match="node 0: op_type") as caught:
         read_model(data, NAMES)
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_named_and_not_opened(protocol: int) -> None:
+    for held in (Trap(), {"model": 1}, [1]):
+        for read in (lambda data: read_model(data, NAMES), open_model):
+            with pytest.raises(InvalidModel, match="this is a Python pickle") as caught:
+                read(pickle.dumps(held, protocol))
+            assert "runs code" in str(caught.value.hint)
+
+
+class Trap:
+    """A pickle of it ends the process that opens it."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return exec, ("raise SystemExit",)
 
 
 def test_a_length_beyond_the_file() -> None:

@@ -6,7 +6,8 @@ from tests.fix_database import Database
 
 LOADED = """do $$
 import sys
-plpy.notice(" ".join(name for name in ("typing", "re", "contextlib", "dataclasses", "numpy") if name in sys.modules))
+names = ("typing", "re", "enum", "contextlib", "dataclasses", "numpy")
+plpy.notice(" ".join(name for name in names if name in sys.modules))
 $$ language plpython3u"""
 COMPILED = "select pg_read_file('/proc/self/maps') like '%llvmjit%'"
 CALLS = [

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tests.api.helpers import feature_names, register, tiny_model
 from tests.fix_database import Database
 from tests.refresh.helpers import START, Log, define, refresh, state
+from ubp_sql.api import ageing as stored_rows
 from ubp_sql.api.ageing import Ageing
 from ubp_sql.features.compute import age_rows
 from ubp_sql.features.definition import FeatureSetDefinition
+from ubp_sql.kernels import codes
 from ubp_sql.kernels.codes import ANCHOR_EPOCH_US
 from ubp_sql.kernels.plan_blob import pack_plan
 
@@ -105,3 +107,12 @@ def test_the_view_gives_the_bits(db: Database) -> None:
         for user, _, *values in rows:
             shown = array("f", [float("nan") if value is None else value for value in values])
             assert shown.tobytes() == expected[user].finished, user
+
+
+def test_the_codes_of_ageing_features_are_the_kernels() -> None:
+    named = (stored_rows.AGE, stored_rows.AGE_RATIO, stored_rows.DECAY, stored_rows.WEEKDAY)
+    assert named == codes.AGEING == stored_rows.AGEING
+    assert named == (codes.Formula.AGE, codes.Formula.AGE_RATIO, codes.Formula.DECAY, codes.Formula.WEEKDAY)
+    columns = codes.FormulaColumn
+    assert (stored_rows.CODE, stored_rows.CELL_A, stored_rows.CELL_B) == (columns.CODE, columns.A, columns.B)
+    assert stored_rows.ANCHOR_EPOCH_US == codes.ANCHOR_EPOCH_US

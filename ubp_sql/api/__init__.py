@@ -75,8 +75,8 @@ def __getattr__(name: str) -> object:
     if name not in __all__:  # a module of this package: the import system asks for it here first
         raise AttributeError(name)
     for module in (
-        "live",  # the first two: those that a session of an application waits for
-        "scoring",
+        "scoring",  # the first two: those that a session of an application waits for
+        "live",
         "memory",
         "mirror",
         "mirror_verify",

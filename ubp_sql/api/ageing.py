@@ -13,11 +13,15 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from ubp_sql.api.session import Row, single
-from ubp_sql.kernels.codes import AGEING, ANCHOR_EPOCH_US, Formula, FormulaColumn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# As kernels/codes.py has them, whose import costs a connection's first call 4 ms; a test keeps them equal.
+AGE, AGE_RATIO, DECAY, WEEKDAY = AGEING = (2, 3, 4, 5)
+CODE, CELL_A, CELL_B = 0, 1, 2
+ANCHOR_EPOCH_US = 4_102_444_800_000_000
 
 F32_MAX = 3.4028234663852886e38
 _FLOAT = struct.Struct("f")
@@ -52,7 +56,7 @@ class Ageing:
         self._held = len(place)
         self._steps: list[tuple[int, Value]] = []
         for f, row in enumerate(formulas):
-            if row[FormulaColumn.CODE] in AGEING:
+            if row[CODE] in AGEING:
                 made = _step(row, factors[f], place)
                 self._steps.append((4 * f, made))
 
@@ -81,14 +85,14 @@ class Ageing:
 
 def _step(row: Any, factors: Any, place: dict[int, int]) -> Value:
     """One formula."""
-    code, cell_a, cell_b = (int(row[c]) for c in (FormulaColumn.CODE, FormulaColumn.A, FormulaColumn.B))
+    code, cell_a, cell_b = (int(row[c]) for c in (CODE, CELL_A, CELL_B))
     f0, f1 = (float(factor) for factor in factors)
     a, b = place[cell_a], place.get(cell_b, 0)
-    if code == Formula.AGE:
+    if code == AGE:
         return lambda anchors, now, _: (now - anchors[a]) / f1
-    if code == Formula.AGE_RATIO:
+    if code == AGE_RATIO:
         return lambda anchors, now, _: (now - anchors[a]) / anchors[b] if anchors[b] else math.nan
-    if code == Formula.DECAY:
+    if code == DECAY:
         return lambda anchors, now, _: (
             anchors[a] * f1 ** (-(now - anchors[b]) / f0) if anchors[b] == anchors[b] else 0.0
         )

@@ -109,7 +109,7 @@ def _joined(plpy: Any, memory: dict[str, Any], query: str, of: list[int], part: 
 
 
 def _columns(part: "Scored", rank: "F64") -> list[Any]:
-    """Images of users, scores and percentiles, and the reasons. Without a score: NaN for too little history, else -1."""
+    """Images of users, scores and percentiles, and the reasons: NaN stands for the first one, -1 for the second."""
     import numpy as np
 
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image

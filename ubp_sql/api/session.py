@@ -9,6 +9,10 @@ import ubp_sql
 from ubp_sql import errors
 from ubp_sql.errors import NotReady, StaleSession, UbpError, VersionSkew
 
+# Before anything imports NumPy: its linear algebra would start a thread for each core in the server's process, which would
+# take signals meant for the process.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -203,10 +203,10 @@ class LinearModel(Loaded):
                 columns = np.ascontiguousarray(rows[start : start + chunk].T, np.float64)
                 total = np.repeat(np.asarray(linear.bias)[:, None], columns.shape[1], axis=1)
                 unknown = np.isnan(columns)
-                some = unknown.any(axis=1)
+                some = set(np.flatnonzero(unknown.any(axis=1)).tolist())
                 for i in self._used:
                     term = weight[:, i] * columns[i]
-                    if some[i]:
+                    if i in some:
                         np.copyto(term, missing[:, i], where=unknown[i])
                     total += term
                 sums[start : start + chunk] = total.T
