@@ -5,6 +5,7 @@ What a pooler or an application without one waits for. Each round opens a connec
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -30,7 +31,7 @@ OPTIONS = "language plpython3u stable strict parallel unsafe security definer se
 
 
 def run() -> dict[str, Any]:
-    """Milliseconds and MB of Private_Dirty after the call, medians of connections in turn."""
+    """Milliseconds, processor time and MB of Private_Dirty after the call, medians of connections in turn."""
     server = cluster()
     with serving(server, "bench_first_call") as conn:
         conn.execute(f"create function bench_empty(u bigint) returns bigint {OPTIONS} as $$ return u $$".encode())
@@ -40,32 +41,40 @@ def run() -> dict[str, Any]:
         user, features = known or (0, 0)
     texts = {name: text.format(user=user, features=features) for name, text in STATEMENTS.items()}
     found = measured(server.dsn("bench_first_call"), texts, settings.count(ROUNDS))
-    base_ms, base_mb = (statistics.median(part) for part in zip(*found[EMPTY], strict=True))
+    base_ms, _, base_mb = (statistics.median(part) for part in zip(*found[EMPTY], strict=True))
     rows, bars = [], {}
     for name, samples in found.items():
-        ms, mb = zip(*samples, strict=True)
+        ms, cpu, mb = zip(*samples, strict=True)
         ratio, more = statistics.median(ms) / base_ms, statistics.median(mb) - base_mb
         timing = {"ms": statistics.median(ms), "fastest ms": min(ms), "slowest ms": max(ms), "ratio": ratio}
-        memory = {"Private_Dirty MB": statistics.median(mb), "more MB": more}
-        rows.append({"first call": name, "connections": len(ms), **timing, **memory})
+        used = {"CPU ms": statistics.median(cpu), "Private_Dirty MB": statistics.median(mb), "more MB": more}
+        rows.append({"first call": name, "connections": len(ms), **timing, **used})
         if name != EMPTY and name not in UNBOUND:
             bars[f"{name}: {ratio:.2f}x <= {MOST}x an empty PL/Python function"] = ratio <= MOST
             bars[f"{name}: {more:.1f} MB more <= {MOST_MB:.0f} MB"] = more <= MOST_MB
     return {"rows": rows, "bars": bars}
 
 
-def measured(dsn: str, statements: dict[str, str], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """(milliseconds, MB) of the first statement of each new connection; the first round is not counted."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in statements}
+def measured(dsn: str, statements: dict[str, str], rounds: int) -> dict[str, list[tuple[float, float, float]]]:
+    """(milliseconds, those on a processor, MB) of the first statement of each new connection, less a first round."""
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in statements}
     for number in range(rounds + 1):
         names = list(statements)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             with psycopg.connect(dsn, autocommit=True) as conn:
+                pid = conn.info.backend_pid
+                busy = _on_processor(pid)
                 started = time.perf_counter()
                 conn.execute(statements[name].encode()).fetchall()
                 taken = 1e3 * (time.perf_counter() - started)
-                memory = Peak(conn.info.backend_pid)
+                busy = _on_processor(pid) - busy
+                memory = Peak(pid)
                 memory.look()
             if number:
-                found[name].append((taken, memory.mb))
+                found[name].append((taken, busy, memory.mb))
     return found
+
+
+def _on_processor(pid: int) -> float:
+    """Milliseconds so far: what else the machine does hardly touches them."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6

@@ -47,8 +47,8 @@ class Report:
         return (
             f"{self.mutants:,} mutants in {self.seconds:.0f} s ({self.mutants / max(self.seconds, 1e-9):,.0f}/s): "
             f"{c['refused']:,} refused, {c['accepted']:,} scored alike by every walker; oracle: {c['equal']:,} equal, "
-            f"{c['unwilling']:,} refused, {c['died']:,} killed it; {c['kilobytes'] / 1024:.0f} MB more at most; "
-            f"{self.alike.total():,} findings of {len(self.alike)} sorts"
+            f"{c['unwilling']:,} refused, {c['died']:,} killed it; {c['kilobytes'] / 1024:.0f} MB more at most, "
+            f"slowest {c['slowest_ms']} ms; {self.alike.total():,} findings of {len(self.alike)} sorts"
         )
 
 
@@ -116,7 +116,8 @@ def _worker(settings: dict[str, object], scratch: Path, seeds: Seeds, keep: Path
         said = errors.read()[-3000:].decode(errors="replace")
     index, *counts = struct.unpack(f"<{len(PROGRESS)}q", progress.read_bytes())
     for name, value in zip(PROGRESS[1:], counts, strict=True):
-        report.counts[name] = max(report.counts[name], value) if name == "kilobytes" else report.counts[name] + value
+        before = report.counts[name]
+        report.counts[name] = max(before, value) if name in ("kilobytes", "slowest_ms") else before + value
     if code == 0:
         return first + count
     if index < first:

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tests.fuzz.mutants import Mutant, mutant
 from tests.fuzz.oracle import Oracle
 from tests.fuzz.targets import READERS
 
-PROGRESS = ("index", "refused", "accepted", "equal", "died", "unwilling", "kilobytes")
+PROGRESS = ("index", "refused", "accepted", "equal", "died", "unwilling", "kilobytes", "slowest_ms")
 SECONDS = 1.0  # of CPU for one mutant: reading, and scoring what is accepted
 MEMORY = 192 << 20  # bytes beyond what the process has when all seeds were read
 # Where Python's own modules, the package and the time zones lie: the only files that reading may open.
@@ -108,14 +109,16 @@ def main() -> None:
     first, count = settings["first"], settings["count"]
     limit(settings["memory"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    asked, starter = 0, os.getppid()
+    asked, slowest, starter = 0, 0.0, os.getppid()
     for index in range(first, first + count):
         if os.getppid() != starter:  # it was killed
             break
         progress[0] = index
         found = mutant(targets, seeds, settings["seed"], index)
         ask = oracle if oracle is not None and asked < settings["oracle"] * (index - first + 1) else None
+        began = time.process_time()
         said, details = examine(found, index, ask)
+        slowest = max(slowest, time.process_time() - began)
         asked += said in ("equal", "died", "unwilling")
         if said in PROGRESS:
             progress[PROGRESS.index(said)] += 1
@@ -124,6 +127,7 @@ def main() -> None:
         else:
             sys.stdout.write(json.dumps({"index": index, "what": said, "details": details}) + "\n")
             sys.stdout.flush()
+    progress[PROGRESS.index("slowest_ms")] = int(1000 * slowest)
     progress[PROGRESS.index("kilobytes")] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if oracle is not None:
         with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ from tests.fix_database import Database
 
 LOADED = """do $$
 import sys
-names = ("typing", "re", "enum", "contextlib", "dataclasses", "numpy")
+names = ("typing", "re", "contextlib", "dataclasses", "numpy")
 plpy.notice(" ".join(name for name in names if name in sys.modules))
 $$ language plpython3u"""
 COMPILED = "select pg_read_file('/proc/self/maps') like '%llvmjit%'"
@@ -50,3 +50,24 @@ def test_modules_that_a_single_user_does_not_need(shop: Database, call: str) -> 
         conn.execute(LOADED)
     assert said[0] == ""
     assert said[1].startswith("typing"), "it is seen"
+
+
+STORED = [
+    "select ubp.predict('purchase', {user})",
+    "select ubp.predict_detail('purchase', {user})",
+    "select ubp.predict_many('purchase', array[{user}])",
+    "select ubp.score('purchase', features::float8[]) from ubp.feature_rows limit 1",
+    "select * from ubp.warm()",
+]
+
+
+@pytest.mark.parametrize("call", STORED)
+def test_a_stored_row_is_scored_without_enum(shop: Database, call: str) -> None:
+    """The enumerations of the kernels, and enum itself, would take a tenth of the first call of a session."""
+    user = shop.one("select user_id from ubp.feature_rows limit 1")
+    said: list[str] = []
+    with shop.connect() as conn:
+        conn.add_notice_handler(lambda notice: said.append(str(notice.message_primary)))
+        conn.execute(call.format(user=user).encode())
+        conn.execute("do $$ import sys; plpy.notice('enum' in sys.modules) $$ language plpython3u")
+    assert said == ["False"]

@@ -86,3 +86,13 @@ def test_a_feature_set_that_grows_and_is_made_anew(served: Database) -> None:
             with served.connect() as fresh:
                 expected = answers(fresh, OF_A_SET)
                 assert answers(kept, OF_A_SET, prepare=True) == expected, name
+
+
+def test_a_session_that_is_made_bare(served: Database) -> None:
+    """What a pooler in session mode does between two clients, and what goes with it of plans and settings."""
+    with served.connect() as conn:
+        expected = answers(conn)
+        conn.execute("set jit = off; set work_mem = '1MB'; set plan_cache_mode = force_generic_plan")
+        assert answers(conn) == expected
+        conn.execute("discard all")
+        assert answers(conn) == expected

@@ -15,7 +15,8 @@ from time import time
 
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.serving import challenger_of, score_row, stored
-from ubp_sql.api.session import Row, run, single
+from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run
+from ubp_sql.errors import FeatureSetMismatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ select r.user_id, {ROW}
   join ubp.feature_rows r on r.feature_set_id = s.feature_set_id
  where s.feature_set_id = $1 and r.user_id >= $2 order by r.user_id limit $3"""  # noqa: S608 - constants only
 ROWS_DOWN = ROWS.replace(">= $2 order by r.user_id", "<= $2 order by r.user_id desc")
-# The same of many rows in three values; anchors are of use only to a set that has features which age.
-TOGETHER = """
-select string_agg(int8send(r.user_id), '') as users, string_agg(substr(ubp.array_image(r.features), 21), '') as packed,
-       string_agg(ubp.array_image(r.anchors), '') as anchors
-  from (select user_id, features, anchors from ubp.feature_rows
-         where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
-TOGETHER_DOWN = TOGETHER.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
 ABOUT = "select reltuples::bigint as users from pg_class where oid = 'ubp.feature_rows'::regclass"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 FIRST, MOST, MOST_BYTES = 32, 4_000, 4 << 20  # rows; of their features
@@ -71,6 +65,7 @@ class Ahead:
             self._most = max(FIRST, min(MOST, MOST_BYTES // loaded.size))
             if loaded.form == "network":  # the row is cheap beside the model: what nobody asks for costs as much
                 self._pays, self._everybody_from = 1, HIGHEST
+        self._plan: Any = None
         self._everybody: tuple[array[int], array[float]] | None = None
 
     def find(self, user_id: int, calls: int) -> tuple[bool, float | None]:
@@ -124,7 +119,9 @@ class Ahead:
         return list(self.scores)
 
     def _together(self, user_id: int, n: int, *, down: bool) -> list[int] | None:
-        found = self._scored(TOGETHER_DOWN if down else TOGETHER, user_id, n)
+        from ubp_sql.api.stored_rows import DOWNWARDS, UPWARDS
+
+        found = self._scored(DOWNWARDS if down else UPWARDS, user_id, n)
         if found is None:
             return None
         users, scores = found
@@ -134,38 +131,29 @@ class Ahead:
 
     def _scored(self, query: str, user_id: int, n: int) -> tuple[Any, Any] | None:
         """(users, scores) as arrays; None where a row is of another length than the model's."""
-        from ubp_sql.api.session import prepare_numba
-
-        prepare_numba()
-        import numpy as np
-
-        from ubp_sql.models.population import decode_rows
-
-        version = self._of_set()
-        types = ["integer", "bigint", "bigint"]
-        row = single(self.plpy, self.memory, query, types, [version.feature_set_id, user_id, n])
-        if row is None or row["users"] is None:
-            return np.empty(0, np.int64), np.empty(0)
-        loaded = version.deployed.loaded
-        if 8 * len(row["packed"]) != len(row["users"]) * loaded.size:
-            return None
-        users, rows = decode_rows(row["users"], row["packed"], loaded.features)
-        if row["anchors"] is not None:
-            rows = self._aged(rows, row["anchors"])
-        return users, self._said(users, rows)
-
-    def _aged(self, rows: Any, anchors: bytes) -> Any:
-        """The rows at the set's moment."""
-        import numpy as np
-
-        from ubp_sql.api.moments import feature_set
-        from ubp_sql.api.refresh_rows import rows_of_images
+        if self._plan is None:
+            self._prepare()
+        from ubp_sql.api.stored_rows import some_rows
         from ubp_sql.features.compute import age_rows
 
+        version, plan = self._of_set(), self._plan
+        width = len(plan.anchors)
+        try:
+            users, rows, anchors = some_rows(self.plpy, self.memory, version.deployed, width, query, user_id, n)
+        except FeatureSetMismatch:
+            return None
+        if width:
+            rows = age_rows(plan, rows, anchors, version.as_of_us, version.weekday)
+        return users, self._said(users, rows)
+
+    def _prepare(self) -> None:
+        """What the kernels of many rows need, once a statement."""
+        from ubp_sql.api.moments import feature_set
+
+        prepare_numba()
+        keep_freed_memory()
         version = self._of_set()
-        plan = feature_set(self.plpy, self.memory, version.feature_set_id).definition.plan
-        held = rows_of_images(anchors, len(rows), np.float64)
-        return age_rows(plan, rows, held, version.as_of_us, version.weekday)
+        self._plan = feature_set(self.plpy, self.memory, version.feature_set_id).definition.plan
 
     def _said(self, users: Any, rows: Any) -> Any:
         """(n,) what each user's version says, NaN for too little history."""
@@ -193,9 +181,11 @@ class Ahead:
         self._everybody_from = HIGHEST
         if users > EVERYBODY_MOST:
             return
+        from ubp_sql.api.stored_rows import UPWARDS
+
         ids, scores, lowest = array("q"), array("d"), LOWEST
         while True:
-            found = self._scored(TOGETHER, lowest, self._most)
+            found = self._scored(UPWARDS, lowest, self._most)
             if found is None:
                 self.wanted = False
                 return

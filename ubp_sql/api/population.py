@@ -6,29 +6,17 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.events import touch
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.refresh import LOCK, LOG
-from ubp_sql.api.score_rows import LOWEST, WRITE_USERS, store_scores
-from ubp_sql.api.serving import LIVE, OTHER_LENGTH, Deployed, deployment, no_deployment
+from ubp_sql.api.score_rows import WRITE_USERS, store_scores
+from ubp_sql.api.serving import LIVE, Deployed, deployment, no_deployment
 from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single
-from ubp_sql.errors import FeatureSetMismatch, NotReady
+from ubp_sql.api.stored_rows import all_rows
+from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from ubp_sql.kernels.dispatch import F32, F64, I64
     from ubp_sql.models.population import Scored
 
 DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
 SET = "select name, as_of, as_of_us, as_of_weekday from ubp.feature_sets where feature_set_id = $1"
-# One copy of each number into arrays of arrays, of which images are made: half the time of an image a row.
-CHUNK = """
-select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg(r.features)) as features,
-       ubp.array_image(array_agg(r.anchors) filter (where $4)) as anchors
-  from (select user_id, features, anchors from ubp.feature_rows
-         where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
-READ_USERS = 4_000  # a call of a kernel costs 0.1 ms by itself; larger values leave the processor's caches
-UNEQUAL = ("2202E", "22004")  # array_agg of arrays that differ in length, and of none beside some
 CLEAR_SHADOWS = "delete from ubp.shadow_scores where task = $1"
 INSERT_SHADOW = """
 insert into ubp.shadow_scores (task, version, user_id, score, as_of, scored_at)
@@ -110,58 +98,12 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str
         raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     parts = []
-    for users, rows, anchors in _stored_rows(plpy, memory, deployed, len(plan.anchors)):
+    for users, rows, anchors in all_rows(plpy, memory, deployed, len(plan.anchors)):
         if len(plan.anchors):
             rows = age_rows(plan, rows, anchors, now["as_of_us"], now["as_of_weekday"])
         scores = score_rows(deployed.loaded, rows, deployed.population, pause)
         parts.append(Scored(users, scores, too_little(rows, deployed.population)))
     return now["as_of"], joined(parts)
-
-
-def _stored_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int) -> "Iterator[tuple[I64, F32, F64]]":
-    """Users of the version's feature set, ascending, their rows and `width` anchors each, some thousands at a time."""
-    import numpy as np
-
-    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, REAL
-
-    wide, lowest = deployed.loaded.features, LOWEST
-    while True:
-        chunk = _chunk(plpy, memory, [deployed.feature_set_id, lowest, READ_USERS, width > 0])
-        if chunk["users"] is None:
-            return
-        users = _array(chunk["users"], BIGINT, np.int64).copy()
-        rows = _array(chunk["features"], REAL, np.float32, wide)
-        anchors = _array(chunk["anchors"], DOUBLE, np.float64, width) if width else np.empty((len(users), 0))
-        yield users, rows, anchors
-        if len(users) < READ_USERS:
-            return
-        lowest = int(users[-1]) + 1
-
-
-def _chunk(plpy: Any, memory: dict[str, Any], arguments: list[Any]) -> Row:
-    try:
-        row = single(plpy, memory, CHUNK, ["integer", "bigint", "integer", "boolean"], arguments)
-    except plpy.SPIError as error:
-        if error.sqlstate in UNEQUAL:
-            raise FeatureSetMismatch(*OTHER_LENGTH) from None
-        raise
-    assert row is not None  # noqa: S101 - an aggregate without groups
-    return row
-
-
-def _array(image: bytes, element: int, kind: "type[Any]", width: int | None = None) -> "NDArray[Any]":
-    """The values of an array's image, or of one of arrays of `width` values.
-
-    Raises FeatureSetMismatch (UB002) where the arrays have another length, or a NULL among their values.
-    """
-    import numpy as np
-
-    dimensions = 1 if width is None else 2
-    size = 12 + 8 * dimensions
-    head = np.frombuffer(image, np.int32, size // 4).tolist()
-    if head[:3] != [dimensions, 0, element] or (width is not None and head[4] != width):
-        raise FeatureSetMismatch(*OTHER_LENGTH)
-    return np.frombuffer(image, kind, offset=size).reshape(head[3 : 3 + dimensions])
 
 
 def _store_shadow(plpy: Any, memory: dict[str, Any], shadow: Deployed) -> None:

@@ -40,7 +40,7 @@ update ubp.score_rows r set version = $2, score = u.score, percentile = u.percen
 DIFFERING = f"""{UPDATE}
    and (r.version <> $2 or r.score is distinct from u.score or r.percentile is distinct from u.percentile
         or r.reason is distinct from u.reason)"""
-# The same by place, value k being that of user $7 + k - 1: no join, a quarter less. A percentile of -1: no such user.
+# The same by place, value k being that of user $5 + k - 1: no join, a quarter less. A percentile of -1: no such user.
 PLACED = """
 update ubp.score_rows r
    set version = $2, score = nullif((select ubp.image_array($3, '{}'::double precision[]))[r.user_id - $5 + 1], 'NaN'),

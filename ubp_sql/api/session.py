@@ -9,8 +9,8 @@ import ubp_sql
 from ubp_sql import errors
 from ubp_sql.errors import NotReady, StaleSession, UbpError, VersionSkew
 
-# Before anything imports NumPy: its linear algebra would start a thread for each core in the server's process, which would
-# take signals meant for the process.
+# Before anything imports NumPy: its linear algebra would start a thread for each core in the server's process, and
+# threads take signals that are meant for the process.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 TYPE_CHECKING = False

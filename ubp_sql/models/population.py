@@ -33,12 +33,6 @@ def joined(parts: list[Scored]) -> Scored:
     return Scored._make(np.concatenate(columns) for columns in zip(none, *parts, strict=True))
 
 
-def decode_rows(user_ids: bytes, packed: bytes, features: int) -> tuple[I64, F32]:
-    """Ids (n,) and feature rows (n, features) from concatenated int8send values and packed rows."""
-    ids = np.frombuffer(user_ids, ">i8").astype(np.int64)
-    return ids, np.frombuffer(packed, "<f4").astype(np.float32).reshape(len(ids), features)
-
-
 def too_little(rows: F32, population: int) -> NDArray[np.bool_]:
     """(n,) whether the history is too little for a score: column `population` is below 1."""
     return ~(rows[:, population] >= 1)

@@ -1,0 +1,84 @@
+"""Feature rows as they are stored, thousands at a time, ready for the kernels of many rows."""
+
+from typing import TYPE_CHECKING, Any
+
+from ubp_sql.api.serving import OTHER_LENGTH, Deployed
+from ubp_sql.api.session import run
+from ubp_sql.errors import FeatureSetMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ubp_sql.kernels.dispatch import F32, F64, I64
+
+    Stored = tuple[I64, F32, F64]
+
+# One copy of each number into arrays of arrays, of which images are made: half the time of an image a row.
+UPWARDS = """
+select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg(r.features)) as features,
+       ubp.array_image(array_agg(r.anchors) filter (where $4)) as anchors
+  from (select user_id, features, anchors from ubp.feature_rows
+         where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
+DOWNWARDS = UPWARDS.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
+LOWEST = -(2**63)
+READ_USERS = 4_000  # a call of a kernel costs 0.1 ms by itself; larger values leave the processor's caches
+UNEQUAL = ("2202E", "22004")  # array_agg of arrays that differ in length, and of none beside some
+
+
+def all_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int) -> "Iterator[Stored]":
+    """Users of the version's feature set, ascending, their rows and `width` anchors each, some thousands at a time.
+
+    Raises FeatureSetMismatch (UB002) on rows of another length than the model's.
+    """
+    lowest = LOWEST
+    while True:
+        found = some_rows(plpy, memory, deployed, width, UPWARDS, lowest, READ_USERS)
+        if len(found[0]):
+            yield found
+        if len(found[0]) < READ_USERS:
+            return
+        lowest = int(found[0][-1]) + 1
+
+
+def some_rows(
+    plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int, query: str, user_id: int, n: int
+) -> "Stored":
+    """n users from one on, by UPWARDS or DOWNWARDS: their ids (n,), rows (n, features) and anchors (n, width).
+
+    Raises FeatureSetMismatch (UB002) as `all_rows`.
+    """
+    import numpy as np
+
+    from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, REAL
+
+    arguments = [deployed.feature_set_id, user_id, n, width > 0]
+    try:
+        chunk = run(plpy, memory, query, ["integer", "bigint", "integer", "boolean"], arguments)[0]
+    except plpy.SPIError as error:
+        if error.sqlstate in UNEQUAL:
+            raise FeatureSetMismatch(*OTHER_LENGTH) from None
+        raise
+    wide = deployed.loaded.features
+    if chunk["users"] is None:
+        return np.empty(0, np.int64), np.empty((0, wide), np.float32), np.empty((0, width))
+    users = _array(chunk["users"], BIGINT, np.int64).copy()
+    rows = _array(chunk["features"], REAL, np.float32, wide)
+    anchors = _array(chunk["anchors"], DOUBLE, np.float64, width) if width else np.empty((len(users), 0))
+    return users, rows, anchors
+
+
+def _array(image: bytes, element: int, kind: "type[Any]", width: int | None = None) -> "NDArray[Any]":
+    """The values of an array's image, or of one of arrays of `width` values.
+
+    Raises FeatureSetMismatch (UB002) where the arrays have another length, or a NULL among their values.
+    """
+    import numpy as np
+
+    dimensions = 1 if width is None else 2
+    size = 12 + 8 * dimensions
+    head = np.frombuffer(image, np.int32, size // 4).tolist()
+    if head[:3] != [dimensions, 0, element] or (width is not None and head[4] != width):
+        raise FeatureSetMismatch(*OTHER_LENGTH)
+    return np.frombuffer(image, kind, offset=size).reshape(head[3 : 3 + dimensions])
