@@ -40,7 +40,7 @@ as $python$
 from ubp_sql import api
 return api.score_all(plpy, SD, model, features, version)
 $python$;
-comment on function ubp.score_all(text, double precision[], integer) is 'All outputs of a model for a row of numbers: of a multiclass model the probability of each class, in the order of its labels; of others one.';
+comment on function ubp.score_all(text, double precision[], integer) is 'All outputs of a model for a row of numbers: of a multiclass model the probability of each class, in the order of its labels; of others one; NULL where it gives no number.';
 revoke all on function ubp.score_all(text, double precision[], integer) from public;
 alter function ubp.score_all(text, double precision[], integer) owner to ubp_reader;
 grant execute on function ubp.score_all(text, double precision[], integer) to ubp_analyst, ubp_auditor, ubp_loader;

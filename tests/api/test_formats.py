@@ -124,6 +124,11 @@ def test_a_linear_model_without_values_for_missing_ones_says_so(shop: Database) 
         unknown = [user for user in stored if np.isnan(stored[user]).any()]
         assert unknown
         assert [score is None for score in one] == [user in (LOOKER, *unknown) for user in sorted(stored)]
+        query = "select ubp.score_all('purchase', features::float8[], %s) from ubp.feature_rows where user_id = %s"
+        assert conn.execute(query, [version, unknown[0]]).fetchone() == ([None],)
+        blob = """select ubp.score_blob_all(compiled, features::float8[])
+                    from ubp.feature_rows, ubp.models where version = %s and user_id = %s"""
+        assert conn.execute(blob, [version, unknown[0]]).fetchone() == ([None],)
 
 
 def test_what_is_not_let_in(shop: Database) -> None:

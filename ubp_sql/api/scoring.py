@@ -34,10 +34,9 @@ def score(
 @entry
 def score_all(
     plpy: Any, memory: dict[str, Any], model: str, features: list[float | None], version: int | None
-) -> list[float]:
+) -> list[float | None]:
     """As `score`, all outputs of a model that may have several."""
-    loaded = _version(plpy, memory, model, version)
-    return loaded.all_packed(_checked(features, loaded))
+    return _all(_version(plpy, memory, model, version), features)
 
 
 def _version(plpy: Any, memory: dict[str, Any], model: str, version: int | None) -> Loaded:
@@ -66,10 +65,16 @@ def score_blob(plpy: Any, memory: dict[str, Any], compiled: bytes, features: lis
 
 
 @entry
-def score_blob_all(plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]) -> list[float]:
+def score_blob_all(
+    plpy: Any, memory: dict[str, Any], compiled: bytes, features: list[float | None]
+) -> list[float | None]:
     """As `score_blob`, all outputs of a model that may have several."""
-    loaded = _handed_in(compiled)
-    return loaded.all_packed(_checked(features, loaded))
+    return _all(_handed_in(compiled), features)
+
+
+def _all(loaded: Loaded, features: list[float | None]) -> list[float | None]:
+    """All outputs; None where the model gives no number."""
+    return [None if score != score else score for score in loaded.all_packed(_checked(features, loaded))]
 
 
 def _handed_in(compiled: bytes) -> Loaded:
