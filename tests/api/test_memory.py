@@ -121,6 +121,21 @@ def test_the_cap(three: Database) -> None:
             assert conn.execute("select ubp.predict(%s, 1)", [task]).fetchone() == expected[task]
 
 
+def test_what_was_deployed_before_goes(three: Database) -> None:
+    """The model that stays must not hold every challenger that it ever had."""
+    with three.connect() as conn:
+        for turn in range(12):
+            conn.execute("select ubp.challenge_model('purchase', 2, %s)", [0.1 + 0.2 * (turn % 2)])
+            conn.execute("select ubp.predict('purchase', 1), (select count(*) from ubp.score_users('purchase'))")
+        conn.execute("""do $$
+import gc
+from ubp_sql.api import serving
+kept = [1 for found in gc.get_objects() if type(found) is serving.Deployed]
+assert len(kept) <= 4, len(kept)  # champion and challenger, in each of two functions
+$$ language plpython3u""")
+        conn.execute("select ubp.challenge_model('purchase', 2, 0)")
+
+
 @pytest.mark.parametrize("setting", ["much", "-1", "1 XB", "12.5MB", "kB", "1e9"])
 def test_settings_that_say_nothing(three: Database, setting: str) -> None:
     with three.connect() as conn:
@@ -157,7 +172,8 @@ def test_the_order_of_going() -> None:
     cache, gone = ModelCache(3 * size), []
     for key, model in enumerate(loaded[:3]):
         cache.add(key, model)
-        cache.hold(key, lambda key=key: gone.append(key))  # type: ignore[misc]
+        for _ in range(2):
+            cache.hold(key, "who", lambda key=key: gone.append(key))  # type: ignore[misc]
         model.used_at = float(key)
     assert cache.get(0) is loaded[0]
     cache.add(3, loaded[3])

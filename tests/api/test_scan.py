@@ -5,11 +5,13 @@
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import lightgbm
 import numpy as np
+import psycopg
 import pytest
 
 from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register
@@ -328,6 +330,59 @@ def test_a_row_that_does_not_fit_is_named_by_the_call_that_asks_for_it(shop: Dat
             refused(conn, "UB002", "select sum(ubp.predict('purchase', u)) from generate_series(1, 200) u")
 
 
+def test_the_next_transaction_beside_an_older_one(shop: Database) -> None:
+    """Own transactions whose ends no snapshot shows, for a later one ended first; the next has the same command ids."""
+    with shop.connect() as conn, shop.connect() as older, shop.connect() as later:
+        scan(conn, "u")
+        older.execute("begin")
+        older.execute("select pg_current_xact_id()")
+        for version in (2, 3):
+            conn.execute("begin")
+            conn.execute("select ubp.deploy_model('purchase', %s)", [version])
+            if version == 2:
+                later.execute("select pg_current_xact_id()")
+            calls = [conn.execute("select ubp.predict('purchase', 3)", binary=True).fetchone() for _ in range(2)]
+            assert calls == [(said(conn)[3],)] * 2
+            conn.execute("rollback")
+
+
+def test_a_page_that_cannot_be_scored_is_no_error_of_this_call(shop: Database) -> None:
+    """A model may fail on a row that nobody asks for; an upgrade may leave a set that many rows cannot be read of."""
+    with shop.connect() as conn:
+        expected = said(conn)
+        conn.execute("""do $$
+import ubp_sql.api.ahead as a
+from ubp_sql.errors import InvalidModel
+def failing(deployed, packed):
+    raise InvalidModel("the model fails on these features")
+a.was, a.score_row = a.score_row, failing
+$$ language plpython3u""")
+        assert scan(conn, "u") == expected
+        conn.execute("update ubp.feature_sets set hash = 'another'")
+        conn.execute("update ubp.deployments set feature_set_hash = 'another'")
+        conn.execute("do $$ import ubp_sql.api.ahead as a; a.score_row = a.was $$ language plpython3u")
+        small(conn, "kernels")
+        assert scan(conn, "u") == expected
+
+
+def test_a_cancel_ends_a_page_of_a_slow_model(shop: Database) -> None:
+    with shop.connect() as conn:
+        conn.execute("""do $$
+import time
+import ubp_sql.api.ahead as a
+def slow(deployed, packed, was=a.score_row):
+    time.sleep(0.004)
+    return was(deployed, packed)
+a.FIRST, a.score_row = 250, slow
+$$ language plpython3u""")
+        conn.execute("select ubp.predict('purchase', 1)")
+        conn.execute("set statement_timeout = '200ms'")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            scan(conn, "u")
+        assert time.monotonic() - began < 0.6  # 1.2 where nothing looks
+
+
 def test_a_server_that_is_not_understood(shop: Database) -> None:
     """Nothing is read ahead, and nothing else changes."""
     with shop.connect() as conn:
@@ -340,6 +395,7 @@ def test_a_server_that_is_not_understood(shop: Database) -> None:
 
 
 AGREES = """do $$
+import struct
 from ubp_sql.api import snapshots as s
 reader = s.reader(plpy, {})
 assert reader is not None
@@ -351,6 +407,10 @@ for place in range(s.BYTES):
     field = place < 12 or 24 <= place < 28
     assert s._agrees((bytes(wrong), *moment[1:]), said["t"], standby=said["r"]) != field, place
 assert int.from_bytes(moment[0][s.COMMAND], "little") < 1000
+listing = s.Reader(prepares=True).moment()[0]
+assert listing.startswith(moment[0])
+listed = sorted(x for (x,) in struct.iter_unpack("I", listing[s.BYTES:]))
+assert listed == [int(x) % 2**32 for x in said["t"].split(":")[2].split(",") if x], listed
 $$ language plpython3u"""
 
 
@@ -372,8 +432,8 @@ def test_each_part_of_what_is_compared_is_needed(shop: Database, field: str) -> 
     patch = f"""do $$
 from ubp_sql.api import snapshots as s
 class Blind(s.Reader):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **settings):
+        super().__init__(**settings)
         see = self.moment
         def moment():
             m = see()

@@ -196,8 +196,8 @@ def test_a_scan_goes_on_while_rows_are_replayed(standby: Standby, primary: Datab
 BLIND = """do $$
 from ubp_sql.api import snapshots as s
 class Blind(s.Reader):
-    def __init__(self, see=s.Reader.__init__):
-        see(self)
+    def __init__(self, see=s.Reader.__init__, **settings):
+        see(self, **settings)
         moment = self.moment
         self.moment = lambda: (lambda found: (found[0][:40], *found[1:]))(moment())
 s.Reader = Blind

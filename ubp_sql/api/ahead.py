@@ -16,7 +16,7 @@ from time import time
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.serving import challenger_of, score_row, stored
 from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run
-from ubp_sql.errors import FeatureSetMismatch
+from ubp_sql.errors import UbpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ BATCH = 1_000  # from as many rows on the kernels of many rows are worth loading
 # A row read ahead costs a seventh of a call that has to read its own.
 DEARER = 7
 EVERYBODY_FROM, EVERYBODY_MOST = 1_000, 2_000_000  # calls; users, 16 bytes each
+PAUSE = 0.05  # seconds, a third of what a cancel may take
 
 
 class Ahead:
@@ -81,19 +82,20 @@ class Ahead:
         room = FIRST + self._pays * found + self._alone // 4 - self._read
         if room < FIRST:
             self._alone += 1
+        try:
+            if room >= FIRST:
+                self._fetch(user_id, min(room, self._most), down=user_id < last)
+                return True, self.scores.get(user_id)
             if self._alone >= self._everybody_from:
                 self._consider_everybody()
-            return False, None
-        self._fetch(user_id, min(room, self._most), down=user_id < last)
-        return self.wanted, self.scores.get(user_id)
+        except UbpError:  # of a row that nobody may ever ask for, or of reading many: a single call says its own
+            self.wanted = False
+        return False, None
 
     def _fetch(self, user_id: int, n: int, *, down: bool) -> None:
         """n rows from a user on, in place of those before."""
         read = self._together if n >= BATCH else self._one_by_one
         users = read(user_id, n, down=down)
-        if users is None:
-            self.wanted = False
-            return
         self._of_set().deployed.loaded.used_at = time()
         self._read += n
         self._fetches += 1
@@ -103,34 +105,34 @@ class Ahead:
         else:
             self.high = max(users) if len(users) == n else HIGHEST
 
-    def _one_by_one(self, user_id: int, n: int, *, down: bool) -> list[int] | None:
+    def _one_by_one(self, user_id: int, n: int, *, down: bool) -> list[int]:
         version = self._of_set()
         query = ROWS_DOWN if down else ROWS
         rows: list[Row] = run(
             self.plpy, self.memory, query, ["integer", "bigint", "bigint"], [version.feature_set_id, user_id, n]
         )
-        self.scores = {}
+        scores: dict[int, float | None] = {}
+        until = time() + PAUSE
         for row in rows:
+            if time() > until:
+                self._pause()
+                until = time() + PAUSE
             deployed = challenger_of(version.deployed, row["user_id"])
             packed = stored(deployed, row)
-            if packed is None or len(packed) != deployed.loaded.size:
-                return None  # the call that asks for that user says why
-            self.scores[row["user_id"]] = score_row(deployed, packed)
-        return list(self.scores)
+            scores[row["user_id"]] = None if packed is None else score_row(deployed, packed)
+        self.scores = scores
+        return list(scores)
 
-    def _together(self, user_id: int, n: int, *, down: bool) -> list[int] | None:
+    def _together(self, user_id: int, n: int, *, down: bool) -> list[int]:
         from ubp_sql.api.stored_rows import DOWNWARDS, UPWARDS
 
-        found = self._scored(DOWNWARDS if down else UPWARDS, user_id, n)
-        if found is None:
-            return None
-        users, scores = found
+        users, scores = self._scored(DOWNWARDS if down else UPWARDS, user_id, n)
         listed: list[int] = users.tolist()
         self.scores = dict(zip(listed, [None if score != score else score for score in scores.tolist()], strict=True))
         return listed
 
-    def _scored(self, query: str, user_id: int, n: int) -> tuple[Any, Any] | None:
-        """(users, scores) as arrays; None where a row is of another length than the model's."""
+    def _scored(self, query: str, user_id: int, n: int) -> tuple[Any, Any]:
+        """(users, scores) as arrays."""
         if self._plan is None:
             self._prepare()
         from ubp_sql.api.stored_rows import some_rows
@@ -138,10 +140,7 @@ class Ahead:
 
         version, plan = self._of_set(), self._plan
         width = len(plan.anchors)
-        try:
-            users, rows, anchors = some_rows(self.plpy, self.memory, version.deployed, width, query, user_id, n)
-        except FeatureSetMismatch:
-            return None
+        users, rows, anchors = some_rows(self.plpy, self.memory, version.deployed, width, query, user_id, n)
         if width:
             rows = age_rows(plan, rows, anchors, version.as_of_us, version.weekday)
         return users, self._said(users, rows)
@@ -186,9 +185,6 @@ class Ahead:
         ids, scores, lowest = array("q"), array("d"), LOWEST
         while True:
             found = self._scored(UPWARDS, lowest, self._most)
-            if found is None:
-                self.wanted = False
-                return
             ids.frombytes(found[0].tobytes())
             scores.frombytes(found[1].tobytes())
             if len(found[0]) < self._most:

@@ -110,10 +110,12 @@ def deployment(plpy: Any, memory: dict[str, Any], number: int) -> Deployed:
     if len(arms):
         _set_beside(plpy, memory, made, arms)
     # One a task: a session that lives through a thousand deployments must not keep a thousand models.
-    for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == made.task]:
+    task = made.task
+    for key in [key for key, kept in memory.items() if isinstance(kept, Deployed) and kept.task == task]:
         del memory[key]
     for sha256 in {row["compiled_sha256"] for row in [row, *arms] if row is not None}:
-        models.hold(sha256, lambda: _forget(memory, number, made.task))
+        # Of the task, not of `made`: that one goes with its deployment, and its challengers' models with it.
+        models.hold(sha256, (id(memory), task), lambda: _forget(memory, number, task))
     memory[number] = made  # type: ignore[index]  # SD takes any key; numbers cannot meet a query's text
     return made
 

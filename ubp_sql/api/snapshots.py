@@ -5,6 +5,8 @@ Two calls of one session see the same of every table if these are equal:
 - xmin, xmax, the numbers of transactions in progress, and how it was taken, of the snapshot in force. Below xmax no
   transaction begins, they only end, so that equal numbers in progress are the same ones; whatever ends and has written
   makes xmax or a number another;
+- the own transaction, which is not among those: it may end without a trace in them, where a later one has ended before,
+  and command ids begin anew with the next;
 - its command id: what the own transaction wrote before belongs to lower ones. It never goes back;
 - the subtransaction: after ROLLBACK TO, or at the end of a block with EXCEPTION, the number is another, and none comes
   again in one transaction.
@@ -33,29 +35,34 @@ FIRST_MAJOR, LAST_MAJOR = 14, 18
 # whether they are too many, whether the server is a standby, whether copied, command id.
 BYTES = 52
 XMIN, XMAX, COUNT, COMMAND = (slice(start, start + 4) for start in (4, 8, 24, 48))
+LISTED = slice(16, 24)
 SAYS = """
 select current_setting('server_version_num')::integer / 10000 as major, s::text as snapshot,
-       pg_is_in_recovery() as standby
+       pg_is_in_recovery() as standby, current_setting('max_prepared_transactions') <> '0' as prepares
   from pg_current_snapshot() s"""
 
 
 class Reader:
     """Reads what tells one view of the database from another.
 
-    moment()  (of the snapshot, subtransaction, when the client's statement began): all equal for two calls of one
-              statement that see the same rows, the first two for any two calls of a session that do; None where no
-              snapshot is in force
+    moment()  (of the snapshot, own transaction and subtransaction, when the client's statement began): all equal for
+              two calls of one statement that see the same rows, the first two for any two calls of a session that do;
+              None where no snapshot is in force
+    prepares  whether there may be two-phase commits: PREPARE TRANSACTION has its transaction in the array twice, for as
+              long as it waits for a synchronous standby, so that their number does not tell which they are
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, prepares: bool = False) -> None:
         import ctypes
 
         server = ctypes.PyDLL(None)  # the functions of the process itself; PyDLL: too short to let go of Python
         in_force, snapshot = server.ActiveSnapshotSet, server.GetActiveSnapshot
-        part, clock = server.GetCurrentSubTransactionId, server.GetCurrentStatementStartTimestamp
-        in_force.argtypes = snapshot.argtypes = part.argtypes = clock.argtypes = ()
+        own, part = server.GetTopTransactionIdIfAny, server.GetCurrentSubTransactionId
+        clock = server.GetCurrentStatementStartTimestamp
+        in_force.argtypes = snapshot.argtypes = own.argtypes = part.argtypes = clock.argtypes = ()
         in_force.restype, snapshot.restype = ctypes.c_bool, ctypes.c_void_p
-        part.restype, clock.restype = ctypes.c_uint32, ctypes.c_int64
+        own.restype = part.restype = ctypes.c_uint32
+        clock.restype = ctypes.c_int64
         kind = ctypes.c_char * BYTES
         place, content = 0, kind()
 
@@ -66,9 +73,16 @@ class Reader:
             found = snapshot()
             if found != place:
                 place, content = found, kind.from_address(found)
-            return content.raw, part(), clock()
+            return content.raw, own() << 32 | part(), clock()
 
-        self.moment: Callable[[], Moment | None] = moment
+        def listing() -> Moment | None:
+            found = moment()
+            if found is None:
+                return None
+            place, count = (int.from_bytes(found[0][field], "little") for field in (LISTED, COUNT))
+            return found[0] + ctypes.string_at(place, 4 * count), *found[1:]
+
+        self.moment: Callable[[], Moment | None] = listing if prepares else moment
 
 
 def reader(plpy: Any, memory: dict[str, Any]) -> Reader | None:
@@ -79,7 +93,7 @@ def reader(plpy: Any, memory: dict[str, Any]) -> Reader | None:
     if not FIRST_MAJOR <= said["major"] <= LAST_MAJOR:
         return None
     try:
-        made = Reader()
+        made = Reader(prepares=said["prepares"])
     except (AttributeError, OSError):  # a server that does not export them
         return None
     return made if _agrees(made.moment(), said["snapshot"], standby=said["standby"]) else None

@@ -134,7 +134,7 @@ class ModelCache:
         self.most_bytes = most_bytes
         self.nbytes = 0
         self._models: dict[object, Loaded] = {}
-        self._holders: dict[object, list[Callable[[], object]]] = {}
+        self._holders: dict[object, dict[object, Callable[[], object]]] = {}
 
     def get(self, key: object) -> Loaded | None:
         """The model of that key, used just now."""
@@ -147,23 +147,23 @@ class ModelCache:
         """Keeps a model; others go until all fit."""
         self.drop(key)
         loaded.loaded_at = loaded.used_at = time()
-        self._models[key], self._holders[key] = loaded, []
+        self._models[key], self._holders[key] = loaded, {}
         self.nbytes += loaded.nbytes
         while self.nbytes > self.most_bytes and len(self._models) > 1:
             self.drop(min((k for k in self._models if k != key), key=lambda k: self._models[k].used_at))
         return loaded
 
-    def hold(self, key: object, forget: Callable[[], object]) -> None:
-        """Somebody else refers to the model of that key: `forget` is called when it goes."""
+    def hold(self, key: object, who: object, forget: Callable[[], object]) -> None:
+        """Somebody else refers to the model of that key: `forget`, the last one of `who`, is called when it goes."""
         if key in self._holders:
-            self._holders[key].append(forget)
+            self._holders[key][who] = forget
 
     def drop(self, key: object) -> None:
         """Lets a model go."""
         loaded = self._models.pop(key, None)
         if loaded is not None:
             self.nbytes -= loaded.nbytes
-            for forget in self._holders.pop(key):
+            for forget in self._holders.pop(key).values():
                 forget()
 
     def items(self) -> list[tuple[object, Loaded]]:
