@@ -19,7 +19,8 @@ create or replace function bench.snapshot(as_of_us bigint) returns bigint langua
 from ubp_sql.api.session import prepare_numba
 prepare_numba()
 import numpy as np
-from ubp_sql.api.events import read_all, touch
+from ubp_sql.api.events import read_all
+from ubp_sql.api.session import touch
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.refresh_rows import known_users
 from ubp_sql.features.compute import compute
@@ -44,7 +45,8 @@ create or replace function bench.pairs() returns bigint language plpython3u as $
 from ubp_sql.api.session import prepare_numba
 prepare_numba()
 import numpy as np
-from ubp_sql.api.events import read_all, touch
+from ubp_sql.api.events import read_all
+from ubp_sql.api.session import touch
 from ubp_sql.api.moments import feature_set
 from ubp_sql.features.compute import compute
 definition = feature_set(plpy, SD, 'default').definition

@@ -1,5 +1,6 @@
 """A small database that serves: users whose stored features differ, tasks with three versions of a model each."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -55,3 +56,25 @@ def scan(conn: Connection) -> dict[int, float | None]:
 def said(conn: Connection) -> dict[int, float | None]:
     """Scores by user, each row read anew."""
     return dict(conn.execute(SAID.encode(), binary=True).fetchall())
+
+
+class Changes:
+    """Changes at random of what answers."""
+
+    def __init__(self, conn: Connection, seed: int) -> None:
+        self.conn, self.random = conn, random.Random(seed)
+
+    def change(self) -> str:
+        """An UPDATE of features."""
+        value = self.random.choice(["0", "9", "-3", "'NaN'", "40.5"])
+        return CHANGE.format(n=self.random.randrange(1, 9), value=value, every=self.random.choice([1, 2, 3]))
+
+    def deploy(self) -> None:
+        self.conn.execute("select ubp.deploy_model('purchase', %s)", [self.random.randrange(1, 1 + VERSIONS)])
+
+    def challenge(self) -> None:
+        self.conn.execute(
+            "select ubp.challenge_model('purchase', v, 0.3) from ubp.deployed_versions d, generate_series(1, %s) v"
+            " where d.task = 'purchase' and d.role = 'champion' and v <> d.version limit 1",
+            [VERSIONS],
+        )

@@ -3,23 +3,19 @@
 `predict_many` reads every row anew, so it is what `predict` is held against.
 """
 
-import random
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import lightgbm
-import numpy as np
 import psycopg
 import pytest
 
-from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register
+from tests.api.helpers import Connection, refused
 from tests.fix_database import Database, create, drop
+from tests.serving_shop import AS_OF, CHANGE, USERS, Changes, fill, said
 from ubp_sql.embedded import Cluster
 
-AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
-USERS = 300
 # Small pages, kernels of many rows and everybody's scores after few calls: each way of reading is gone through.
 SMALL = """do $$
 import ubp_sql.api.ahead as a
@@ -34,15 +30,10 @@ a.Ahead._fetch, a.Ahead._consider_everybody = _fetch, _consider_everybody
 $$ language plpython3u"""
 WAYS = {"rows": (32, 1000, 10**9), "kernels": (32, 6, 10**9), "everybody": (4, 4, 20)}
 ASKED = "select u, ubp.predict('purchase', u) from (select u from generate_series(-5, 310) u order by {order}) x"
-SAID = """select m.user_id, m.score
-            from ubp.predict_many('purchase', (select array_agg(u) from generate_series(-5::bigint, 310) u)) m"""
 BOTH = """select count(*) from (select u, ubp.predict('purchase', u) as score from generate_series(1, 40) u) x
             join ubp.predict_many('purchase', (select array_agg(u) from generate_series(1::bigint, 40) u)) m
               on m.user_id = x.u and m.score is distinct from x.score"""
 ORDERS = ("u", "u desc", "md5(u::text)", "u / 7 * 7 desc, u", "u % 2, u")
-CHANGE = (
-    "update ubp.feature_rows set features[{n}] = {value} where user_id % {every} = 0 and {whose} and feature_set_id = 1"
-)
 MINE, OTHERS = "user_id % 4 < 2", "user_id % 4 > 1"
 
 
@@ -50,28 +41,9 @@ MINE, OTHERS = "user_id % 4 < 2", "user_id % 4 > 1"
 def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
     made = create(cluster, installed)
     with made.connect() as conn:
-        events = [Event(u, AS_OF - timedelta(days=1 + u * d % 90, hours=u % 24), "purchase", d, u + d)
-                  for u in range(1, USERS + 1) if u % 10 for d in (1, 7, 31)]  # fmt: skip
-        insert(conn, events)
-        conn.execute("select ubp.define_feature_set('default', array['purchase'], array[7, 30])")
-        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF - timedelta(days=1)])
-        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])  # some rows age
-        for task in ("purchase", "again"):
-            conn.execute("select ubp.define_task(%s, 'purchase')", [task])
-            for seed in range(3):
-                register(conn, task, model(conn, feature_names(made), seed))
-            conn.execute("select ubp.deploy_model(%s, 1)", [task])
-        conn.execute("analyze ubp.feature_rows")
+        fill(conn, ("purchase", "again"))
     yield made
     drop(made)
-
-
-def model(conn: Connection, names: list[str], seed: int) -> lightgbm.Booster:
-    """A model that tells users apart; what it says is of no use."""
-    rows, rng = np.stack(list(packed_rows(conn).values())), np.random.default_rng(seed)
-    settings = {"objective": "binary", "num_leaves": 20, "min_data_in_leaf": 3, "verbosity": -1, "num_threads": 1}
-    data = lightgbm.Dataset(rows, rng.integers(0, 2, len(rows)), feature_name=names)
-    return lightgbm.train(settings, data, num_boost_round=8)
 
 
 @pytest.fixture
@@ -83,10 +55,6 @@ def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
 
 def scan(conn: Connection, order: str) -> dict[int, float | None]:
     return dict(conn.execute(ASKED.format(order=order).encode(), binary=True).fetchall())
-
-
-def said(conn: Connection) -> dict[int, float | None]:
-    return dict(conn.execute(SAID, binary=True).fetchall())
 
 
 def small(conn: Connection, way: str) -> list[str]:
@@ -114,39 +82,28 @@ def test_every_order_and_way_of_reading(shop: Database, order: str, way: str) ->
         assert scan(conn, order) == said(conn) != expected
 
 
-class Session:
+class Session(Changes):
     """A session that does one thing after another, and another session that commits."""
 
     def __init__(self, conn: Connection, other: Connection, seed: int) -> None:
-        self.conn, self.other, self.random = conn, other, random.Random(seed)
+        super().__init__(conn, seed)
+        self.other = other
         self.savepoints: list[str] = []
         self.refreshed = False
         other.execute("set lock_timeout = '10s'")
 
-    def change(self, whose: str) -> str:
-        value = self.random.choice(["0", "9", "-3", "'NaN'", "40.5"])
-        return CHANGE.format(
-            n=self.random.randrange(1, 9), value=value, every=self.random.choice([1, 2, 3]), whose=whose
-        )
+    def change_of(self, whose: str) -> bytes:
+        return f"{self.change()} and {whose}".encode()
 
     def own(self) -> None:
-        self.conn.execute(self.change(MINE).encode())
+        self.conn.execute(self.change_of(MINE))
 
     def delete(self) -> None:
         self.conn.execute("delete from ubp.feature_rows where user_id = %s", [4 * self.random.randrange(1, USERS // 4)])
 
-    def deploy(self) -> None:
-        self.conn.execute("select ubp.deploy_model('purchase', %s)", [self.random.randrange(1, 4)])
-
-    def challenge(self) -> None:
-        self.conn.execute(
-            "select ubp.challenge_model('purchase', v, 0.3) from ubp.deployed_versions d, generate_series(1, 3) v"
-            " where d.task = 'purchase' and d.role = 'champion' and v <> d.version limit 1"
-        )
-
     def elsewhere(self) -> None:
         if not self.refreshed:  # which has changed everybody's row, and holds it
-            self.other.execute(self.change(OTHERS).encode())
+            self.other.execute(self.change_of(OTHERS))
 
     def refresh(self) -> None:
         if self.conn.execute("show transaction_isolation").fetchone() != ("read committed",):
@@ -280,8 +237,8 @@ def test_a_cursor_keeps_to_its_snapshot(shop: Database) -> None:
             conn.execute(f"begin isolation level {isolation}".encode())
             conn.execute(f"declare c cursor for {ASKED.format(order='u')}".encode())
             found = dict(conn.execute("fetch 60 from c").fetchall())
-            conn.execute(CHANGE.format(n=1, value=99, every=1, whose="true").encode())
-            conn.execute(CHANGE.format(n=3, value="'NaN'", every=1, whose="true").encode())
+            conn.execute(CHANGE.format(n=1, value=99, every=1).encode())
+            conn.execute(CHANGE.format(n=3, value="'NaN'", every=1).encode())
             after = scan(conn, "u")
             assert after == said(conn) != expected
             found |= dict(conn.execute("fetch 60 from c").fetchall())
@@ -389,7 +346,7 @@ def test_a_server_that_is_not_understood(shop: Database) -> None:
         noticed = small(conn, "rows")
         conn.execute("do $$ import ubp_sql.api.snapshots as s; s.LAST_MAJOR = 13 $$ language plpython3u")
         assert scan(conn, "u") == said(conn)
-        conn.execute(CHANGE.format(n=1, value=99, every=1, whose="true").encode())
+        conn.execute(CHANGE.format(n=1, value=99, every=1).encode())
         assert scan(conn, "u") == said(conn)
         assert not noticed
 

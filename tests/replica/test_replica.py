@@ -1,6 +1,5 @@
 """A read-only standby: it says what the primary says, follows it from statement to statement, and refuses to write."""
 
-import random
 from typing import Any
 
 import psycopg
@@ -10,7 +9,7 @@ from tests.api.helpers import Connection
 from tests.every_function import Function, functions
 from tests.fix_database import Database
 from tests.replica.conftest import Standby
-from tests.serving_shop import AS_OF, CHANGE, DIFFER, ONE, SCAN, said, scan
+from tests.serving_shop import AS_OF, CHANGE, DIFFER, ONE, SCAN, Changes, said, scan
 
 READ_ONLY = "25006"
 USERS = "(values (7::bigint), (10), (-5)) as asked (x)"
@@ -100,31 +99,16 @@ def test_snapshots_of_a_standby_are_understood(standby: Standby) -> None:
     assert len({*seen}) == 3
 
 
-class Primary:
+class Primary(Changes):
     """Whatever a primary may do meanwhile, some of it in a transaction that stays open for a while."""
-
-    def __init__(self, conn: Connection, seed: int) -> None:
-        self.conn, self.random = conn, random.Random(seed)
 
     def step(self) -> None:
         getattr(
-            self, self.random.choice(["change", "change", "deploy", "challenge", "refresh", "begin", "end", "end"])
+            self, self.random.choice(["update", "update", "deploy", "challenge", "refresh", "begin", "end", "end"])
         )()
 
-    def change(self) -> None:
-        value = self.random.choice(["0", "9", "-3", "'NaN'", "40.5"])
-        self.conn.execute(
-            CHANGE.format(n=self.random.randrange(1, 9), value=value, every=self.random.choice([1, 2, 3]))
-        )
-
-    def deploy(self) -> None:
-        self.conn.execute("select ubp.deploy_model('purchase', %s)", [self.random.randrange(1, 4)])
-
-    def challenge(self) -> None:
-        self.conn.execute(
-            "select ubp.challenge_model('purchase', v, 0.3) from ubp.deployed_versions d, generate_series(1, 3) v"
-            " where d.task = 'purchase' and d.role = 'champion' and v <> d.version limit 1"
-        )
+    def update(self) -> None:
+        self.conn.execute(self.change().encode())
 
     def refresh(self) -> None:
         self.conn.execute("select * from ubp.refresh_features(%s::timestamptz + %s * interval '1 hour')",

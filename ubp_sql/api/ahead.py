@@ -15,7 +15,7 @@ from time import time
 
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.serving import challenger_of, score_row, stored
-from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run
+from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run, touch
 from ubp_sql.errors import UbpError
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ubp_sql.api.served_task import Version
+    from ubp_sql.api.stored_rows import SetMoment
 
 ROWS = f"""
 select r.user_id, {ROW}
@@ -43,30 +44,24 @@ PAUSE = 0.05  # seconds, a third of what a cancel may take
 class Ahead:
     """Scores of users that a statement may ask for next.
 
-    wanted  whether to ask: false where something tells that single calls are the way
+    wanted  whether to ask: false once something told that single calls are the way
     scores  by user; of users from `low` to `high` who are not there, there is no row
     """
 
-    def __init__(self, plpy: Any, memory: dict[str, Any], version: Version | None, calls: int) -> None:
+    def __init__(self, plpy: Any, memory: dict[str, Any], version: Version, calls: int) -> None:
         self.plpy, self.memory, self.version = plpy, memory, version
-        arms = [version.deployed, *version.deployed.challengers] if version is not None else []
-        self.wanted = (
-            version is not None
-            and version.as_of is not None
-            and all(arm.feature_set_id == version.feature_set_id for arm in arms)
-        )
+        self.wanted = True
         self.scores: dict[int, float | None] = {}
         self.low, self.high = 0, -1
         self._before = calls
         self._read = self._alone = self._fetches = 0
         self._last = LOWEST
-        self._most, self._pays, self._everybody_from = MOST, 4, EVERYBODY_FROM
-        if version is not None:
-            loaded = version.deployed.loaded
-            self._most = max(FIRST, min(MOST, MOST_BYTES // loaded.size))
-            if loaded.form == "network":  # the row is cheap beside the model: what nobody asks for costs as much
-                self._pays, self._everybody_from = 1, HIGHEST
-        self._plan: Any = None
+        loaded = version.deployed.loaded
+        self._most = max(FIRST, min(MOST, MOST_BYTES // loaded.size))
+        self._pays, self._everybody_from = 4, EVERYBODY_FROM
+        if loaded.form == "network":  # the row is cheap beside the model: what nobody asks for costs as much
+            self._pays, self._everybody_from = 1, HIGHEST
+        self._moment: SetMoment | None = None
         self._everybody: tuple[array[int], array[float]] | None = None
 
     def find(self, user_id: int, calls: int) -> tuple[bool, float | None]:
@@ -96,7 +91,7 @@ class Ahead:
         """n rows from a user on, in place of those before."""
         read = self._together if n >= BATCH else self._one_by_one
         users = read(user_id, n, down=down)
-        self._of_set().deployed.loaded.used_at = time()
+        self.version.deployed.loaded.used_at = time()
         self._read += n
         self._fetches += 1
         self.low = self.high = user_id
@@ -106,7 +101,7 @@ class Ahead:
             self.high = max(users) if len(users) == n else HIGHEST
 
     def _one_by_one(self, user_id: int, n: int, *, down: bool) -> list[int]:
-        version = self._of_set()
+        version = self.version
         query = ROWS_DOWN if down else ROWS
         rows: list[Row] = run(
             self.plpy, self.memory, query, ["integer", "bigint", "bigint"], [version.feature_set_id, user_id, n]
@@ -133,39 +128,33 @@ class Ahead:
 
     def _scored(self, query: str, user_id: int, n: int) -> tuple[Any, Any]:
         """(users, scores) as arrays."""
-        if self._plan is None:
-            self._prepare()
+        moment = self._moment = self._moment or self._prepared()
         from ubp_sql.api.stored_rows import some_rows
-        from ubp_sql.features.compute import age_rows
 
-        version, plan = self._of_set(), self._plan
-        width = len(plan.anchors)
-        users, rows, anchors = some_rows(self.plpy, self.memory, version.deployed, width, query, user_id, n)
-        if width:
-            rows = age_rows(plan, rows, anchors, version.as_of_us, version.weekday)
+        users, rows = some_rows(self.plpy, self.memory, self.version.deployed, moment, query, user_id, n)
         return users, self._said(users, rows)
 
-    def _prepare(self) -> None:
+    def _prepared(self) -> SetMoment:
         """What the kernels of many rows need, once a statement."""
         from ubp_sql.api.moments import feature_set
+        from ubp_sql.api.stored_rows import SetMoment
 
         prepare_numba()
         keep_freed_memory()
-        version = self._of_set()
-        self._plan = feature_set(self.plpy, self.memory, version.feature_set_id).definition.plan
+        version = self.version
+        plan = feature_set(self.plpy, self.memory, version.feature_set_id).definition.plan
+        return SetMoment(plan, version.as_of_us, version.weekday)
 
     def _said(self, users: Any, rows: Any) -> Any:
         """(n,) what each user's version says, NaN for too little history."""
         from ubp_sql.models.population import score_rows
 
-        deployed = self._of_set().deployed
+        deployed = self.version.deployed
         scores = score_rows(deployed.loaded, rows, deployed.population, self._pause)
         if deployed.challengers:
-            import numpy as np
+            from ubp_sql.models.split import arms
 
-            from ubp_sql.models.split import places
-
-            arm = np.searchsorted(deployed.bounds, places(deployed.task, users), side="right")
+            arm = arms(deployed.task, users, deployed.bounds)
             for number, challenger in enumerate(deployed.challengers):
                 mine = arm == number
                 scores[mine] = score_rows(challenger.loaded, rows[mine], challenger.population, self._pause)
@@ -203,9 +192,4 @@ class Ahead:
         return None if math.isnan(score) else score
 
     def _pause(self) -> None:
-        """Lets a cancel or timeout take effect between two chunks of a kernel."""
-        run(self.plpy, self.memory, "select 1", [], [])
-
-    def _of_set(self) -> Version:
-        assert self.version is not None  # noqa: S101 - `wanted` says so
-        return self.version
+        touch(self.plpy, self.memory)

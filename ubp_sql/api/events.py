@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api import mirror_store as store
 from ubp_sql.api.heap import OF_RANGE, OF_USERS, declared_columns
 from ubp_sql.api.mirror_read import batches, listed_rows, mirror_now, overlay_of, users_of
-from ubp_sql.api.session import run, single
+from ubp_sql.api.session import single
 from ubp_sql.features.columns import KEYS, NUMBERS, Columns, Declared
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ select string_agg(int8send(x.user_id), '' order by x.user_id) as users,
        string_agg(int8send(x.n), '' order by x.user_id) as sizes
   from (select user_id, count(*) as n from ubp.events where kind = any ($1) and user_id >= $2 and user_id <= $3
          group by user_id) x"""
-
-
-def touch(plpy: Any, memory: dict[str, Any]) -> None:
-    """Lets a pending cancel or statement timeout take effect between two chunks of a kernel."""
-    run(plpy, memory, "select 1", [], [])
 
 
 def read_users(

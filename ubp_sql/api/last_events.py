@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.events import read_all, read_users, touch
+from ubp_sql.api.events import read_all, read_users
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba
+from ubp_sql.api.session import check_version, entry, prepare_numba, touch
 from ubp_sql.errors import BadInput
 from ubp_sql.features.columns import Columns
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ubp_sql.api.live_read import Question, ask
 from ubp_sql.api.live_set import LiveSet, live_set, load_set
-from ubp_sql.api.session import check_version, entry, run, single
+from ubp_sql.api.session import check_version, entry, run, single, touch
 from ubp_sql.errors import BadInput
 from ubp_sql.kernels.live_layout import AGAIN, DONE, MALFORMED, NOBODY, TIED
 
@@ -68,7 +68,7 @@ def _computed(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Quest
         return MALFORMED
     said = found.native.call(question.table, question.packed, BUDGET)
     while said == AGAIN:
-        run(plpy, memory, "select 1", [], [])  # lets a cancel or timeout take effect
+        touch(plpy, memory)
         said = found.native.again(question.packed, BUDGET)
     return said
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ubp_sql.api.events import read_users, touch
+from ubp_sql.api.events import read_users
 from ubp_sql.api.moments import feature_set
-from ubp_sql.api.session import prepare_numba
+from ubp_sql.api.session import prepare_numba, touch
 from ubp_sql.api.standings import finish_all
 from ubp_sql.kernels.codes import DAY_US
 

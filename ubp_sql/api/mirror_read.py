@@ -17,7 +17,7 @@ from ubp_sql.api.heap import (
 from ubp_sql.api.mirror_fold import LOOK, listen
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_slices import slices_of
-from ubp_sql.api.session import run
+from ubp_sql.api.session import run, touch
 from ubp_sql.features.columns import Columns, Declared
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ubp_sql.mirror.layout import Block, Column
     from ubp_sql.mirror.merge import Cursor
 
-PAUSE = "select 1"  # lets a cancel or timeout take effect
 CODES = "select code, kind from ubp.mirror_kinds"
 # A log that nobody folded: beyond so many statements, or events that these may have brought, rows are read instead.
 MOST_PENDING, MOST_NEW = 10_000, 1_000_000
@@ -157,9 +156,7 @@ def batches(
         names = _names(columns, merging=True)
         together = TOGETHER // max(1, len(runs))
         cursors = [Cursor(_of_run(plpy, memory, mirror, chunks, names, together)) for chunks in runs]
-        stream = _whole_users(
-            merged([*cursors, *([overlay] if overlay else [])]), batch, lambda: run(plpy, memory, PAUSE, [], [])
-        )
+        stream = _whole_users(merged([*cursors, *([overlay] if overlay else [])]), batch, lambda: touch(plpy, memory))
     for block in stream:
         block = _between(block, lowest, highest)
         block = block.take(block.sizes > 0)
@@ -259,7 +256,7 @@ def users_of(
     overlay = _changes(plpy, memory, mirror, kinds, declared, OF_USERS, ["bigint[]"], [wanted.tolist()], wanted)
 
     def pause() -> None:
-        run(plpy, memory, PAUSE, [], [])
+        touch(plpy, memory)
 
     def of_runs(which: "I64", *, ids: bool) -> "list[Block]":
         names = _names(columns, merging=ids)

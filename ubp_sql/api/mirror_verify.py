@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.events import touch
 from ubp_sql.api.mirror_fold import LOOK, Said, listen
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Reader
-from ubp_sql.api.session import Row, check_version, entry, run
+from ubp_sql.api.session import Row, check_version, entry, run, touch
 from ubp_sql.errors import BadInput
 
 if TYPE_CHECKING:

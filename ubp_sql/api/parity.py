@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.ageing import ROW, ageing_of, at_as_of
-from ubp_sql.api.events import read_users, touch
+from ubp_sql.api.events import read_users
 from ubp_sql.api.live import live_row
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba, run
+from ubp_sql.api.session import check_version, entry, prepare_numba, run, touch
 from ubp_sql.errors import BadInput, NotReady
 
 if TYPE_CHECKING:

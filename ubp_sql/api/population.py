@@ -3,13 +3,12 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.events import touch
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.score_rows import WRITE_USERS, store_scores
 from ubp_sql.api.serving import LIVE, Deployed, deployment, no_deployment
-from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single
-from ubp_sql.api.stored_rows import all_rows
+from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single, touch
+from ubp_sql.api.stored_rows import SetMoment, all_rows
 from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
@@ -42,13 +41,13 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     keep_freed_memory()
     import numpy as np
 
-    from ubp_sql.models.split import places
+    from ubp_sql.models.split import arms
 
     found = []
     for number, arm in enumerate([*champion.challengers, champion]):
         as_of, scored = _scores(plpy, memory, arm)
         if champion.challengers:
-            scored = scored.only(np.searchsorted(champion.bounds, places(task, scored.users), side="right") == number)
+            scored = scored.only(arms(task, scored.users, champion.bounds) == number)
         found.append((arm.version, as_of, scored))
     store_scores(plpy, memory, task, found)
     run(plpy, memory, CLEAR_SHADOWS, ["text"], [task])
@@ -87,7 +86,6 @@ def _set(plpy: Any, memory: dict[str, Any], feature_set_id: int) -> Row:
 
 def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str, Scored]":
     """The moment of a version's features, and what it says of everybody who has some."""
-    from ubp_sql.features.compute import age_rows
     from ubp_sql.models.population import Scored, joined, score_rows, too_little
 
     def pause() -> None:
@@ -98,9 +96,7 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str
         raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     parts = []
-    for users, rows, anchors in all_rows(plpy, memory, deployed, len(plan.anchors)):
-        if len(plan.anchors):
-            rows = age_rows(plan, rows, anchors, now["as_of_us"], now["as_of_weekday"])
+    for users, rows in all_rows(plpy, memory, deployed, SetMoment(plan, now["as_of_us"], now["as_of_weekday"])):
         scores = score_rows(deployed.loaded, rows, deployed.population, pause)
         parts.append(Scored(users, scores, too_little(rows, deployed.population)))
     return now["as_of"], joined(parts)

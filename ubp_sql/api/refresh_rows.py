@@ -5,8 +5,8 @@ Numbers reach arrays without a conversion: a batch travels as images of arrays (
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ubp_sql.api.events import touch
 from ubp_sql.api.moments import FeatureSet
+from ubp_sql.api.session import touch
 from ubp_sql.api.standings import finish_all
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ statement, rows are read ahead (ahead.py).
 from __future__ import annotations
 
 from ubp_sql.api.ageing import ROW
-from ubp_sql.api.serving import LIVE, Deployed, answering, deployment, no_deployment, score_row, stored
+from ubp_sql.api.serving import LIVE, Deployed, answering, known_deployment, no_deployment, score_row, stored
 from ubp_sql.api.session import run, single, to_server
 from ubp_sql.api.snapshots import reader
 from ubp_sql.errors import UbpError
@@ -59,6 +59,10 @@ class Version:
         self.as_of_us: int = row["as_of_us"]
         self.weekday: int = row["as_of_weekday"]
 
+    def of_one_set(self) -> bool:
+        """Whether challengers, if any, read the rows that the champion reads."""
+        return all(arm.feature_set_id == self.feature_set_id for arm in self.deployed.challengers)
+
 
 class Served:
     """One task of one function's SD."""
@@ -96,7 +100,7 @@ class Served:
                 if moment[0] != seen[0] or moment[1] != seen[1]:
                     self.version = None
                     return self._looked_up(user_id)
-            version = self.version or self._learn()
+            version = self.version
             if version is None or not version.since <= self.seen[2] < version.until:
                 version = self._learn()
             if version is None or version.as_of is None or version.deployed.challengers:
@@ -129,8 +133,7 @@ class Served:
         if not found:
             raise no_deployment(plpy, memory, self.task)
         row = found[0]
-        number = row["deployment_id"]
-        deployed = memory.get(number) or deployment(plpy, memory, number)
+        deployed = known_deployment(plpy, memory, row["deployment_id"])
         if deployed.challengers:
             deployed, packed = answering(plpy, memory, deployed, user_id, row)
         else:
@@ -145,14 +148,17 @@ class Served:
             return None
         if self.only_row is None:
             self.only_row = plpy.prepare(ONLY_ROW, ["integer", "bigint", "timestamptz"])
-        number = row["deployment_id"]
-        self.version = Version(row, memory.get(number) or deployment(plpy, memory, number))
+        self.version = Version(row, known_deployment(plpy, memory, row["deployment_id"]))
         return self.version
 
-    def _new_ahead(self) -> Ahead:
+    def _new_ahead(self) -> Ahead | None:
+        """None where each call has to stand for itself: nothing to read, or rows of several sets."""
+        version = self._learn()
+        if version is None or version.as_of is None or not version.of_one_set():
+            return None
         from ubp_sql.api.ahead import Ahead
 
-        return Ahead(self.plpy, self.memory, self._learn(), FEW)
+        return Ahead(self.plpy, self.memory, version, FEW)
 
 
 def _unknown() -> None:
@@ -161,10 +167,7 @@ def _unknown() -> None:
 
 def served(plpy: Any, memory: dict[Any, Any], task: str) -> Callable[[int], float | None]:
     """What scores a user for a task; the SQL function's body finds it in its SD from then on."""
-    try:
-        made = Served(plpy, memory, task)
-    except UbpError as error:
-        raise to_server(plpy, error) from None
+    made = Served(plpy, memory, task)
     kept = memory.setdefault("served", {})
     if len(kept) >= MOST_TASKS:
         kept.clear()  # made-up names, most likely

@@ -71,6 +71,11 @@ def single(plpy: Any, memory: dict[str, Any], query: str, types: list[str], argu
     return found[0] if len(found) else None
 
 
+def touch(plpy: Any, memory: dict[str, Any]) -> None:
+    """Lets a pending cancel or statement timeout take effect between two chunks of a kernel."""
+    run(plpy, memory, "select 1", [], [])
+
+
 SETS = "select name from ubp.feature_sets order by name"
 
 

@@ -251,7 +251,8 @@ def _counted(
     prepare_numba()
     import numpy as np
 
-    from ubp_sql.api.events import read_all, touch
+    from ubp_sql.api.events import read_all
+    from ubp_sql.api.session import touch
     from ubp_sql.features.census import Census
 
     def pause() -> None:

@@ -1,6 +1,6 @@
 """Feature rows as they are stored, thousands at a time, ready for the kernels of many rows."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.serving import OTHER_LENGTH, Deployed
 from ubp_sql.api.session import run
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ubp_sql.kernels.dispatch import F32, F64, I64
+    from ubp_sql.kernels.dispatch import F32, I64, Plan
 
-    Stored = tuple[I64, F32, F64]
+    Stored = tuple[I64, F32]
 
 # One copy of each number into arrays of arrays, of which images are made: half the time of an image a row.
 UPWARDS = """
@@ -27,14 +27,22 @@ READ_USERS = 4_000  # a call of a kernel costs 0.1 ms by itself; larger values l
 UNEQUAL = ("2202E", "22004")  # array_agg of arrays that differ in length, and of none beside some
 
 
-def all_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int) -> "Iterator[Stored]":
-    """Users of the version's feature set, ascending, their rows and `width` anchors each, some thousands at a time.
+class SetMoment(NamedTuple):
+    """What the rows of a set are finished with: its plan, its as_of in microseconds since 1970, the local weekday."""
+
+    plan: "Plan"
+    as_of_us: int
+    weekday: int
+
+
+def all_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, moment: SetMoment) -> "Iterator[Stored]":
+    """Users of the version's feature set, ascending, and their rows at the set's moment, some thousands at a time.
 
     Raises FeatureSetMismatch (UB002) on rows of another length than the model's.
     """
     lowest = LOWEST
     while True:
-        found = some_rows(plpy, memory, deployed, width, UPWARDS, lowest, READ_USERS)
+        found = some_rows(plpy, memory, deployed, moment, UPWARDS, lowest, READ_USERS)
         if len(found[0]):
             yield found
         if len(found[0]) < READ_USERS:
@@ -43,16 +51,18 @@ def all_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int) 
 
 
 def some_rows(
-    plpy: Any, memory: dict[str, Any], deployed: Deployed, width: int, query: str, user_id: int, n: int
+    plpy: Any, memory: dict[str, Any], deployed: Deployed, moment: SetMoment, query: str, user_id: int, n: int
 ) -> "Stored":
-    """n users from one on, by UPWARDS or DOWNWARDS: their ids (n,), rows (n, features) and anchors (n, width).
+    """n users from one on, by UPWARDS or DOWNWARDS: their ids (n,) and rows (n, features) at the set's moment.
 
     Raises FeatureSetMismatch (UB002) as `all_rows`.
     """
     import numpy as np
 
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, REAL
+    from ubp_sql.features.compute import age_rows
 
+    width = len(moment.plan.anchors)
     arguments = [deployed.feature_set_id, user_id, n, width > 0]
     try:
         chunk = run(plpy, memory, query, ["integer", "bigint", "integer", "boolean"], arguments)[0]
@@ -62,11 +72,13 @@ def some_rows(
         raise
     wide = deployed.loaded.features
     if chunk["users"] is None:
-        return np.empty(0, np.int64), np.empty((0, wide), np.float32), np.empty((0, width))
+        return np.empty(0, np.int64), np.empty((0, wide), np.float32)
     users = _array(chunk["users"], BIGINT, np.int64).copy()
     rows = _array(chunk["features"], REAL, np.float32, wide)
-    anchors = _array(chunk["anchors"], DOUBLE, np.float64, width) if width else np.empty((len(users), 0))
-    return users, rows, anchors
+    if width:
+        anchors = _array(chunk["anchors"], DOUBLE, np.float64, width)
+        rows = age_rows(moment.plan, rows, anchors, moment.as_of_us, moment.weekday)
+    return users, rows
 
 
 def _array(image: bytes, element: int, kind: "type[Any]", width: int | None = None) -> "NDArray[Any]":

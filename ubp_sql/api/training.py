@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.catalogue import HORIZON
-from ubp_sql.api.events import read_all, touch
+from ubp_sql.api.events import read_all
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba, run, single
+from ubp_sql.api.session import check_version, entry, prepare_numba, run, single, touch
 from ubp_sql.api.standings import finish_all, keep, of_set, record
 from ubp_sql.api.zones import clock
 from ubp_sql.errors import BadInput, UnknownTask

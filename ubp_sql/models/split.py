@@ -37,6 +37,13 @@ def places(task: str, user_ids: NDArray[np.int64]) -> NDArray[np.float64]:
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * np.float64(_UNIT)
 
 
+def arms(task: str, user_ids: NDArray[np.int64], bounds: Sequence[float]) -> NDArray[np.intp]:
+    """(n,) the number of the challenger that answers for each user, len(bounds) for the champion."""
+    import numpy as np
+
+    return np.searchsorted(bounds, places(task, user_ids), side="right")
+
+
 def bounds(shares: Sequence[float]) -> list[float]:
     """Up to which place, without, each of the challengers answers, in their order."""
     found, so_far = [], 0.0
