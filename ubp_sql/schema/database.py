@@ -6,6 +6,7 @@ from ubp_sql.schema import (
     mirror_tables,
     model_tables,
     refresh_tables,
+    source_tables,
     standing_tables,
     tables,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "mirror_tables",
     "model_tables",
     "refresh_tables",
+    "source_tables",
     "standing_tables",
     "tables",
 ]

@@ -18,14 +18,22 @@ event_log = table(
         sa.CheckConstraint("op in ('I', 'U', 'T', 'R', 'A')", name="op"),
         nullable=False,
     ),
-    column("min_id", sa.BigInteger(), "I: lowest event_id"),
-    column("max_id", sa.BigInteger(), "I: highest event_id"),
+    column("min_id", sa.BigInteger(), "I: lowest event_id, or key of an attached source"),
+    column("max_id", sa.BigInteger(), "I: highest, likewise"),
     column("min_time", TIME, "I: earliest event_time; A: earliest valid_from"),
     column("max_time", TIME, "I: latest event_time"),
     column("users", ARRAY(sa.BigInteger()), "whose events; NULL = of all whose event_id lies in the range"),
     column("logged_at", TIME, "when", nullable=False, server_default=sa.text("clock_timestamp()")),
     column("min_ingested", TIME, "A: earliest ingested_at"),
     column("items", ARRAY(sa.BigInteger()), "A: whose attributes; NULL = of any"),
+    column(
+        "origin",
+        sa.Integer(),
+        "0: ubp.events; else the attached source that it speaks of",
+        nullable=False,
+        server_default="0",
+    ),
+    column("keys", ARRAY(sa.Text()), "I, U: whose events, by the text keys of an attached source"),
 )
 
 mirror_state = table(

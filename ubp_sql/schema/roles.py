@@ -56,6 +56,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
         "ubp_owner",
         "image_array array_bytes log_calendar log_event_insert log_event_update log_event_delete log_event_truncate",
     ),
+    ("ubp_auditor", "attached_sources user_members"),
     ("ubp_owner", "log_source_zone log_item_attributes"),
 )
 _DENIED = re.compile(r"permission denied for \w+(?: \w+)? \"?(\w+)\"?$")

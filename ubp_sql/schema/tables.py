@@ -36,10 +36,10 @@ installation = table(
 
 sources = table(
     "sources",
-    "Where events come from: one row a loaded feed; source 0 is plain INSERT and COPY.",
+    "Where events come from: one row a loaded feed or attached relation; source 0 is plain INSERT and COPY.",
     column("source_id", sa.Integer(), "number kept in events.source", sa.Identity(always=False), primary_key=True),
     column("name", sa.Text(), "name given in the load map", nullable=False, unique=True),
-    column("kind", sa.Text(), "direct or file", nullable=False, server_default="file"),
+    column("kind", sa.Text(), "direct, file or attached", nullable=False, server_default="file"),
     column(
         "time_zone",
         sa.Text(),
@@ -51,7 +51,7 @@ sources = table(
         "user_keys", sa.Text(), "integer: the key is the user_id; text: ubp.users assigned it; set by the first load"
     ),
     column("item_keys", sa.Text(), "integer or text, likewise for items"),
-    column("map", JSONB(), "the load map last used"),
+    column("map", JSONB(), "the load map last used, or what ubp.attach_source was given"),
     column("created_at", TIME, "first load", nullable=False, server_default=NOW),
     tenant(),
     # A zone that the server does not know raises 22023 here; in a refresh it would stop everybody's.

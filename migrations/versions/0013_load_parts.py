@@ -1,0 +1,17 @@
+"""Parts of loads, committed with their rows; events without a user.
+
+Locks: none yet.
+"""
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
