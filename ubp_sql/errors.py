@@ -117,6 +117,13 @@ class TrainingError(UbpError):
     exit_code = 4
 
 
+class SourceChanged(UbpError):
+    """An attached source is no longer what it was when it was attached."""
+
+    sqlstate = "UB015"
+    exit_code = 5
+
+
 SETS_NAMED = 20
 
 

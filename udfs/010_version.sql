@@ -15,22 +15,44 @@ revoke all on function ubp.version() from public;
 alter function ubp.version() owner to ubp_reader;
 grant execute on function ubp.version() to ubp_analyst, ubp_auditor, ubp_loader;
 
--- ubp.resolve_user: user_id of a key text, NULL when nobody has it. Reads a key as loads do: spaces around it do not
--- count, and 17850.0 is 17850 unless a source of text keys has it as it stands.
-create or replace function ubp.resolve_user(user_key text)
+-- ubp.resolve_member: the id that a key text has by itself, NULL when nobody has it. Reads a key as loads do: spaces
+-- around it do not count, and 17850.0 is 17850 unless a source of text keys has it as it stands. What is written about a
+-- user is written with this id, so that it stays his where a link is undone.
+create or replace function ubp.resolve_member(user_key text)
 returns bigint
 language sql stable parallel unsafe security definer cost 10
 set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(
-    (select u.user_id from ubp.users u where u.user_key = btrim(resolve_user.user_key) and u.tenant = 0),
-    case when btrim(resolve_user.user_key) !~ '^(0|[1-9][0-9]{0,15})(\.0+)?$' then null
-         when split_part(btrim(resolve_user.user_key), '.', 1)::bigint < 4000000000000000 then coalesce(
+    (select u.user_id from ubp.users u where u.user_key = btrim(resolve_member.user_key) and u.tenant = 0),
+    case when btrim(resolve_member.user_key) !~ '^(0|[1-9][0-9]{0,15})(\.0+)?$' then null
+         when split_part(btrim(resolve_member.user_key), '.', 1)::bigint < 4000000000000000 then coalesce(
            (select u.user_id from ubp.users u
-             where u.user_key = split_part(btrim(resolve_user.user_key), '.', 1) and u.tenant = 0),
-           split_part(btrim(resolve_user.user_key), '.', 1)::bigint) end);
+             where u.user_key = split_part(btrim(resolve_member.user_key), '.', 1) and u.tenant = 0),
+           split_part(btrim(resolve_member.user_key), '.', 1)::bigint) end);
 end;
-comment on function ubp.resolve_user(text) is 'user_id of a key text: the one a load recorded, else the number itself; NULL when neither.';
+comment on function ubp.resolve_member(text) is 'The id that a key text has by itself, linked or not: the one a load recorded, else the number itself; NULL when neither.';
+revoke all on function ubp.resolve_member(text) from public;
+alter function ubp.resolve_member(text) owner to ubp_reader;
+grant execute on function ubp.resolve_member(text) to ubp_owner, ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.resolve_user: whose a key is: as resolve_member, and of a key that ubp.link_users linked the user whose it became.
+create or replace function ubp.resolve_user(user_key text)
+returns bigint
+language sql stable parallel unsafe security definer cost 10
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(m.user_id, k.user_id)
+    from (select coalesce(
+          (select u.user_id from ubp.users u where u.user_key = btrim(resolve_user.user_key) and u.tenant = 0),
+          case when btrim(resolve_user.user_key) !~ '^(0|[1-9][0-9]{0,15})(\.0+)?$' then null
+               when split_part(btrim(resolve_user.user_key), '.', 1)::bigint < 4000000000000000 then coalesce(
+                 (select u.user_id from ubp.users u
+                   where u.user_key = split_part(btrim(resolve_user.user_key), '.', 1) and u.tenant = 0),
+                 split_part(btrim(resolve_user.user_key), '.', 1)::bigint) end) as user_id) k
+    left join ubp.user_members m on m.member_id = k.user_id;
+end;
+comment on function ubp.resolve_user(text) is 'user_id of a key text: that of the user it was linked to, else the one a load recorded, else the number itself; NULL when none.';
 revoke all on function ubp.resolve_user(text) from public;
 alter function ubp.resolve_user(text) owner to ubp_reader;
 grant execute on function ubp.resolve_user(text) to ubp_analyst, ubp_auditor, ubp_loader;

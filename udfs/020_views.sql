@@ -28,7 +28,7 @@ grant select on ubp.feature_catalogue to ubp_analyst, ubp_auditor, ubp_loader;
 create or replace view ubp.model_versions as
 select m.task, m.version, d.deployment_id is not null as deployed, m.objective, m.trees, s.name as feature_set,
        m.feature_set_hash, a.value as auc, a.n as tested, a.cut as tested_at, m.data_from, m.data_until, m.settings,
-       m.code_version, m.created_by, m.created_at, m.retired_at, m.format, m.status, m.checked
+       m.code_version, m.created_by, m.created_at, m.retired_at, m.format, m.status, m.checked, m.preparation
   from ubp.models m
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.deployments d on d.model_id = m.model_id and d.deployed_at <= statement_timestamp()
@@ -54,9 +54,10 @@ comment on column ubp.model_versions.code_version is 'version of ubp_sql that re
 comment on column ubp.model_versions.created_by is 'role that registered it';
 comment on column ubp.model_versions.created_at is 'when it was registered';
 comment on column ubp.model_versions.retired_at is 'since when it can no longer be deployed; NULL = it can';
-comment on column ubp.model_versions.format is 'format of its file: lightgbm, xgboost, onnx';
+comment on column ubp.model_versions.format is 'format of its file: lightgbm, xgboost, onnx, linear';
 comment on column ubp.model_versions.status is 'ready: can be deployed; pending: a neural network that has not run yet (ubp-sql model check); refused: it ran badly';
 comment on column ubp.model_versions.checked is 'what the first run of a neural network found: seconds_per_row, peak_bytes, or the reason of its refusal';
+comment on column ubp.model_versions.preparation is 'what is done to the features before the model: steps and the numbers they learnt; NULL = nothing';
 alter view ubp.model_versions owner to ubp_owner;
 grant select on ubp.model_versions to ubp_analyst, ubp_auditor, ubp_loader;
 

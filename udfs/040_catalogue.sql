@@ -142,7 +142,7 @@ create or replace function ubp.set_user_attribute(user_key text, name text, valu
 returns void
 language sql volatile parallel unsafe
 begin atomic
-  select ubp.set_user_attribute(ubp.resolve_user(user_key), name, value, valid_from);
+  select ubp.set_user_attribute(ubp.resolve_member(user_key), name, value, valid_from);
 end;
 comment on function ubp.set_user_attribute(text, text, double precision, timestamptz) is 'As set_user_attribute(user_id), by the key text of the source.';
 revoke all on function ubp.set_user_attribute(text, text, double precision, timestamptz) from public;
@@ -154,7 +154,7 @@ create or replace function ubp.set_user_attribute(user_key text, name text, valu
 returns void
 language sql volatile parallel unsafe
 begin atomic
-  select ubp.set_user_attribute(ubp.resolve_user(user_key), name, value, valid_from);
+  select ubp.set_user_attribute(ubp.resolve_member(user_key), name, value, valid_from);
 end;
 comment on function ubp.set_user_attribute(text, text, text, timestamptz) is 'As set_user_attribute(user_id), by the key text of the source.';
 revoke all on function ubp.set_user_attribute(text, text, text, timestamptz) from public;

@@ -17,7 +17,7 @@ end;
 comment on function ubp.resolve_item(text) is 'item_id of a key text: the one a load recorded, else the number itself; NULL when neither.';
 revoke all on function ubp.resolve_item(text) from public;
 alter function ubp.resolve_item(text) owner to ubp_reader;
-grant execute on function ubp.resolve_item(text) to ubp_analyst, ubp_auditor, ubp_loader;
+grant execute on function ubp.resolve_item(text) to ubp_owner, ubp_analyst, ubp_auditor, ubp_loader;
 
 -- ubp.set_item_attribute: a row of ubp.item_attributes, known from now on: to events that are ingested later, of times
 -- from valid_from on. History is loaded by INSERT or COPY with an ingested_at of its own.

@@ -154,6 +154,19 @@ revoke all on function ubp.unschedule_refresh(text) from public;
 alter function ubp.unschedule_refresh(text) owner to ubp_owner;
 grant execute on function ubp.unschedule_refresh(text) to ubp_loader, ubp_admin;
 
+-- ubp.newest_events: for ubp.freshness, whose readers may not read events.
+create or replace function ubp.newest_events()
+returns table (source integer, newest_event timestamptz, newest_ingested timestamptz)
+language sql stable parallel unsafe security definer cost 100000 rows 10
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select e.source, max(e.event_time), max(e.ingested_at) from ubp.event_rows() e group by e.source;
+end;
+comment on function ubp.newest_events() is 'Time of each source''s newest event, and when its newest one became known; reads all events.';
+revoke all on function ubp.newest_events() from public;
+alter function ubp.newest_events() owner to ubp_owner;
+grant execute on function ubp.newest_events() to ubp_analyst, ubp_auditor, ubp_loader;
+
 -- What is asked of each set stands apart (offset 0), lest the planner, which takes small tables for hundreds of rows until
 -- they are analyzed, count it once for each pair of set and source and have LLVM compile the query.
 create or replace view ubp.freshness as
@@ -169,8 +182,8 @@ select s.name as feature_set, d.name as source, e.newest_event, e.newest_ingeste
                (select j.job_id from ubp.refresh_jobs j where j.feature_set_id = s.feature_set_id) as job_under_way
           from ubp.feature_sets s offset 0) s
  cross join ubp.sources d
-  left join (select e.source, max(e.event_time) as newest_event, max(e.ingested_at) as newest_ingested
-               from ubp.events e group by e.source) e on e.source = d.source_id;
+  left join (select n.source, max(n.newest_event) as newest_event, max(n.newest_ingested) as newest_ingested
+               from ubp.newest_events() n group by n.source) e on e.source = d.source_id;
 comment on view ubp.freshness is 'How far the stored features are behind the events, a row a feature set and source';
 comment on column ubp.freshness.feature_set is 'name of the set';
 comment on column ubp.freshness.source is 'name of the source; direct = plain INSERT and COPY';
@@ -178,7 +191,7 @@ comment on column ubp.freshness.newest_event is 'time of its newest event; with 
 comment on column ubp.freshness.newest_ingested is 'when its newest event became known';
 comment on column ubp.freshness.as_of is 'moment of the stored features; NULL = never refreshed';
 comment on column ubp.freshness.lag is 'how long ago that is';
-comment on column ubp.freshness.pending_log_rows is 'statements on ubp.events that no refresh has seen yet';
+comment on column ubp.freshness.pending_log_rows is 'statements on events that no refresh has seen yet';
 comment on column ubp.freshness.dirty_users is 'users with changed events that the next refresh computes';
 comment on column ubp.freshness.stale is 'whether the next refresh computes everybody';
 comment on column ubp.freshness.mirror is 'version of the columnar mirror, not built, or off';

@@ -86,7 +86,7 @@ create or replace function ubp.predict_detail(task text, user_key text)
 returns table (score double precision, reason text, model text, version integer, as_of timestamptz, percentile double precision)
 language sql stable parallel unsafe rows 1
 begin atomic
-  select d.score, d.reason, d.model, d.version, d.as_of, d.percentile from ubp.predict_detail(task, ubp.resolve_user(user_key)) d;
+  select d.score, d.reason, d.model, d.version, d.as_of, d.percentile from ubp.predict_detail(task, ubp.resolve_member(user_key)) d;
 end;
 comment on function ubp.predict_detail(text, text) is 'As predict_detail(task, user_id), by the key text of the source.';
 revoke all on function ubp.predict_detail(text, text) from public;
@@ -113,7 +113,7 @@ create or replace function ubp.predict(task text, user_key text, as_of timestamp
 returns double precision
 language sql stable parallel unsafe
 begin atomic
-  select ubp.predict(task, ubp.resolve_user(user_key), as_of);
+  select ubp.predict(task, ubp.resolve_member(user_key), as_of);
 end;
 comment on function ubp.predict(text, text, timestamptz) is 'As predict(task, user_id, as_of), by the key text of the source.';
 revoke all on function ubp.predict(text, text, timestamptz) from public;
@@ -126,7 +126,7 @@ returns table (score double precision, reason text, model text, version integer,
 language sql stable parallel unsafe rows 1
 begin atomic
   select d.score, d.reason, d.model, d.version, d.as_of, d.percentile
-    from ubp.predict_detail(task, ubp.resolve_user(user_key), at) d;
+    from ubp.predict_detail(task, ubp.resolve_member(user_key), at) d;
 end;
 comment on function ubp.predict_detail(text, text, timestamptz) is 'As predict_detail(task, user_id, at), by the key text of the source.';
 revoke all on function ubp.predict_detail(text, text, timestamptz) from public;

@@ -53,7 +53,7 @@ create or replace function ubp.feature_vector(user_key text, as_of timestamptz d
 returns real[]
 language sql stable parallel unsafe
 begin atomic
-  select ubp.feature_vector(ubp.resolve_user(user_key), as_of, feature_set);
+  select ubp.feature_vector(ubp.resolve_member(user_key), as_of, feature_set);
 end;
 comment on function ubp.feature_vector(text, timestamptz, text) is 'As feature_vector(user_id, as_of), by the key text of the source.';
 revoke all on function ubp.feature_vector(text, timestamptz, text) from public;
@@ -65,7 +65,7 @@ create or replace function ubp.features(user_key text)
 returns table (feature text, value double precision, unit text, meaning text)
 language sql stable parallel unsafe rows 130
 begin atomic
-  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_user(user_key)) f;
+  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_member(user_key)) f;
 end;
 comment on function ubp.features(text) is 'As features(user_id), by the key text of the source.';
 revoke all on function ubp.features(text) from public;
@@ -77,7 +77,7 @@ create or replace function ubp.features(user_key text, as_of timestamptz, featur
 returns table (feature text, value double precision, unit text, meaning text)
 language sql stable parallel unsafe rows 130
 begin atomic
-  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_user(user_key), as_of, feature_set) f;
+  select f.feature, f.value, f.unit, f.meaning from ubp.features(ubp.resolve_member(user_key), as_of, feature_set) f;
 end;
 comment on function ubp.features(text, timestamptz, text) is 'As features(user_id, as_of), by the key text of the source.';
 revoke all on function ubp.features(text, timestamptz, text) from public;

@@ -22,7 +22,7 @@ create or replace function ubp.sequence(user_key text, n integer, as_of timestam
 returns real[]
 language sql stable parallel unsafe
 begin atomic
-  select ubp.sequence(ubp.resolve_user(user_key), n, as_of, feature_set);
+  select ubp.sequence(ubp.resolve_member(user_key), n, as_of, feature_set);
 end;
 comment on function ubp.sequence(text, integer, timestamptz, text) is 'As sequence(user_id, n), by the key text of the source.';
 revoke all on function ubp.sequence(text, integer, timestamptz, text) from public;

@@ -1,6 +1,9 @@
 """Attached sources: relations of others whose rows are events, and what the event log says of them; linked users.
 
 Locks: access exclusive on ubp.event_log, for columns that rewrite nothing.
+
+A downgrade detaches all sources. Rights that attaching gave ubp_owner and ubp_reader stay: ubp.detach_source, called
+before, takes them back.
 """
 
 import sqlalchemy as sa
@@ -33,6 +36,21 @@ COMMENTS = {
     "column ubp.event_log.min_id": ("I: lowest event_id, or key of an attached source", "I: lowest event_id"),
     "column ubp.event_log.max_id": ("I: highest, likewise", "I: highest event_id"),
 }
+
+# Their triggers go with them, whoever owns the tables.
+DROP_FUNCTIONS = """
+do $do$
+declare
+  names text;
+begin
+  select pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', ') into names from pg_catalog.pg_proc p
+   where p.pronamespace = 'ubp'::pg_catalog.regnamespace and p.proowner = 'ubp_owner'::pg_catalog.regrole
+     and p.prorettype = 'trigger'::pg_catalog.regtype and p.proname ~ '^source_[0-9]+_[a-z]+$';
+  if names is not null then
+    execute 'drop function ' || names || ' cascade';
+  end if;
+end
+$do$"""
 
 
 def upgrade() -> None:
@@ -168,6 +186,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(DROP_FUNCTIONS)
     for what, (_, before) in COMMENTS.items():
         op.execute(f"comment on {what} is '{before}'")
     op.execute("delete from ubp.event_log where origin <> 0 or keys is not null")
@@ -176,3 +195,4 @@ def downgrade() -> None:
     op.drop_index(op.f("user_members_user_id_idx"), table_name="user_members", schema="ubp")
     op.drop_table("user_members", schema="ubp")
     op.drop_table("attached_sources", schema="ubp")
+    op.execute("delete from ubp.sources where kind = 'attached'")

@@ -141,6 +141,7 @@ def other_format(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
         *(b"\x7fELF\x02\x01\x01", b"MZ\x90", b"PK\x03\x04\x14", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"%PDF-1.7\n"),
         *(b"\xca\xfe", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY\x01\0", b"SQLite format 3\0", b"PAR1", b"ARROW1", b"BZh9"),
         *(b"\x28\xb5\x2f\xfd", b"<?xml version='1.0'?>", b"{", b"[", b"binf", b"UBPTREES", b"UBPLINEA", b"UBPONNX1"),
+        *(b"UBPPREPA", b"ubp-prepared-model 1 9\n", b'{"ubp_linear"'),
         *(b"UBPPLAN1", b"tree\n", b"lgb", b"", b"import os\n", b"TFL3", b"\x08\x07", b"\x08\x08\x12", b"L#", b"{L"),
     ]
     rest = data[random.randrange(len(data) + 1) :]

@@ -19,6 +19,8 @@ from ubp_sql.models.lightgbm_text import parse
 from ubp_sql.models.linear import LinearModel
 from ubp_sql.models.loaded import NETWORK, Loaded, TreeModel, open_model
 from ubp_sql.models.onnx_compiled import open_network
+from ubp_sql.models.preparation_batch import prepare_rows
+from ubp_sql.models.preparation_blob import PreparedModel
 from ubp_sql.models.walker import Walker
 
 F32 = NDArray[np.float32]
@@ -195,6 +197,8 @@ def check_alike(format: str, model: Loaded, x: F32, found: F64, scores: F64) -> 
 
 def _sizes(model: Loaded, x: F32) -> F64:
     """(r,) the largest of what is added up for each row."""
+    if isinstance(model, PreparedModel):
+        return _sizes(model.model, prepare_rows(model.program, x))
     if isinstance(model, TreeModel):
         return np.full(len(x), max(map(abs, model.blob.leaf_value), default=0.0))
     if isinstance(model, LinearModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.fuzz import seeds_onnx, seeds_xgboost
+from tests.fuzz import seeds_onnx, seeds_preparation, seeds_xgboost
 from tests.fuzz.mutants import Seeds
 from tests.fuzz.targets import NAMES
 
@@ -116,6 +116,8 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "trees": partial(_compiled, _lightgbm),
     "linear": _linear,
     "network": partial(_compiled, seeds_onnx.networks),
+    "preparation": seeds_preparation.documents,
+    "prepared": seeds_preparation.compiled,
     "plan": _plans,
     "features": _features,
     "feature_set": _feature_sets,

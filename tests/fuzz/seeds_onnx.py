@@ -130,7 +130,25 @@ def linear() -> list[bytes]:
     softmax = node("LinearClassifier", "x", "label q", ML, multi_class=1, post_transform="SOFTMAX", **three)
     normalizer = node("Normalizer", "q", "p", ML, norm="L1")
     cast = node("Cast", "raw", "y", to=1)
+    components = [
+        node("Sub", "x mean", "c"),
+        node("MatMul", "c directions", "z"),
+        node("LinearRegressor", "z", "y", ML, coefficients=weights(2), intercepts=weights(1)),
+    ]
+    directions = [tensor("mean", (F,), weights(F)), tensor("directions", (F, 2), weights(2 * F))]
+    codes = [
+        node("ArrayFeatureExtractor", "x last", "code", ML),
+        node("Imputer", "code", "filled", ML, imputed_value_floats=[1.0], replaced_value_float=float("nan")),
+        node("Cast", "filled", "whole", to=7),
+        node("OneHotEncoder", "whole", "deep", ML, cats_int64s=[0, 1, 7], zeros=1),
+        node("Reshape", "deep shape", "hot"),
+        node("Concat", "x hot", "all", axis=1),
+        node("LinearRegressor", "all", "y", ML, coefficients=weights(F + 3), intercepts=weights(1)),
+    ]
+    places = [tensor("last", (1,), [F - 1]), tensor("shape", (2,), [-1, 3])]
     return [
+        model(components, {"y": (None, 1)}, directions),
+        model(codes, {"y": (None, 1)}, places),
         model([regressor], {"y": (None, 1)}),
         model([scaler, scaled], {"y": (None, 2)}),
         model([imputer, classifier], {"label": (None,), "p": (None, 2)}),

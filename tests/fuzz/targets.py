@@ -12,7 +12,7 @@ from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.features.spec import FeatureSpec
 from ubp_sql.kernels.live_plan import open_plan
 from ubp_sql.models.formats import read_model
-from ubp_sql.models.loaded import open_model
+from ubp_sql.models.loaded import NETWORKS, open_model
 from ubp_sql.models.onnx_compiled import open_network
 from ubp_sql.sources.feature_file import parse_features
 from ubp_sql.sources.load_map import LoadMap
@@ -24,8 +24,9 @@ MODEL = (InvalidModel, UnsupportedModel, FeatureSetMismatch)
 # the whole, which has no place.
 PLACE = re.compile(
     r"[^:]{1,150}: |byte \d+|tree \d+|(an output|node|initializer|input|output|opset|attribute|metadata) |"
-    r"[a-z_.]+ is missing|"
-    r"this is .*, not a|the (model|graph|score|document|compiled|linear|leaves|feature set)\b|\d+ (trees|outputs?)"
+    r"[][a-z_.0-9]+ is missing|"
+    r"this is .*, not a|the (model|graph|score|document|compiled|linear|leaves|feature set|preparation)\b|"
+    r"\d+ (trees|outputs?)"
 )
 ANYWHERE = re.compile("")
 
@@ -69,6 +70,20 @@ def _network(data: bytes) -> Read:
     return Read(data)
 
 
+def _preparation(data: bytes) -> Read:
+    """A document, as it stands before a model that is registered."""
+    from tests.fuzz.seeds_preparation import behind  # which takes the names from here
+
+    return Read(behind(data))
+
+
+def _prepared(data: bytes) -> Read:
+    """As _handed_in; networks are refused by ubp.score_blob before they are opened."""
+    if data.startswith(NETWORKS):
+        raise UnsupportedModel("the model is a network")
+    return _handed_in(data)
+
+
 def _plan(data: bytes) -> None:
     run_plan(open_plan(data))
 
@@ -100,6 +115,8 @@ READERS = {
         Reader(Target("trees", "trees", 6), _handed_in),
         Reader(Target("linear", "trees", 2), _handed_in),
         Reader(Target("network", "trees", 3), _network),
+        Reader(Target("preparation", "json", 3), _preparation),
+        Reader(Target("prepared", "trees", 3), _prepared),
         Reader(Target("plan", "plan", 2), _plan, (BadInput,), re.compile("the stored plan ")),
         Reader(Target("features", "text", 1), _features, (BadInput,), ANYWHERE),
         Reader(Target("feature_set", "json", 1), _feature_set, (BadInput,), ANYWHERE),

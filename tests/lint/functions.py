@@ -12,6 +12,8 @@ SCHEMA = "ubp"
 SEARCH_PATH = ["pg_catalog", "pg_temp"]
 # Bodies without SPI: everything else crashes the server under a Gather.
 PARALLEL_SAFE = {"ubp.score_blob", "ubp.score_blob_all"}
+# A SET clause, or a body that is bound when made, would keep the planner from putting it in place of its call.
+INLINED = {"ubp.event_rows()"}
 OWNERS = {"ubp_owner", "ubp_reader"}
 # SECURITY DEFINER and callable by everybody who may score: must be the role that owns no table.
 READ_ONLY = ("stable", "immutable")
@@ -119,7 +121,8 @@ def _of_function(node: Any, said: _Said) -> Iterator[str]:
     if parallel == "restricted" or (parallel == "safe") != (name in PARALLEL_SAFE):
         yield f"parallel {parallel}"
     # LANGUAGE internal names one of PostgreSQL's own functions, which looks no name up.
-    if node.sql_body is None and language != "internal" and settings.get("search_path") != SEARCH_PATH:
+    text = node.sql_body is None and signature not in INLINED
+    if text and language != "internal" and settings.get("search_path") != SEARCH_PATH:
         yield "neither a begin-atomic body nor search_path = pg_catalog, pg_temp"
     if definer and settings.get("search_path") != SEARCH_PATH:
         yield "security definer without search_path = pg_catalog, pg_temp"
@@ -133,7 +136,7 @@ def _of_function(node: Any, said: _Said) -> Iterator[str]:
     owner = said.owners.get(signature)
     if owner not in OWNERS:
         yield f"owner {owner}"
-    if language == "sql" and node.sql_body is None:
+    if language == "sql" and text:
         yield "an SQL body given as text is parsed at each call: write begin atomic"
     if language == "plpython3u":
         yield from _of_body(node, signature, options["as"][0].sval)

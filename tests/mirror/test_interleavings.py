@@ -68,7 +68,7 @@ def _writer(users: range) -> list[Callable[[psycopg.Connection[Any]], object]]:
     return [insert, lambda conn: conn.execute("commit")]
 
 
-def _folder() -> list[Callable[[psycopg.Connection[Any]], object]]:
+def folder_steps() -> list[Callable[[psycopg.Connection[Any]], object]]:
     def fold(conn: psycopg.Connection[Any]) -> None:
         conn.execute("begin")
         conn.execute("select ubp.build_mirror()")
@@ -76,7 +76,7 @@ def _folder() -> list[Callable[[psycopg.Connection[Any]], object]]:
     return [fold, lambda conn: conn.execute("commit")]
 
 
-def _possible(order: str) -> Iterator[str]:
+def possible(order: str) -> Iterator[str]:
     """The order as it can be: a fold that waits for the other one's lock has no second step before that one's."""
     held: str | None = None
     waiting: list[str] = []
@@ -103,9 +103,9 @@ def _run(log: Log, number: int, order: str) -> None:
     base = 1000 * (number + 1)
     users = {"a": range(base, base + 5), "b": range(base + 100, base + 105)}
     processes = {letter: Process(log.db, _writer(users[letter])) for letter in WRITERS}
-    processes |= {letter: Process(log.db, _folder()) for letter in FOLDERS}
+    processes |= {letter: Process(log.db, folder_steps()) for letter in FOLDERS}
     try:
-        for letter in _possible(order):
+        for letter in possible(order):
             processes[letter].step(log.db)
         for process in processes.values():
             process.wait()

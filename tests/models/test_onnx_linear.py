@@ -56,6 +56,7 @@ TENSORS: dict[str, NDArray[Any]] = {
     "W": W,
     "WT": W.T.copy(),
     "B": B,
+    "B2": np.abs(B) + 1,
     "W1": W[:, :1],
     "w": W[:, 0],
     "C": C,
@@ -96,6 +97,19 @@ FOLDED: dict[str, tuple[bytes, int]] = {
     "product": (graph(("MatMul", ["X", "W"], {})), 3),
     "product and sum": (graph(("MatMul", ["X", "W"], {}), ("Add", [".", "B"], {})), 3),
     "sum the other way": (graph(("MatMul", ["X", "W"], {}), ("Add", ["B", "."], {})), 3),
+    "product of products": (graph(("MatMul", ["X", "W"], {}), ("MatMul", [".", "WT"], {})), 4),
+    "components": (
+        graph(
+            ("Sub", ["X", "C"], {}),
+            ("Gemm", [".", "W", "B"], {}),
+            ("Div", [".", "B2"], {}),
+            ("Gemm", [".", "WT"], {}),
+            ("Add", [".", "C"], {}),
+            ("MatMul", [".", "W1"], {}),
+            ("Sigmoid", ["."], {}),
+        ),
+        1,
+    ),
     "a vector": (graph(("MatMul", ["X", "w"], {})), 1),
     "gemm": (graph(("Gemm", ["X", "W", "B"], {"alpha": 0.5, "beta": 2.0})), 3),
     "gemm, transposed": (graph(("Gemm", ["X", "WT"], {"transB": 1})), 3),
@@ -156,7 +170,7 @@ def test_what_folds_is_the_runtimes(case: str) -> None:
 
 NOT_FOLDED: dict[str, bytes] = {
     "network": graph(("MatMul", ["X", "W"], {}), ("Relu", ["."], {}), ("MatMul", [".", "WT"], {})),
-    "product of products": graph(("MatMul", ["X", "W"], {}), ("MatMul", [".", "WT"], {})),
+    "a product of rows": graph(("MatMul", ["X", "W"], {}), ("MatMul", ["X", "."], {})),
     "two links": graph(("MatMul", ["X", "W"], {}), ("Sigmoid", ["."], {}), ("Exp", ["."], {})),
     "product behind": graph(("MatMul", ["X", "W"], {}), ("Mul", [".", "B"], {})),
     "normalized rows": graph(("Normalizer", ["X"], {**ML, "norm": "L2"}), ("MatMul", [".", "W"], {})),

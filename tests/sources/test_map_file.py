@@ -10,7 +10,7 @@ from pglast import visitors
 
 from tests.sources.loading import make_map
 from ubp_sql.errors import MapError
-from ubp_sql.sources.expressions import check_text, column_names, words
+from ubp_sql.expressions import check_text, column_names, words
 from ubp_sql.sources.load_map import MOST_CHARACTERS, SHIPPED, Constant, LoadMap
 
 HEAD = "source: s\nformat: csv\nuser: u\nevent_time: t\n"

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from time import time
 
 from ubp_sql.api.ageing import ROW
+from ubp_sql.api.members import whose
 from ubp_sql.api.serving import challenger_of, score_row, stored
 from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run, touch
 from ubp_sql.errors import UbpError
@@ -69,9 +70,9 @@ class Ahead:
         if not self.wanted:
             return False, None
         if self.low <= user_id <= self.high:
-            return True, None
+            return self._nobody(user_id)
         if self._everybody is not None:
-            return True, self._of_everybody(user_id)
+            return self._of_everybody(user_id)
         last, self._last = self._last, user_id
         found = calls - self._before - self._alone - self._fetches
         room = FIRST + self._pays * found + self._alone // 4 - self._read
@@ -80,7 +81,7 @@ class Ahead:
         try:
             if room >= FIRST:
                 self._fetch(user_id, min(room, self._most), down=user_id < last)
-                return True, self.scores.get(user_id)
+                return (True, self.scores[user_id]) if user_id in self.scores else self._nobody(user_id)
             if self._alone >= self._everybody_from:
                 self._consider_everybody()
         except UbpError:  # of a row that nobody may ever ask for, or of reading many: a single call says its own
@@ -183,13 +184,17 @@ class Ahead:
             lowest = ids[-1] + 1
         self._everybody, self.scores, self.low, self.high = (ids, scores), {}, 0, -1
 
-    def _of_everybody(self, user_id: int) -> float | None:
+    def _of_everybody(self, user_id: int) -> tuple[bool, float | None]:
         ids, scores = self._everybody or (array("q"), array("d"))
         place = bisect_left(ids, user_id)
         if place == len(ids) or ids[place] != user_id:
-            return None
+            return self._nobody(user_id)
         score = scores[place]
-        return None if math.isnan(score) else score
+        return True, None if math.isnan(score) else score
+
+    def _nobody(self, user_id: int) -> tuple[bool, float | None]:
+        """Of one without a row; the answer of another user, whose he is, is not known here."""
+        return not self.version.linked or whose(self.plpy, self.memory, user_id) is None, None
 
     def _pause(self) -> None:
         touch(self.plpy, self.memory)

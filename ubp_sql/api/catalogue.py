@@ -5,10 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ubp_sql.api.event_rows import rebuild_event_rows
 from ubp_sql.api.heap import declared_columns
 from ubp_sql.api.moments import FeatureSet, feature_set
 from ubp_sql.api.session import check_version, entry, run, single
 from ubp_sql.api.set_view import view_statements
+from ubp_sql.api.sources import rebuild_source_functions
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady
 from ubp_sql.features.compile import kinds_of
 from ubp_sql.features.definition import FeatureSetDefinition
@@ -17,19 +19,19 @@ from ubp_sql.features.suggest import meant
 from ubp_sql.features.windows import shown
 
 KINDS_FOUND = """
-select kind from (select kind, count(*) as n, sum(count(*)) over () as total from ubp.events group by kind) k
+select kind from (select kind, count(*) as n, sum(count(*)) over () as total from ubp.event_rows() group by kind) k
  where n >= 0.005 * total order by kind <> 'purchase', n desc, kind limit 8"""
 MAIN_ZONE = """
-select s.time_zone from (select source, count(*) as n from ubp.events group by source) e
+select s.time_zone from (select source, count(*) as n from ubp.event_rows() group by source) e
   join ubp.sources s on s.source_id = e.source order by e.n desc, s.source_id limit 1"""
 # An empty log may be filled tomorrow; in a full one, a kind that nobody ever sent is a typing error.
 UNKNOWN_KINDS = """
 select k.kind,
        (select array_agg(m.kind order by m.kind) from (select kind from ubp.mirror_kinds limit 1000) m) as others
   from unnest($1) k(kind)
- where k.kind not like 'attribute:%' and exists (select from ubp.events)
+ where k.kind not like 'attribute:%' and exists (select from ubp.event_rows())
    and not exists (select from ubp.mirror_kinds m where m.kind = k.kind)
-   and not exists (select from ubp.events e where e.kind = k.kind) limit 1"""
+   and not exists (select from ubp.event_rows() e where e.kind = k.kind) limit 1"""
 NEW_SET = """
 insert into ubp.feature_sets (name, hash, definition, time_zone, plan) values ($1, $2, $3, $4, $5)
 on conflict (name) do nothing returning feature_set_id"""
@@ -45,13 +47,15 @@ GROW = """
 update ubp.feature_sets set hash = $2, definition = $3, plan = $4, stale = true where feature_set_id = $1"""
 STORE_PLAN = "update ubp.feature_sets set plan = $2 where feature_set_id = $1 and plan is null"
 # What migration 0003 added, of sets that are older: without it they could be neither exported nor checked.
-INCOMPLETE = "select 1 as found from ubp.feature_definitions where feature_set_id = $1 and spec is null limit 1"
+INCOMPLETE = """
+select 1 as found from ubp.feature_definitions
+ where feature_set_id = $1 and (spec is null or position('ubp.all_events' in sql_oracle) = 0) limit 1"""
 COMPLETE = """
 update ubp.feature_definitions d
    set time_window = f.time_window, edge_rule = f.edge_rule, cost = f.cost, spec = f.spec, sql_oracle = f.sql_oracle
   from jsonb_to_recordset($2) as f
     (position integer, time_window text, edge_rule text, cost text, spec jsonb, sql_oracle text)
- where d.feature_set_id = $1 and d.position = f.position and d.spec is null"""
+ where d.feature_set_id = $1 and d.position = f.position and (d.spec is null or d.sql_oracle <> f.sql_oracle)"""
 NEW_FEATURES = """
 insert into ubp.feature_definitions
   (feature_set_id, position, name, family, kind, window_days, unit, meaning, null_rule, sql_type,
@@ -318,7 +322,13 @@ def define_task(
 
 @entry
 def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
-    """Makes the view of every feature set and the functions of every deployed task; returns how many tasks and sets."""
+    """Makes the view of every feature set and the functions of every deployed task; returns how many tasks and sets.
+
+    And the body of ubp.event_rows(), which an installation writes as it is where nothing is attached, and the trigger
+    functions of attached sources.
+    """
+    rebuild_event_rows(plpy, memory)
+    rebuild_source_functions(plpy, memory)
     sets = [row["feature_set_id"] for row in run(plpy, memory, SETS, [], [])]
     for key in sets:
         try:
@@ -342,7 +352,7 @@ FORMS = (
     ("user_id bigint", "bigint", "user_id"),
     ("user_id bigint, as_of timestamptz", "bigint, timestamptz", "user_id, as_of"),
     ("user_key text", "text", "user_key"),
-    ("user_key text, as_of timestamptz", "text, timestamptz", "ubp.resolve_user(user_key), as_of"),
+    ("user_key text, as_of timestamptz", "text, timestamptz", "ubp.resolve_member(user_key), as_of"),
 )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api import mirror_store as store
+from ubp_sql.api.event_rows import origins
 from ubp_sql.api.heap import OF_RANGE, OF_USERS, declared_columns
-from ubp_sql.api.mirror_read import batches, listed_rows, mirror_now, overlay_of, users_of
+from ubp_sql.api.mirror_read import batches, listed, mirror_now, overlay_of, users_of
 from ubp_sql.api.session import single
 from ubp_sql.features.columns import KEYS, NUMBERS, Columns, Declared
 
@@ -19,8 +20,8 @@ LOWEST, HIGHEST = store.LOWEST, store.HIGHEST
 SIZES = """
 select string_agg(int8send(x.user_id), '' order by x.user_id) as users,
        string_agg(int8send(x.n), '' order by x.user_id) as sizes
-  from (select user_id, count(*) as n from ubp.events where kind = any ($1) and user_id >= $2 and user_id <= $3
-         group by user_id) x"""
+  from (select e.user_id, count(*) as n from ubp.event_rows() e
+         where e.kind = any ($1) and e.user_id >= $2 and e.user_id <= $3 group by e.user_id) x"""
 
 
 def read_users(
@@ -34,7 +35,8 @@ def read_users(
     declared = _declared(plpy, memory, columns)
     mirror = mirror_now(plpy, memory, list(kinds))
     if mirror is None:
-        found = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], [list(kinds), list(users)])
+        arguments = [list(kinds), list(users)]
+        found = listed(plpy, memory, declared, OF_USERS, ["bigint[]"], arguments, origins(plpy, memory))
         return None if found is None else _events(found, columns)
     block = users_of(plpy, memory, mirror, list(kinds), columns, declared, users)
     return None if block is None else _events(block, columns)
@@ -86,8 +88,10 @@ def _heap(
     last = np.flatnonzero(np.diff(total // BATCH_EVENTS))
     # The ends are open, so that a user who arrives between the two queries falls into a batch too.
     ends = [int(users[i]) for i in last]
+    everywhere = origins(plpy, memory)
     for start, end in zip([lowest, *(end + 1 for end in ends)], [*ends, highest], strict=True):
-        block = listed_rows(plpy, memory, declared, OF_RANGE, ["bigint", "bigint"], [kinds, start, end])
+        arguments = [kinds, start, end]
+        block = listed(plpy, memory, declared, OF_RANGE, ["bigint", "bigint"], arguments, everywhere)
         if block is not None:
             yield _events(block, columns)
 

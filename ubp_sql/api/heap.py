@@ -1,12 +1,10 @@
-"""Events out of ubp.events as packed columns: one query builder for every way in which its rows are asked for.
-
-A source of events is what `rows_query` builds a query over; an attached table would be another relation here.
-"""
+"""Events out of rows as packed columns: one query builder for every way in which they are asked for, of any origin."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ubp_sql.api.event_rows import Origin, Where
 from ubp_sql.api.session import Row, run
-from ubp_sql.features.columns import ITEM_TEXT, OF_ITEM, Declared
+from ubp_sql.features.columns import EVERY_RULE, ITEM_TEXT, OF_ITEM, Declared, of_flag
 
 if TYPE_CHECKING:
     from ubp_sql.mirror.layout import Block
@@ -37,28 +35,28 @@ select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_se
       from {relation} e left join ubp.sources s on s.source_id = e.source{kinds}
      where {where}
   ) x"""
-EVENTS = "ubp.events"
 # By the position of the kind in $1, and no other kinds; or by the mirror's code, 0 for a kind that has none yet.
 LISTED = ("array_position($1, e.kind)", "", "e.kind = any ($1) and ")
 CODED = ("coalesce(k.code, 0)", " left join ubp.mirror_kinds k on k.kind = e.kind", "")
 
-OF_USERS = "e.user_id = any ($2)"
-OF_RANGE = "e.user_id >= $2 and e.user_id <= $3"
 # The same moment to the microsecond: whole seconds are exact as an interval times a number, a bigint of them is not.
 MOMENT = "timestamptz 'epoch' + ({us} / 1000000) * interval '1 second' + ({us} % 1000000) * interval '1 microsecond'"
 BY_ID = (
-    "e.event_id >= {0} and e.event_id <= {1} "
-    f"and e.event_time >= {MOMENT.format(us='{2}')} and e.event_time <= {MOMENT.format(us='{3}')}"
+    "{{key}} >= {0} and {{key}} <= {1} "
+    f"and {{{{time}}}} >= {MOMENT.format(us='{2}')} and {{{{time}}}} <= {MOMENT.format(us='{3}')}"
 )
-OF_IDS = BY_ID.format("$1", "$2", "$3", "$4")
-OF_USERS_AND_IDS = "e.user_id = any ($2) and " + BY_ID.format("$3", "$4", "$5", "$6")
-OF_RANGE_AND_IDS = "e.user_id >= $2 and e.user_id <= $3 and " + BY_ID.format("$4", "$5", "$6", "$7")
-ALL_OF_USERS = "e.user_id = any ($1)"
-PAGE_OF_USER = (
-    f"e.user_id = $1 and (e.event_time, e.event_id) > ({MOMENT.format(us='$2')}, $3) "
-    "order by e.event_time, e.event_id limit $4"
+OF_USERS = Where("{user} = any ($2)", "$2")
+OF_RANGE = Where("{user} >= $2 and {user} <= $3")
+OF_IDS = Where(inner=BY_ID.format("$1", "$2", "$3", "$4"))
+OF_USERS_AND_IDS = OF_USERS._replace(inner=BY_ID.format("$3", "$4", "$5", "$6"))
+OF_RANGE_AND_IDS = OF_RANGE._replace(inner=BY_ID.format("$4", "$5", "$6", "$7"))
+ALL_OF_USERS = Where("{user} = any ($1)", "$1")
+PAGE_OF_USER = Where(
+    "{user} = $1",
+    "array[$1]",
+    tail=f" and (e.event_time, e.event_id) > ({MOMENT.format(us='$2')}, $3) order by e.event_time, e.event_id limit $4",
 )
-OF_BLOCKS = "e.ctid >= $1 and e.ctid < $2"
+OF_BLOCKS = Where(inner="{place} >= $1 and {place} < $2")
 
 # JSON numbers, and text that reads as one, within what float8 can hold; all else is missing.
 NUMBER = """
@@ -88,17 +86,30 @@ class Found(NamedTuple):
     unknown_sources: bool  # some source has no row in ubp.sources
 
 
+PLAIN = Origin(None, False)
+
+
 def rows_query(
-    plpy: Any, way: tuple[str, str, str], where: str, declared: list[Declared], relation: str = EVENTS
+    plpy: Any,
+    way: tuple[str, str, str],
+    where: Where,
+    declared: list[Declared],
+    origin: Origin = PLAIN,
+    relation: str | None = None,
+    *,
+    settled: bool = False,
 ) -> str:
     """The query of `mirror.sent.block_of`'s columns.
 
     way       LISTED or CODED: what the kinds become
     where     one of this module's conditions
     declared  columns to read of the events' and their items' attributes, whose names the server quotes
-    relation  the table, quoted
+    origin    where the events lie
+    relation  a partition of it, quoted
+    settled   as Origin.select has it
     """
     code, kinds, named = way
+    table, condition = origin.select(where, relation, settled=settled)
     sent, extras = "", ""
     for number, column in enumerate(declared, 1):
         form, missing, send = EXTRAS[column.type]
@@ -106,11 +117,13 @@ def rows_query(
         if column.of == "item":
             value = NUMBER_OF_ITEM if column.type == "number" else form.format(text=ITEM_TEXT)
             value = OF_ITEM.format(value=value, attribute=name)
+        elif column.of == "flag":
+            value = of_flag(name, every=column.attribute == EVERY_RULE)
         else:
             value = form.format(text=f"(e.attributes ->> {name})")
         sent += f",\n       string_agg({send}(x.x{number}), '') as x{number}"
         extras += f",\n           coalesce({value}, {missing}) as x{number}"
-    return HEAD.format(sent=sent, code=code, extras=extras, relation=relation, kinds=kinds, where=named + where)
+    return HEAD.format(sent=sent, code=code, extras=extras, relation=table, kinds=kinds, where=named + condition)
 
 
 NEW_KINDS = """
@@ -121,9 +134,31 @@ select distinct x.kind
     on conflict (kind) do nothing"""
 
 
-def number_kinds(plpy: Any, where: str, types: list[str], arguments: list[Any], relation: str = EVENTS) -> None:
+def number_kinds(
+    plpy: Any,
+    where: Where,
+    types: list[str],
+    arguments: list[Any],
+    origin: Origin = PLAIN,
+    relation: str | None = None,
+) -> None:
     """Gives numbers to the kinds that have none among the rows of `rows_query` with CODED and the same arguments."""
-    run(plpy, {}, NEW_KINDS.format(relation=relation, where=where), types, arguments)
+    table, condition = origin.select(where, relation)
+    run(plpy, {}, NEW_KINDS.format(relation=table, where=condition), types, arguments)
+
+
+def number_keys(
+    plpy: Any,
+    memory: dict[str, Any],
+    where: Where,
+    types: list[str],
+    arguments: list[Any],
+    origin: Origin,
+    relation: str | None = None,
+) -> None:
+    """Gives ids to the key texts that have none among the rows of an attached source."""
+    for query in origin.new_keys(where, relation):
+        run(plpy, memory, query, types, arguments)
 
 
 def read_rows(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.events import read_all, read_users
+from ubp_sql.api.members import whose_these
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.session import check_version, entry, prepare_numba, touch
 from ubp_sql.errors import BadInput
@@ -38,6 +39,11 @@ class _Question:
         self.kinds = found.definition.kinds
         prepare_numba()
 
+    def whose(self, user_ids: list[int]) -> list[int]:
+        """The users themselves, of linked ids whose they are."""
+        linked = whose_these(self.plpy, self.memory, user_ids)
+        return [linked.get(user, user) for user in user_ids]
+
     def of_users(self, user_ids: list[int]) -> tuple[list[int], Any, Any]:
         """(users found, ascending; (u, n, 6) float32; lengths)."""
         events = read_users(self.plpy, self.memory, self.kinds, READ, user_ids) if user_ids else None
@@ -62,7 +68,7 @@ def sequence(
 ) -> Rows:
     """(n, 6) numbers of one user; all padding for NULL, for an unknown user and for one without events by then."""
     question = _Question(plpy, memory, n, as_of, name)
-    _, rows, _ = question.of_users([] if user_id is None else [user_id])
+    _, rows, _ = question.of_users(question.whose([] if user_id is None else [user_id]))
     return question.padding() if rows is None else rows[0].tolist()
 
 
@@ -97,10 +103,12 @@ def _in_order(question: _Question, user_ids: list[int | None]) -> Iterator[tuple
     step = max(1, min(GROUP_USERS, BATCH_NUMBERS // (6 * question.length)))
     for low in range(0, len(user_ids), step):
         part = user_ids[low : low + step]
-        users, rows, lengths = question.of_users(sorted({user for user in part if user is not None}))
+        some = [user for user in part if user is not None]
+        whose = dict(zip(some, question.whose(some), strict=True))
+        users, rows, lengths = question.of_users(sorted(set(whose.values())))
         place = {user: number for number, user in enumerate(users)}
         for user in part:
-            found = None if user is None else place.get(user)
+            found = None if user is None else place.get(whose[user])
             if found is None:
                 yield user, 0, question.padding()
             else:
@@ -145,7 +153,8 @@ def _packed_in_order(question: _Question, user_ids: list[int]) -> Iterator[tuple
 
     step = max(1, min(GROUP_USERS, BATCH_NUMBERS // (6 * question.length)))
     for low in range(0, len(user_ids), step):
-        asked = np.array(user_ids[low : low + step], np.int64)
+        part = user_ids[low : low + step]
+        asked = np.array(question.whose(part), np.int64)
         users, found, sizes = question.of_users(np.unique(asked).tolist())
         rows = np.zeros((len(asked), question.length, 6), np.float32)
         lengths = np.zeros(len(asked), np.int32)
@@ -153,7 +162,7 @@ def _packed_in_order(question: _Question, user_ids: list[int]) -> Iterator[tuple
             place = np.searchsorted(users, asked)
             there = np.array(users, np.int64)[np.minimum(place, len(users) - 1)] == asked
             rows[there], lengths[there] = found[place[there]], sizes[place[there]]
-        yield _packed(asked, lengths, rows)
+        yield _packed(np.array(part, np.int64), lengths, rows)
 
 
 def _packed(users: Any, lengths: Any, rows: Any) -> tuple[bytes, bytes, bytes]:

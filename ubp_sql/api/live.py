@@ -41,6 +41,20 @@ def live_bytes(
 def _of_set(
     plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
 ) -> tuple[LiveSet, bytes | None]:
+    found, row = _of_id(plpy, memory, key, user_id, as_of)
+    if row is None:
+        from ubp_sql.api.members import whose
+
+        other = whose(plpy, memory, user_id)
+        if other is not None:
+            return _of_id(plpy, memory, key, other, as_of)
+    return found, row
+
+
+def _of_id(
+    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
+) -> tuple[LiveSet, bytes | None]:
+    """Of the id as it stands, linked to another or not."""
     found, question = ask(plpy, memory, key, user_id, as_of)
     if question is None:
         return found, None
@@ -97,6 +111,11 @@ def features(plpy: Any, memory: dict[Any, Any], user_id: int) -> Any:
     if single(plpy, memory, PRESENT, ["integer", "text"], [found.feature_set_id, found.hash]) is None:
         found = load_set(plpy, memory, "default")
     values = stored_features(plpy, memory, found.feature_set_id, user_id)
+    if values is None:
+        from ubp_sql.api.members import whose
+
+        other = whose(plpy, memory, user_id)
+        values = None if other is None else stored_features(plpy, memory, found.feature_set_id, other)
     if values is None:
         return []
     # A row from before the set grew: what the next refresh computes has no value yet.

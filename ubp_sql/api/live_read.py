@@ -33,7 +33,8 @@ FIRST_US, LAST_US = -62_135_510_400_000_000, 253_370_764_800_000_000
 
 CALENDAR = """
 select array_agg(distinct c.day - date '1970-01-01' order by c.day - date '1970-01-01') as days
-  from ubp.feature_sets s join ubp.calendar c on c.region in ('', s.time_zone) where s.feature_set_id = $1"""
+  from ubp.feature_sets s join ubp.calendar c on c.kind = 'holiday' and c.region in ('', s.time_zone)
+ where s.feature_set_id = $1"""
 
 
 class Question(namedtuple("Question", ("user_id", "as_of_us", "weekday", "table", "packed"), defaults=(None, b""))):
@@ -115,7 +116,8 @@ def _slices(
     ids: bool,
 ) -> list[Row]:
     """A row for each piece, or one without a slice; in the first one also whether they are right."""
-    state, piece = found.with_ids if ids else found.without_ids
+    state, linked, piece = found.with_ids if ids else found.without_ids
+    state = linked if memory["places"].linked else state
     chunk_id, begin, n = pieces[0] if pieces else (None, 0, 0)
     rows = run(plpy, memory, state, STATE_TYPES, [found.feature_set_id, user_id, as_of, chunk_id, begin, n])
     if len(pieces) < 2 or not len(rows):  # none where the set is gone

@@ -1,9 +1,10 @@
-"""One user's rows of ubp.events as slices: those that the mirror does not hold yet, or all where it is of no use."""
+"""One user's rows as slices: those that the mirror does not hold yet, or all where it is of no use."""
 
 import sys
 from array import array
 from typing import Any
 
+from ubp_sql.api.event_rows import Origin, Where, origins
 from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, declared_columns, rows_query
 from ubp_sql.api.live_set import LiveSet
 from ubp_sql.api.mirror_fold import LOOK, listen
@@ -13,7 +14,7 @@ from ubp_sql.kernels.live_layout import SENT
 # Whether what is said of items now, and was not when the mirror was made, is about events of the user.
 OF_HIS_ITEMS = """
 select exists (select from ubp.event_log l
-                 join ubp.events e on e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
+                 join ubp.event_rows() e on e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
                                   and (l.items is null or e.item_id = any (l.items))
                 where l.op = 'A' and e.user_id = $1) as found"""
 
@@ -25,27 +26,35 @@ def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int
         return None
     if said.items and run(plpy, memory, OF_HIS_ITEMS, ["bigint"], [user_id])[0]["found"]:
         return None
-    query, kinds = _query(plpy, memory, found, OF_USERS_AND_IDS), list(found.plan.kinds)
+    if not said.ranges:
+        return []
+    kinds, everywhere = list(found.plan.kinds), {one.number: one for one in origins(plpy, memory)}
     types = ["text[]", "bigint[]", *["bigint"] * 4]
-    rows = [run(plpy, memory, query, types, [kinds, [user_id], *part])[0] for part in said.ranges]
+    rows = []
+    for part in said.ranges:
+        if part.origin in everywhere:
+            query = _query(plpy, memory, found, OF_USERS_AND_IDS, everywhere[part.origin])
+            rows += run(plpy, memory, query, types, [kinds, [user_id], *part[:4]])
     return [row for row in rows if row["user_id"] is not None]
 
 
 def all_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row]:
     """All of the user's rows."""
-    query = _query(plpy, memory, found, OF_USERS)
-    row = run(plpy, memory, query, ["text[]", "bigint[]"], [list(found.plan.kinds), [user_id]])[0]
-    return [] if row["user_id"] is None else [row]
+    rows = []
+    for origin in origins(plpy, memory):
+        query = _query(plpy, memory, found, OF_USERS, origin)
+        rows += run(plpy, memory, query, ["text[]", "bigint[]"], [list(found.plan.kinds), [user_id]])
+    return [row for row in rows if row["user_id"] is not None]
 
 
-def _query(plpy: Any, memory: dict[Any, Any], found: LiveSet, where: str) -> str:
-    """Kept by set and condition: a query is a long text."""
-    key = ("rows", found.feature_set_id, found.hash, tuple(found.positions or ()), where)
+def _query(plpy: Any, memory: dict[Any, Any], found: LiveSet, where: Where, origin: Origin) -> str:
+    """Kept by set, condition and origin: a query is a long text."""
+    key = ("rows", found.feature_set_id, found.hash, tuple(found.positions or ()), where, origin.key)
     query: str | None = memory.get(key)
     if query is None:
         names = {column.name for column in found.columns}
         declared = [column for column in declared_columns(plpy, memory) if column.name in names]
-        query = memory[key] = rows_query(plpy, LISTED, where, declared)
+        query = memory[key] = rows_query(plpy, LISTED, where, declared, origin)
     return query
 
 

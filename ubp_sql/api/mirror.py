@@ -8,7 +8,7 @@ from ubp_sql.api.mirror_compact import compact
 from ubp_sql.api.mirror_fold import Folded, fold
 from ubp_sql.api.session import Row, check_version, entry, run, single
 from ubp_sql.errors import BadInput
-from ubp_sql.features.columns import CLOCK, KEYS, NUMBERS, SUBJECTS, TYPES
+from ubp_sql.features.columns import CLOCK, EVERY_RULE, KEYS, NUMBERS, SUBJECTS, TYPES
 
 __all__ = [
     "Folded",
@@ -28,6 +28,7 @@ select s.built, s.version, count(r.run_id)::integer as runs, coalesce(sum(r.even
   from ubp.mirror_state s left join ubp.mirror_runs r on true group by s.singleton"""
 RESERVED = {*NUMBERS, *KEYS, *CLOCK, "t", "ingested", "event_id", "kind", "offset_s", "user_id", "time"}
 COLUMN = 'select attribute, type, "of" from ubp.event_columns where name = $1'
+RULE = "select rule from ubp.quality_rules where rule = $1"
 NEW_COLUMN = 'insert into ubp.event_columns (name, attribute, type, "of") values ($1, $2, $3, $4)'
 MOST_CHARS = 48
 
@@ -96,6 +97,10 @@ def define_event_column(
         raise BadInput(f"{type!r} is no type of a column", f"one of {', '.join(TYPES)}")
     if of not in SUBJECTS:
         raise BadInput(f"a column cannot be of {of!r}", f"one of {', '.join(SUBJECTS)}")
+    if of == "flag" and type != "number":
+        raise BadInput(f"a flag cannot be {type!r}", "it is a number: how many findings speak of the event")
+    if of == "flag" and attribute != EVERY_RULE and single(plpy, memory, RULE, ["text"], [attribute]) is None:
+        raise BadInput(f"there is no rule {attribute!r}", f"a rule of ubp.quality_rules, or {EVERY_RULE} for any")
     run(plpy, memory, store.LOCK, [], [])
     found = single(plpy, memory, COLUMN, ["text"], [name])
     if found is not None:

@@ -3,37 +3,54 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ubp_sql.api import mirror_sources as attached
 from ubp_sql.api import mirror_store as store
+from ubp_sql.api.event_rows import Origin, origins
 from ubp_sql.api.mirror_items import with_users_about
-from ubp_sql.api.mirror_rows import Reader
+from ubp_sql.api.mirror_rows import Mark, Range, Reader
 from ubp_sql.api.session import run, single
 
 if TYPE_CHECKING:
     from ubp_sql.mirror.spill import Portions
 
-# What the log says, with id ranges that lie close together as one. `{log}` is where the rows come from.
+# What the log says, with id ranges that lie close together as one. `{log}` is where the rows come from. Users are those
+# that triggers saw and, of linked ones, whose they are: of both all events are read, and the former has none any more.
 SAID = """
 islands as (
   select g.*, sum((g.before is null or g.min_id::numeric > g.before::numeric + 1000)::integer)
-                over (order by g.min_id, g.log_id) as island
-    from (select l.*, max(l.max_id) over (order by l.min_id, l.log_id
+                over (partition by g.origin order by g.min_id, g.log_id) as island
+    from (select l.*, max(l.max_id) over (partition by l.origin order by l.min_id, l.log_id
                                           rows between unbounded preceding and 1 preceding) as before
-            from log l where l.op = 'I' and l.users is null) g
-)
+            from log l where l.op = 'I' and l.users is null and l.keys is null) g
+),
+named as (select distinct l.origin, k.key from log l cross join unnest(l.keys) as k (key))
 select 'I' as op, min(min_id) as min_id, max(max_id) as max_id,
-       (extract(epoch from min(min_time)) * 1000000)::bigint as from_us,
-       (extract(epoch from max(max_time)) * 1000000)::bigint as until_us, null::bytea as users
-  from islands group by island
+       (extract(epoch from greatest(min(min_time), '1800-01-01 00:00+00')) * 1000000)::bigint as from_us,
+       (extract(epoch from least(max(max_time), '2400-01-01 00:00+00')) * 1000000)::bigint as until_us,
+       null::bytea as users, origin, null::text[] as keys
+  from islands group by origin, island
 union all
-select 'U', null, null, null, null, string_agg(int8send(x.user_id), '' order by x.user_id)
-  from (select distinct u.user_id from log l cross join unnest(l.users) as u (user_id)) x
+select 'U', null, null, null, null, string_agg(int8send(x.user_id), '' order by x.user_id), null, null
+  from (select distinct v.user_id
+          from (select u.user_id from log l cross join unnest(l.users) as u (user_id)
+                 union all
+                select u.user_id from named n join ubp.users u on u.user_key = n.key and u.tenant = 0) t
+          left join ubp.user_members m on m.member_id = t.user_id
+         cross join lateral (values (t.user_id), (m.user_id)) v (user_id)
+         where v.user_id is not null) x
 having count(*) > 0
 union all
-select distinct l.op, null::bigint, null::bigint, null::bigint, null::bigint, null::bytea
+select 'K', null, null, null, null, null, n.origin, array_agg(n.key)
+  from named n
+ where not exists (select from ubp.users u where u.user_key = n.key and u.tenant = 0)
+ group by n.origin
+union all
+select distinct l.op, null::bigint, null::bigint, null::bigint, null::bigint, null::bytea, null::integer, null::text[]
   from log l where l.op in ('T', 'R')
 union all
 select 'A', null, null, null, null,
-       string_agg(int8send(x.item_id) || timestamptz_send(x.since) || timestamptz_send(x.known), '' order by x.item_id)
+       string_agg(int8send(x.item_id) || timestamptz_send(x.since) || timestamptz_send(x.known), '' order by x.item_id),
+       null, null
   from (select coalesce(i.item_id, '-9223372036854775808') as item_id, min(l.min_time) as since,
                min(l.min_ingested) as known
           from log l left join lateral unnest(l.items) as i (item_id) on true
@@ -89,29 +106,33 @@ class Said(NamedTuple):
     """What the log says: `everything` may have changed; the mirror must be made `anew`.
 
     items  whose attributes changed, as `with_users_about` reads it; empty while no event column is of the item
+    keys   by source the key texts of users who have no id: nobody yet but for a fold
     """
 
     everything: bool
     anew: bool
-    ranges: list[tuple[int, int, int, int]]
+    ranges: list[Range]
     users: list[int]
     items: bytes = b""
+    keys: Sequence[tuple[int, list[str]]] = ()
 
 
 def listen(rows: Any) -> Said:
     """Rows of CONSUME or LOOK."""
     from struct import unpack
 
-    ranges, users, items = [], [], b""
+    ranges, users, items, keys = [], [], b"", []
     ops = {row["op"] for row in rows}
     for row in rows:
         if row["op"] == "I":
-            ranges.append((row["min_id"], row["max_id"], row["from_us"], row["until_us"]))
+            ranges.append(Range(row["min_id"], row["max_id"], row["from_us"], row["until_us"], row["origin"]))
         elif row["op"] == "U":
             users = list(unpack(f">{len(row['users']) // 8}q", row["users"]))
         elif row["op"] == "A":
             items = row["users"]
-    return Said("T" in ops, "R" in ops, sorted(ranges), users, items)
+        elif row["op"] == "K":
+            keys.append((row["origin"], row["keys"]))
+    return Said("T" in ops, "R" in ops, sorted(ranges), users, items, keys)
 
 
 def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Folded:
@@ -124,26 +145,37 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
     """
     run(plpy, memory, store.LOCK, [], [])
     unheard = _parts(plpy, memory)
+    gone, parts = _attached(plpy, memory)
     said = listen(run(plpy, memory, CONSUME, [], []))
+    everywhere = origins(plpy, memory)
+    said = attached.known(plpy, memory, everywhere, said)
+    marks = list(attached.marks(plpy, memory, everywhere))
     now = store.state(plpy, memory)
     if now.built and not said.anew:
         said = with_users_about(plpy, memory, said, store.metas_of_runs(plpy, memory))
-    everything = said.everything or unheard or len(said.users) > MOST_DIRTY or bool(said.items)
+    everything = said.everything or unheard or gone or len(said.users) > MOST_DIRTY or bool(said.items)
     if everything:
         run(plpy, memory, STALE, [], [])
+    attached.keep_marks(plpy, memory, marks)
     if now.enabled and (everything or said.anew or not now.built):
-        if not everything and (said.ranges or said.users):
+        if not everything and (said.ranges or said.users or parts or marks):
             everything = True
             run(plpy, memory, STALE, [], [])
-        return Folded(build(plpy, memory), None if everything else 0)
+        return Folded(build(plpy, memory, marks), None if everything else 0)
     if everything:
+        attached.know_everybody(plpy, memory, everywhere)
         return Folded(0, None)
-    if not said.ranges and not said.users:
+    if parts or marks:
+        said = _with_users(plpy, memory, said, parts, marks)
+        marks = [mark for mark in marks if mark.origin.source.key_type != "none"]
+    if not said.ranges and not said.users and not marks:
         return Folded(0, 0)
     from ubp_sql.mirror.spill import Portions
 
     portions = Portions(store.temporary_folder())
     reader = Reader(plpy, memory, portions)
+    for mark in marks:
+        reader.marked(mark)
     reader.said(said.ranges, said.users)
     taken: list[int] = []
     users = _write(plpy, memory, reader, portions, refreshing, taken, mirrored=now.built)
@@ -155,15 +187,40 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
     return Folded(portions.events, users, taken if refreshing is not None else ())
 
 
-def build(plpy: Any, memory: dict[str, Any]) -> int:
-    """Makes the mirror from all events; returns how many. The lock is held, the log has been consumed."""
+def _attached(plpy: Any, memory: dict[str, Any]) -> tuple[bool, list[tuple[Origin, str]]]:
+    """As `attached.partitions`; nothing where nothing is attached."""
+    everywhere = origins(plpy, memory)
+    if len(everywhere) == 1:
+        return False, []
+    attached.refuse_changed(plpy, memory)
+    return attached.partitions(plpy, memory, everywhere)
+
+
+def _with_users(
+    plpy: Any, memory: dict[str, Any], said: Said, parts: Sequence[tuple[Origin, str]], marks: Sequence[Mark]
+) -> Said:
+    """What the log says, with the users of new partitions, and of new rows that only whole users tell apart."""
+    users = set(said.users)
+    for origin, leaf in parts:
+        users.update(attached.users_of(plpy, memory, origin, leaf))
+    for mark in marks:
+        if mark.origin.source.key_type == "none":
+            users.update(attached.users_beyond(plpy, memory, mark))
+    return said._replace(users=sorted(users))
+
+
+def build(plpy: Any, memory: dict[str, Any], marks: Sequence[Mark]) -> int:
+    """Makes the mirror from all events; returns how many. The lock is held, the log has been consumed.
+
+    marks  up to where to read sources that no trigger watches
+    """
     from ubp_sql.mirror.merge import merged
     from ubp_sql.mirror.spill import Portions
 
     old = [found.run_id for found in store.runs(plpy, memory)]
     portions = Portions(store.temporary_folder())
     reader = Reader(plpy, memory, portions)
-    reader.everything()
+    reader.everything(marks)
     writer = store.RunWriter(
         plpy, memory, "build", reader.declared, oldest=True, unknown_sources=reader.unknown_sources
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
+from ubp_sql.api.event_rows import Origin, Where, origins
 from ubp_sql.api.heap import (
     LISTED,
     OF_RANGE,
@@ -16,6 +17,7 @@ from ubp_sql.api.heap import (
 )
 from ubp_sql.api.mirror_fold import LOOK, listen
 from ubp_sql.api.mirror_items import with_users_about
+from ubp_sql.api.mirror_rows import Range
 from ubp_sql.api.mirror_slices import slices_of
 from ubp_sql.api.session import run, touch
 from ubp_sql.features.columns import Columns, Declared
@@ -42,18 +44,43 @@ class Mirror(NamedTuple):
     declared: list[Declared]  # all that chunks hold
     place: "I32"  # by the code of a kind in chunks: its place among the kinds asked for, else -1
     users: list[int]  # to be read from rows alone
-    ranges: list[tuple[int, int, int, int]]  # of ids and times to be read from rows besides
+    ranges: list[Range]  # of ids and times to be read from rows besides
 
 
 def listed_rows(
-    plpy: Any, memory: dict[str, Any], declared: list[Declared], where: str, types: list[str], arguments: list[Any]
+    plpy: Any,
+    memory: dict[str, Any],
+    declared: list[Declared],
+    where: Where,
+    types: list[str],
+    arguments: list[Any],
+    everywhere: Sequence[Origin],
+) -> "list[Block]":
+    """Events out of rows, a block an origin that has some; the kinds asked for are the first argument."""
+    blocks = []
+    for origin in everywhere:
+        query = rows_query(plpy, LISTED, where, declared, origin)
+        block = read_rows(plpy, memory, query, ["text[]", *types], arguments, declared).block
+        if block is not None:
+            block.columns["kind"] -= 1  # the server counts places from 1
+            blocks.append(block)
+    return blocks
+
+
+def listed(
+    plpy: Any,
+    memory: dict[str, Any],
+    declared: list[Declared],
+    where: Where,
+    types: list[str],
+    arguments: list[Any],
+    everywhere: Sequence[Origin],
 ) -> "Block | None":
-    """Events out of rows; the kinds asked for are the first argument."""
-    query = rows_query(plpy, LISTED, where, declared)
-    block = read_rows(plpy, memory, query, ["text[]", *types], arguments, declared).block
-    if block is not None:
-        block.columns["kind"] -= 1  # the server counts places from 1
-    return block
+    """The same as one block."""
+    from ubp_sql.mirror.merge import merge
+
+    blocks = listed_rows(plpy, memory, declared, where, types, arguments, everywhere)
+    return merge(blocks) if len(blocks) > 1 else blocks[0] if blocks else None
 
 
 def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | None:
@@ -64,18 +91,16 @@ def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | 
     if not now.built or now.row_security or now.pending > MOST_PENDING:
         return None
     users: list[int] = []
-    ranges: list[tuple[int, int, int, int]] = []
+    ranges: list[Range] = []
     if now.pending:
         said = listen(run(plpy, memory, LOOK, [], []))
-        if said.everything or said.anew or sum(high - low + 1 for low, high, *_ in said.ranges) > MOST_NEW:
+        if said.everything or said.anew or sum(part.high - part.low + 1 for part in said.ranges) > MOST_NEW:
             return None
         said = with_users_about(plpy, memory, said, _chunks(plpy, memory, now.version))
         users, ranges = said.users, said.ranges
         if len(ranges) > RANGES_APART:
-            # One range around all: what it holds beside is in the mirror already, and dropped as such.
-            ends = list(zip(*ranges, strict=True))
-            ranges = [(min(ends[0]), max(ends[1]), min(ends[2]), max(ends[3]))]
-            if ranges[0][1] - ranges[0][0] >= MOST_NEW:
+            ranges = list(_around(ranges))
+            if any(part.high - part.low >= MOST_NEW for part in ranges):
                 return None
     codes = {row["kind"]: row["code"] for row in run(plpy, memory, CODES, [], [])}
     place = np.full(max(codes.values(), default=0) + 1, -1, np.int32)
@@ -83,6 +108,13 @@ def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | 
         if kind in codes:
             place[codes[kind]] = number
     return Mirror(_chunks(plpy, memory, now.version), declared_columns(plpy, memory), place, users, ranges)
+
+
+def _around(ranges: Sequence[Range]) -> Iterator[Range]:
+    """One range around all of an origin: what it holds beside is in the mirror already, and dropped as such."""
+    for origin in sorted({part.origin for part in ranges}):
+        low, high, from_us, until_us, _ = zip(*(part for part in ranges if part.origin == origin), strict=True)
+        yield Range(min(low), max(high), min(from_us), max(until_us), origin)
 
 
 def _chunks(plpy: Any, memory: dict[str, Any], version: int) -> "list[list[Meta]]":
@@ -334,7 +366,7 @@ def _changes(
     mirror: Mirror,
     kinds: list[str],
     declared: list[Declared],
-    where: str,
+    where: Where,
     types: list[str],
     arguments: list[Any],
     among: Any,
@@ -344,24 +376,26 @@ def _changes(
 
     from ubp_sql.mirror.layout import Block, starts
 
+    if not mirror.ranges and not mirror.users:
+        return []
+    everywhere = origins(plpy, memory)
     blocks = []
     for part in mirror.ranges:
         both = OF_USERS_AND_IDS if where == OF_USERS else OF_RANGE_AND_IDS
-        found = listed_rows(plpy, memory, declared, both, [*types, *["bigint"] * 4], [kinds, *arguments, *part])
-        if found is not None:
-            blocks.append(found)
+        its = [origin for origin in everywhere if origin.number == part.origin]
+        values = [kinds, *arguments, *part[:4]]
+        blocks += listed_rows(plpy, memory, declared, both, [*types, *["bigint"] * 4], values, its)
     touched = np.array(mirror.users, np.int64)
     if where == OF_USERS:
         touched = np.intersect1d(touched, among)
     else:
         touched = touched[(touched >= arguments[0]) & (touched <= arguments[1])]
     if len(touched):
-        found = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], [kinds, touched.tolist()])
+        found = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], [kinds, touched.tolist()], everywhere)
         none = _no_event(declared)
         u = len(touched)
         blocks.append(Block(touched, starts(np.zeros(u, np.int64)), np.ones(u, np.bool_), none))
-        if found is not None:
-            blocks.append(found)
+        blocks += found
     return blocks
 
 

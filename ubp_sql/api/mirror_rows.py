@@ -1,17 +1,19 @@
-"""Rows of ubp.events on their way into the mirror: all of them, those of an id range, all of some users."""
+"""Rows on their way into the mirror: all of them, those of an id range, all of some users; of every origin."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ubp_sql.api.event_rows import EVENTS, Origin, Where, origins
 from ubp_sql.api.heap import (
     ALL_OF_USERS,
     CODED,
-    EVENTS,
+    MOMENT,
     OF_BLOCKS,
     OF_IDS,
     PAGE_OF_USER,
     Found,
     declared_columns,
+    number_keys,
     number_kinds,
     read_rows,
     rows_query,
@@ -27,17 +29,57 @@ PORTION = 1 << 18
 LEAVES = """
 select t.relid::regclass::text as name, has_table_privilege(t.relid, 'select') as readable,
        pg_relation_size(t.relid) / current_setting('block_size')::bigint as blocks
-  from pg_partition_tree('ubp.events') t where t.isleaf order by t.relid"""
+  from pg_partition_tree($1::regclass) t where t.isleaf
+ union all
+select c.oid::regclass::text, has_table_privilege(c.oid, 'select'),
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint
+  from pg_class c where c.oid = $1::regclass and c.relkind <> 'p' and not c.relispartition
+ order by name"""
 FIRST_BLOCKS = 512
 BEFORE_US = -3_000_000_000_000_000
 """In 1874, before every event: the table's check wants 1900 or later."""
 SIZES = """
 select string_agg(int8send(x.user_id), '') as users, string_agg(int8send(x.n), '') as sizes
-  from (select e.user_id, count(*) as n from ubp.events e where e.user_id = any ($1)
+  from (select e.user_id, count(*) as n from {relation} e where {where}
          group by e.user_id order by e.user_id) x"""
-
-
+# The last id of a portion: those of others' tables may lie far apart.
+LAST_ID = """
+select max(x.key) as key from (select e.raw_id as key from {relation} e where {where} order by e.raw_id limit $3) x"""
+COUNT = "select count(*) as n from {relation} e where {where}"
+BETWEEN_IDS = Where(inner="{key} >= $1 and {key} <= $2")
+HASHED = "(hashtextextended(({{whose}})::text, 0) & ${0}) = ${1}"
+HASHED_PORTION = 1 << 20
+"""Where each portion costs a look at everything, fewer of them."""
+BEYOND_ID = Where(inner="{mark} > $1 and {mark} <= $2")
+BEYOND_TIME = Where(inner=f"{{mark}} > {MOMENT.format(us='$1')} and {{mark}} <= {MOMENT.format(us='$2')}")
 SOURCES = "select coalesce(array_agg(s.source_id), '{}') as ids from ubp.sources s"
+
+
+class Range(NamedTuple):
+    """Ids of an origin, and times in microseconds since 1970, both ends within."""
+
+    low: int
+    high: int
+    from_us: int
+    until_us: int
+    origin: int = 0
+
+
+class Mark(NamedTuple):
+    """Rows of a source that no trigger watches: beyond `low` up to `high`, ids or microseconds since 1970."""
+
+    origin: Origin
+    low: int
+    high: int
+
+    @property
+    def where(self) -> Where:
+        """With the marks as $1 and $2."""
+        return BEYOND_ID if self.origin.source.watermark == "event_key" else BEYOND_TIME
+
+    def from_the_first(self) -> "Mark":
+        """All rows up to `high`."""
+        return self._replace(low=-(2**63) if self.origin.source.watermark == "event_key" else BEFORE_US)
 
 
 class Sink(Protocol):
@@ -50,49 +92,101 @@ class Sink(Protocol):
 class Reader:
     """Reads rows, a portion at a time.
 
-    sink       gets them, in blocks with the mirror's numbers for kinds
-    new_kinds  kinds that have no number yet get one (a function that may not write hands them on as 0)
+    sink     gets them, in blocks with the mirror's numbers for kinds
+    settles  kinds that have no number yet get one, and so do key texts of users and items; a function that may not
+             write hands such kinds on as 0, nothing of such users, and such items as missing
     """
 
-    def __init__(self, plpy: Any, memory: dict[str, Any], sink: Sink, *, new_kinds: bool = True) -> None:
-        self._plpy, self._memory, self._sink, self._new_kinds = plpy, memory, sink, new_kinds
+    def __init__(self, plpy: Any, memory: dict[str, Any], sink: Sink, *, settles: bool = True) -> None:
+        self._plpy, self._memory, self._sink, self._settles = plpy, memory, sink, settles
         self.declared = declared_columns(plpy, memory)
         self.unknown_sources = False
         self.sources: list[int] = run(plpy, memory, SOURCES, [], [])[0]["ids"]
         """Sources that had a row before anything was read."""
+        self.origins = origins(plpy, memory)
 
-    def everything(self) -> None:
+    def everything(self, marks: "Sequence[Mark]" = ()) -> None:
         """All rows, each partition from its first block to its last, as the file lies.
 
         Nothing is asked for in order of users: an index would fetch each block once per portion. Rows that others
         insert, move or change meanwhile are in the event log.
 
-        Raises NotReady (UB005) where a partition belongs to somebody else.
+        marks  up to where to read sources that have one
+
+        Raises NotReady (UB005) where a partition of ubp.events belongs to somebody else.
         """
-        for leaf in run(self._plpy, self._memory, LEAVES, [], []):
-            if not leaf["readable"]:
+        marked = {mark.origin.number: mark for mark in marks}
+        for origin in self.origins:
+            if origin.source is None or origin.source.by_blocks:
+                self._blocks(origin)
+            elif origin.source.watermark is None:
+                self._portions(origin, Where(), [], [])
+            elif origin.number in marked:
+                self.marked(marked[origin.number].from_the_first())
+
+    def _blocks(self, origin: Origin) -> None:
+        whole = EVENTS if origin.source is None else origin.source.relation
+        leaves = list(run(self._plpy, self._memory, LEAVES, ["text"], [whole]))
+        if origin.source is not None:
+            # Who may read the whole need not have the right to read a partition: as many blocks of each at a time.
+            leaves = [{"name": whole, "readable": True, "blocks": max((leaf["blocks"] for leaf in leaves), default=0)}]
+        for leaf in leaves:
+            if not leaf["readable"] and origin.source is None:
                 hint = f"alter table {leaf['name']} owner to ubp_owner"
                 raise NotReady(f"partition {leaf['name']} of ubp.events is not ubp_owner's", hint)
             low, step = 0, FIRST_BLOCKS
             while low < leaf["blocks"]:
                 high = min(low + step, leaf["blocks"])
-                arguments = [f"({low},0)", f"({high},0)"]
-                n = self._read(OF_BLOCKS, ["tid", "tid"], arguments, relation=leaf["name"])
+                n = self._read(origin, OF_BLOCKS, ["tid", "tid"], [f"({low},0)", f"({high},0)"], leaf["name"])
                 step = max(1, min(4 * step, int(step * PORTION / max(1, n) * 0.9)))
                 low = high
 
-    def said(self, ranges: "Sequence[tuple[int, int, int, int]]", users: "Sequence[int]") -> None:
+    def marked(self, mark: "Mark") -> None:
+        """New rows of a source."""
+        self._portions(mark.origin, mark.where, ["bigint", "bigint"], [mark.low, mark.high])
+
+    def _portions(self, origin: Origin, where: Where, types: list[str], arguments: list[Any]) -> None:
+        """Rows that are not told apart by a block or an id, whole users at a time: by hashes of their keys."""
+        table, condition = origin.select(where)
+        n = run(self._plpy, {}, COUNT.format(relation=table, where=condition), types, arguments)[0]["n"]
+        parts = 1
+        while parts * HASHED_PORTION < n:
+            parts *= 2
+        hashed = HASHED.format(len(types) + 1, len(types) + 2)
+        inner = f"{where.inner} and {hashed}" if where.inner else hashed
+        for part in range(parts):
+            self._read(origin, where._replace(inner=inner), [*types, "bigint", "bigint"], [*arguments, parts - 1, part])
+
+    def said(self, ranges: "Sequence[Range]", users: "Sequence[int]") -> None:
         """What the log speaks of: events by ranges of ids and times, and all there is of some users."""
         for part in ranges:
-            self.ids(*part)
+            self.ids(part)
         if users:
             self.users(users)
 
-    def ids(self, low: int, high: int, from_us: int, until_us: int) -> None:
-        """Events of an id range and times from `from_us` to `until_us`, microseconds since 1970."""
-        types = ["bigint"] * 4
-        for start in range(low, high + 1, PORTION):
-            self._read(OF_IDS, types, [start, min(high, start + PORTION - 1), from_us, until_us])
+    def ids(self, part: Range) -> None:
+        """Events of a range, if its source is still there."""
+        origin = next((one for one in self.origins if one.number == part.origin), None)
+        if origin is None:
+            return
+        low = part.low
+        while low <= part.high:
+            high = self._last_id(origin, low, part.high)
+            if high is None:
+                return
+            self._read(origin, OF_IDS, ["bigint"] * 4, [low, high, part.from_us, part.until_us])
+            low = high + 1
+
+    def _last_id(self, origin: Origin, low: int, high: int) -> int | None:
+        """Up to which id a portion from `low` on goes; None where there is nothing."""
+        if high - low < PORTION:
+            return high
+        if origin.source is None:
+            return low + PORTION - 1
+        table, condition = origin.select(BETWEEN_IDS)
+        query = LAST_ID.format(relation=table, where=condition)
+        found: int | None = run(self._plpy, {}, query, ["bigint"] * 3, [low, high, PORTION])[0]["key"]
+        return found
 
     def users(self, users: "Sequence[int]") -> None:
         """All there is of these users, who are in ascending order.
@@ -108,24 +202,31 @@ class Reader:
         u = len(everyone)
         self._sink.add(Block(everyone, starts(np.zeros(u, np.int64)), np.ones(u, np.bool_), none.columns))
         for low in range(0, u, PORTION):
-            part = everyone[low : low + PORTION].tolist()
-            row = single(self._plpy, self._memory, SIZES, ["bigint[]"], [part])
-            if row is None or row["users"] is None:
-                continue
-            found, sizes = np.frombuffer(row["users"], ">i8"), np.frombuffer(row["sizes"], ">i8")
-            big = sizes > PORTION
-            ends = np.diff(np.cumsum(sizes) // PORTION) | big[1:] | big[:-1]
-            for batch in np.split(np.arange(len(found)), np.flatnonzero(ends) + 1):
-                if big[batch[0]]:
-                    self._pages(int(found[batch[0]]))
-                else:
-                    self._read(ALL_OF_USERS, ["bigint[]"], [found[batch].tolist()])
+            for origin in self.origins:
+                self._users(origin, everyone[low : low + PORTION].tolist())
 
-    def _pages(self, user: int) -> None:
+    def _users(self, origin: Origin, part: list[int]) -> None:
+        import numpy as np
+
+        table, condition = origin.select(ALL_OF_USERS)
+        query = SIZES.format(relation=table, where=condition)
+        row = single(self._plpy, self._memory, query, ["bigint[]"], [part])
+        if row is None or row["users"] is None:
+            return
+        found, sizes = np.frombuffer(row["users"], ">i8"), np.frombuffer(row["sizes"], ">i8")
+        big = sizes > PORTION
+        ends = np.diff(np.cumsum(sizes) // PORTION) | big[1:] | big[:-1]
+        for batch in np.split(np.arange(len(found)), np.flatnonzero(ends) + 1):
+            if big[batch[0]]:
+                self._pages(origin, int(found[batch[0]]))
+            else:
+                self._read(origin, ALL_OF_USERS, ["bigint[]"], [found[batch].tolist()])
+
+    def _pages(self, origin: Origin, user: int) -> None:
         """One user's events in the order of time, a portion at a time."""
         t, event_id = BEFORE_US, 0
         while True:
-            found = self._found(PAGE_OF_USER, ["bigint"] * 4, [user, t, event_id, PORTION])
+            found = self._found(origin, PAGE_OF_USER, ["bigint"] * 4, [user, t, event_id, PORTION])
             if found.block is None:
                 return
             last = found.block.columns["t"] == found.block.columns["t"][-1]
@@ -138,20 +239,26 @@ class Reader:
 
         return [*BASE, *(column.name for column in self.declared)]
 
-    def _read(self, where: str, types: list[str], arguments: list[Any], relation: str = EVENTS) -> int:
-        block = self._found(where, types, arguments, relation).block
+    def _read(
+        self, origin: Origin, where: Where, types: list[str], arguments: list[Any], relation: str | None = None
+    ) -> int:
+        block = self._found(origin, where, types, arguments, relation).block
         if block is None:
             return 0
         self._sink.add(block)
         return block.n
 
-    def _found(self, where: str, types: list[str], arguments: list[Any], relation: str = EVENTS) -> Found:
-        query = rows_query(self._plpy, CODED, where, self.declared, relation)
+    def _found(
+        self, origin: Origin, where: Where, types: list[str], arguments: list[Any], relation: str | None = None
+    ) -> Found:
         # A plan for each partition would stay with the session.
-        plans = self._memory if relation == EVENTS else None
+        plans = self._memory if relation is None else None
+        if self._settles:
+            number_keys(self._plpy, {} if plans is None else plans, where, types, arguments, origin, relation)
+        query = rows_query(self._plpy, CODED, where, self.declared, origin, relation, settled=self._settles)
         found = read_rows(self._plpy, plans, query, types, arguments, self.declared)
-        if found.new_kinds and self._new_kinds:
-            number_kinds(self._plpy, where, types, arguments, relation)
+        if found.new_kinds and self._settles:
+            number_kinds(self._plpy, where, types, arguments, origin, relation)
             found = read_rows(self._plpy, plans, query, types, arguments, self.declared)
         self.unknown_sources |= found.unknown_sources
         return found

@@ -1,8 +1,9 @@
-"""Compares the mirror with ubp.events, event by event, in the caller's snapshot."""
+"""Compares the mirror with the events where they lie, one by one, in the caller's snapshot."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ubp_sql.api import mirror_sources as attached
 from ubp_sql.api import mirror_store as store
 from ubp_sql.api.mirror_fold import LOOK, Said, listen
 from ubp_sql.api.mirror_items import with_users_about
@@ -52,6 +53,8 @@ def verify_mirror(plpy: Any, memory: dict[str, Any], most: int | None) -> Iterat
 def _problems(plpy: Any, memory: dict[str, Any], most: int) -> Iterator[Row]:
     for row in run(plpy, memory, UNHEARD, [], []):
         yield _row(f"statements on {row['name']} are not logged: a trigger is missing or switched off")
+    for row in attached.problems(plpy, memory):
+        yield _row(f"source {row['source']}: {row['problem']}; {row['way_out']}")
     now = store.state(plpy, memory)
     said = listen(run(plpy, memory, LOOK, [], []))
     if not now.built:
@@ -91,7 +94,7 @@ def _compared(plpy: Any, memory: dict[str, Any], said: Said, most: int) -> Itera
     found = list(rows.differences())
     part = "" if len(differing) <= room else f", of {room:,} of {len(differing):,} groups of users that differ"
     yield _row(
-        f"ubp.events has {sums.events[0]:,} events, the mirror {sums.events[1]:,}; {len(found):,} users differ{part}: "
+        f"there are {sums.events[0]:,} events, the mirror has {sums.events[1]:,}; {len(found):,} users differ{part}: "
         "ubp.rebuild_mirror() mends it",
         None,
         *(sum(one[place] for one in found) for place in (1, 2, 3)),
@@ -101,7 +104,10 @@ def _compared(plpy: Any, memory: dict[str, Any], said: Said, most: int) -> Itera
 
 
 def _both(plpy: Any, memory: dict[str, Any], said: Said, take: "Callable[[Block, int], None]") -> None:
-    """Hands on all events of the table, then all of the mirror with what waits in the log, block by block."""
+    """Hands on all events as they lie, then all of the mirror with what waits in the log, block by block.
+
+    What lies beyond a watermark is for the next fold.
+    """
     from ubp_sql.mirror.layout import BASE
     from ubp_sql.mirror.merge import Cursor, merged
     from ubp_sql.mirror.spill import TOGETHER, Portions
@@ -110,10 +116,10 @@ def _both(plpy: Any, memory: dict[str, Any], said: Said, take: "Callable[[Block,
         def add(self, block: "Block") -> None:
             take(block, 0)
 
-    reader = Reader(plpy, memory, Table(), new_kinds=False)
-    reader.everything()
+    reader = Reader(plpy, memory, Table(), settles=False)
+    reader.everything(attached.seen(reader.origins))
     portions = Portions(store.temporary_folder())
-    Reader(plpy, memory, portions, new_kinds=False).said(said.ranges, said.users)
+    Reader(plpy, memory, portions, settles=False).said(said.ranges, said.users)
     runs = store.runs(plpy, memory)
     names = [*BASE, *(column.name for column in reader.declared)]
     together = TOGETHER // max(1, len(runs))

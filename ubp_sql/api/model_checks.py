@@ -9,7 +9,7 @@ from typing import Any
 
 from ubp_sql.api.session import check_version, entry, run, single
 from ubp_sql.errors import BadInput, NoModelDeployed, NotReady, UbpError, UnsupportedModel
-from ubp_sql.models.loaded import NETWORK
+from ubp_sql.models.loaded import NETWORKS
 
 SAME = """
 select status, checked from ubp.models where compiled_sha256 = $1 and status <> 'pending' order by model_id desc limit 1
@@ -20,13 +20,13 @@ select d.task, d.version from ubp.deployments d left join ubp.deployment_arms a 
    and (d.compiled_sha256 = $1 or a.compiled_sha256 = $1) limit 1"""
 RECORD = """
 update ubp.models set status = $2, checked = $3::jsonb || jsonb_build_object('at', now(), 'by', session_user)
- where compiled_sha256 = $1 and substr(compiled, 1, 8) = $4
+ where compiled_sha256 = $1 and substr(compiled, 1, 8) = any($4)
 returning version"""
 
 
 def first_status(plpy: Any, memory: dict[str, Any], compiled: bytes, sha256: str) -> tuple[str, str | None]:
     """Status and findings of a model that is registered now."""
-    if not compiled.startswith(NETWORK):
+    if not compiled.startswith(NETWORKS):
         return "ready", None
     same = single(plpy, memory, SAME, ["text"], [sha256])
     return (same["status"], same["checked"]) if same else ("pending", None)
@@ -61,9 +61,9 @@ def record_model_check(
             f"version {serving['version']} of {serving['task']!r} cannot be refused while it serves",
             "deploy another version first",
         )
-    types = ["text", "text", "text", "bytea"]
+    types = ["text", "text", "text", "bytea[]"]
     status = "ready" if ready else "refused"
-    changed = len(run(plpy, memory, RECORD, types, [compiled_sha256, status, report, NETWORK]))
+    changed = len(run(plpy, memory, RECORD, types, [compiled_sha256, status, report, list(NETWORKS)]))
     if not changed:
         raise NoModelDeployed(
             "no neural network with this hash is registered", "select task, version, status from ubp.model_versions"

@@ -20,7 +20,7 @@ select feature_set_id, name, hash, definition, time_zone, as_of from ubp.feature
 
 HOLIDAYS = """
 select array_agg(distinct c.day - date '1970-01-01' order by c.day - date '1970-01-01') as days
-  from ubp.calendar c where c.region in ('', $1)"""
+  from ubp.calendar c where c.kind = 'holiday' and c.region in ('', $1)"""
 
 
 class FeatureSet(NamedTuple):

@@ -2,13 +2,17 @@
 
 from array import array
 from collections.abc import Iterator
+from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.ageing import ROW, ageing_of, at_as_of
+from ubp_sql.api.event_rows import EVENTS, Where, origins
 from ubp_sql.api.events import read_users
 from ubp_sql.api.live import live_row
+from ubp_sql.api.mirror_fold import LOOK, listen
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.session import check_version, entry, prepare_numba, run, touch
+from ubp_sql.api.pending import pending_users
+from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, touch
 from ubp_sql.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
@@ -19,31 +23,31 @@ MOST_SHOWN = 1_000
 TOGETHER = 500
 # Users with a row, and users with an event, of whom one may wrongly have no row. Whom the log or the dirty users name
 # is left aside: the next refresh computes him.
-SAMPLE = f"""
-with drawn as (
-  (select r.user_id from ubp.feature_rows r where r.feature_set_id = $1 order by random() limit $2)
-  union
-  (select e.user_id from ubp.events e tablesample bernoulli ($4) where e.kind = any ($3) limit $2)),
-pending as (
-  select d.user_id from ubp.dirty_users d where d.feature_set_id = $1
-   union all select u.user_id from ubp.event_log l cross join unnest(l.users) as u (user_id)
-   union all select e.user_id from ubp.event_log l
-          join ubp.events e on e.event_id between l.min_id and l.max_id
-                           and e.event_time between l.min_time and l.max_time
-         where l.users is null
-   union all select d.user_id from drawn d join ubp.events e on e.user_id = d.user_id
-          join ubp.event_log l on l.op = 'A' and e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
-                              and (l.items is null or e.item_id = any (l.items)))
+WITH_ROW = """
+select string_agg(int8send(x.user_id), '') as users
+  from (select r.user_id from ubp.feature_rows r where r.feature_set_id = $1 order by random() limit $2) x"""
+WITH_EVENT = """
+select string_agg(int8send(x.user_id), '') as users
+  from (select e.user_id from {0} e where e.kind = any ($1) and {1} limit $2) x"""
+DRAWN = Where(inner="random() < $3")
+ROWS = f"""
 select x.user_id, {ROW},
-       exists (select 1 from pending p where p.user_id = x.user_id)
-         or exists (select 1 from ubp.event_log where op in ('T', 'R')) or s.stale as pending
-  from drawn x
+       s.stale or exists (select 1 from ubp.dirty_users d
+                           where d.feature_set_id = $1 and d.user_id = x.user_id) as pending
+  from unnest($2::bigint[]) as x (user_id)
  cross join ubp.feature_sets s
   left join ubp.feature_rows r on r.feature_set_id = s.feature_set_id and r.user_id = x.user_id
  where s.feature_set_id = $1 order by x.user_id"""  # noqa: S608 - constants only
+ABOUT_ITEMS = """
+select array_agg(distinct e.user_id) as users
+  from ubp.event_rows() e
+  join ubp.event_log l on l.op = 'A' and e.event_time >= l.min_time and e.ingested_at >= l.min_ingested
+                      and (l.items is null or e.item_id = any (l.items))
+ where e.user_id = any ($1)"""
 EVENTS_ABOUT = """
 select coalesce(sum(greatest(c.reltuples, 0)), 0)::double precision as n
-  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'ubp.events'::regclass"""
+  from pg_class c
+ where c.oid = to_regclass($1) or c.oid in (select t.relid from pg_partition_tree(to_regclass($1)) t)"""
 
 Difference = tuple[str, int | None, int | None, str | None, float | None, float | None, float | None]
 
@@ -57,11 +61,7 @@ def parity_check(plpy: Any, memory: dict[str, Any], sample: int | None, name: st
     found = feature_set(plpy, memory, name)
     if found.as_of is None:
         raise NotReady("the features were never computed", "select * from ubp.refresh_features()")
-    about = run(plpy, memory, EVENTS_ABOUT, [], [])[0]["n"]
-    percent = min(100.0, 100.0 * 10 * sample / max(about, 1.0))
-    types = ["integer", "integer", "text[]", "real"]
-    kinds = list(found.definition.kinds)
-    rows = list(run(plpy, memory, SAMPLE, types, [found.feature_set_id, sample, kinds, percent]))
+    rows = _drawn(plpy, memory, found, sample)
     checked = [row for row in rows if not row["pending"]]
     shown: list[Difference] = []
     users = 0
@@ -74,6 +74,30 @@ def parity_check(plpy: Any, memory: dict[str, Any], sample: int | None, name: st
             shown += differing[: MOST_SHOWN - len(shown)]
     counts = (("equal", len(checked) - users), ("differing", users), ("pending", len(rows) - len(checked)))
     return [*((what, n, None, None, None, None, None) for what, n in counts), *shown]
+
+
+def _drawn(plpy: Any, memory: dict[str, Any], found: FeatureSet, sample: int) -> list[Row]:
+    """Rows of ROWS, of twice as many users at most for each place where events lie."""
+    number, kinds = found.feature_set_id, list(found.definition.kinds)
+    users = set(_unpacked(run(plpy, memory, WITH_ROW, ["integer", "integer"], [number, sample])))
+    for origin in origins(plpy, memory):
+        name = EVENTS if origin.source is None else origin.source.relation
+        about = run(plpy, memory, EVENTS_ABOUT, ["text"], [name])[0]["n"]
+        query = WITH_EVENT.format(*origin.select(DRAWN))
+        types = ["text[]", "integer", "double precision"]
+        users.update(_unpacked(run(plpy, {}, query, types, [kinds, sample, 10 * sample / max(about, 1.0)])))
+    said = listen(run(plpy, memory, LOOK, [], []))
+    waits = pending_users(plpy, memory, said, users)
+    if said.items:
+        waits.update(run(plpy, memory, ABOUT_ITEMS, ["bigint[]"], [list(users)])[0]["users"] or ())
+    rows = run(plpy, memory, ROWS, ["integer", "bigint[]"], [number, list(users)])
+    everybody = said.everything or said.anew
+    return [{**row, "pending": row["pending"] or everybody or row["user_id"] in waits} for row in rows]
+
+
+def _unpacked(rows: Any) -> tuple[int, ...]:
+    sent = rows[0]["users"] or b""
+    return unpack(f">{len(sent) // 8}q", sent)
 
 
 def _differing(

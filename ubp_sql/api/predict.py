@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# As ubp.resolve_user, which costs 100 µs here because PostgreSQL plans an SQL function's body at every call. A test
+# As ubp.resolve_member, which costs 100 µs here because PostgreSQL plans an SQL function's body at every call. A test
 # keeps the two equal.
 USER_OF_KEY = """coalesce(
       (select u.user_id from ubp.users u where u.user_key = btrim($2) and u.tenant = 0),
@@ -39,8 +39,32 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
     if row is None:
         raise no_deployment(plpy, memory, task)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    user_id = run(plpy, memory, RESOLVE, ["text"], [user_key])[0]["user_id"] if deployed.challengers else None
+    user_id = None
+    if deployed.challengers or row["packed"] is None:
+        user_id = run(plpy, memory, RESOLVE, ["text"], [user_key])[0]["user_id"]
+        row, user_id = _linked(plpy, memory, LOOKUP, task, row, user_id)
     return judge(*answering(plpy, memory, deployed, user_id, row))[0]
+
+
+def _linked(
+    plpy: Any, memory: dict[str, Any], query: str, task: str, row: Row, user_id: int | None
+) -> tuple[Row, int | None]:
+    """A row of LOOKUP or DETAIL with the user that it is of; of one who has none the row of whom he was linked to."""
+    if row["packed"] is None:
+        from ubp_sql.api.members import whose
+
+        other = whose(plpy, memory, user_id)
+        if other is not None:
+            return run(plpy, memory, query, ["text", "bigint"], [task, other])[0], other
+    return row, user_id
+
+
+def _of(
+    user_id: int, whose_id: int | None, verdict: tuple[float | None, str | None]
+) -> tuple[float | None, str | None]:
+    """(score, reason) of a user; the reason says whose it is where the id was linked to another."""
+    score, reason = verdict
+    return score, reason if reason is None or user_id == whose_id else f"linked to user {whose_id}: {reason}"
 
 
 DETAIL = f"""
@@ -58,10 +82,11 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
+    row, whose_id = _linked(plpy, memory, DETAIL, task, row, user_id)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    deployed, packed = answering(plpy, memory, deployed, user_id, row)
+    deployed, packed = answering(plpy, memory, deployed, whose_id, row)
     percentile = row["percentile"] if row["version"] == deployed.version else None
-    return _detail(task, deployed, judge(deployed, packed), row["as_of"], percentile)
+    return _detail(task, deployed, _of(user_id, whose_id, judge(deployed, packed)), row["as_of"], percentile)
 
 
 @entry
@@ -100,14 +125,33 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
     found = run(plpy, memory, MANY, ["text", "bigint[]"], [task, user_ids])
     if not found and single(plpy, memory, LOOKUP, ["text", "bigint"], [task, 0]) is None:
         raise no_deployment(plpy, memory, task)
+    missing = [row["user_id"] for row in found if row["packed"] is None and row["user_id"] is not None]
+    linked = _rows_of_members(plpy, memory, task, missing)
     result: list[tuple[int | None, float | None, str | None]] = []
     for row in found:
-        if row["user_id"] is None:
+        user_id = row["user_id"]
+        if user_id is None:
             result.append((None, None, "the user id is NULL"))
         else:
+            row = linked.get(user_id, row)
             deployed = known_deployment(plpy, memory, row["deployment_id"])
-            result.append((row["user_id"], *judge(*answering(plpy, memory, deployed, row["user_id"], row))))
+            verdict = judge(*answering(plpy, memory, deployed, row["user_id"], row))
+            result.append((user_id, *_of(user_id, row["user_id"], verdict)))
     return result
+
+
+def _rows_of_members(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[int]) -> dict[int, Row]:
+    """Rows of MANY of the users to whom some of the ids were linked, by those ids."""
+    if not user_ids:
+        return {}
+    from ubp_sql.api.members import whose_these
+
+    found = whose_these(plpy, memory, user_ids)
+    if not found:
+        return {}
+    rows = run(plpy, memory, MANY, ["text", "bigint[]"], [task, list(set(found.values()))])
+    by_user = {row["user_id"]: row for row in rows}
+    return {member: by_user[user] for member, user in found.items()}
 
 
 @entry
@@ -124,5 +168,11 @@ def _live(
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    deployed = challenger_of(known_deployment(plpy, memory, row["deployment_id"]), user_id)
+    champion = known_deployment(plpy, memory, row["deployment_id"])
+    if champion.challengers:  # whose turn it is goes by the user, not by the key
+        from ubp_sql.api.members import whose
+
+        linked_to = whose(plpy, memory, user_id)
+        user_id = user_id if linked_to is None else linked_to
+    deployed = challenger_of(champion, user_id)
     return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of)

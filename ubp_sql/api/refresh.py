@@ -42,7 +42,7 @@ update ubp.feature_sets
 MIRRORED = """
 select coalesce(sum(r.events), 0)::bigint as events
   from ubp.mirror_state m cross join ubp.mirror_runs r where m.built"""
-ANY_EVENT = "select exists (select 1 from ubp.events where kind = any ($1)) as found"
+ANY_EVENT = "select exists (select 1 from ubp.event_rows() where kind = any ($1)) as found"
 LOG = """
 insert into ubp.job_runs (job, state, started_at, finished_at, rows, detail)
 values ($1, 'done', clock_timestamp() - make_interval(secs => $2), clock_timestamp(), $3, $4)"""

@@ -3,23 +3,16 @@
 from typing import Any
 
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_fold import LOOK, Said, listen
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.moments import feature_set, moment_us
+from ubp_sql.api.pending import pending_users
 from ubp_sql.api.refresh_rows import Moment
 from ubp_sql.api.refresh_users import STATE, dirty_users, everybody, expired_users
 from ubp_sql.api.session import Row, run, single
 
-# Whom unfolded rows of the log name. An insert's range of ids is read through the events' primary key.
-PENDING = """
-select count(distinct x.user_id) as users, (select count(*) from ubp.event_log) as rows,
-       exists (select 1 from ubp.event_log where op in ('T', 'R')) as everybody
-  from (select u.user_id from ubp.event_log l cross join unnest(l.users) as u (user_id)
-         union all
-        select e.user_id from ubp.event_log l
-          join ubp.events e on e.event_id between l.min_id and l.max_id
-                           and e.event_time between l.min_time and l.max_time
-         where l.users is null) x"""
+PENDING = "select count(*) as rows from ubp.event_log"
+PENDING = "select count(*) as rows from ubp.event_log"
 # The last runs that computed everybody, and those that computed some: what a user took, and what the least took.
 LAST_RUNS = """
 select sum(x.seconds) / nullif(sum(x.rows), 0) as per_user, min(x.seconds) as least, count(*) as runs
@@ -28,7 +21,7 @@ select sum(x.seconds) / nullif(sum(x.rows), 0) as per_user, min(x.seconds) as le
          where r.job = 'refresh_features' and r.state = 'done' and r.detail ->> 'feature_set' = $1
            and (r.detail ->> 'why' like 'everybody%') = $2 and not r.detail ? 'steps'
          order by r.job_id desc limit 5) x"""
-USERS = "select count(distinct user_id) as users from ubp.events where kind = any ($1)"
+USERS = "select count(distinct user_id) as users from ubp.event_rows() where kind = any ($1)"
 KNOWN = "select 1 as found from ubp.feature_sets where name = $1"
 LOCKS = (
     "locks until commit: advisory ones of the set and of the mirror (another refresh of the set, score_users, a mirror"
@@ -47,9 +40,10 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     assert state is not None  # noqa: S101 - the set was read above
     assert pending is not None  # noqa: S101 - an aggregate has a row
     why = everybody(state)
-    if why is None and pending["everybody"]:
+    said = listen(run(plpy, memory, LOOK, [], []))
+    if why is None and (said.everything or said.anew):
         why = "everybody: the events were replaced"
-    about_items = _about_items(plpy, memory)
+    about_items = _about_items(plpy, memory, said)
     if why is None and about_items is None:
         why = "everybody: attributes of items changed, and there is no mirror to tell whom they concern"
     at_edge = None if why is not None else expired_users(plpy, memory, found.feature_set_id, state, moment)
@@ -57,7 +51,8 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
         why = "everybody: most users changed"
     if why is None and at_edge is not None:
         dirty, expired = dirty_users(plpy, memory, found.feature_set_id), len(at_edge)
-        named = pending["users"] + about_items
+        new = sum(len(keys) for _, keys in said.keys)
+        named = len(pending_users(plpy, memory, said)) + new + about_items
         users = dirty + expired + named
         why = (
             f"at most {users} users: {dirty} marked as changed, {named} in {pending['rows']} log rows to"
@@ -76,9 +71,8 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     return _row(name, as_of, state["users"], len(found.definition.features), users, seconds, f"{why}; {told}; {LOCKS}")
 
 
-def _about_items(plpy: Any, memory: dict[str, Any]) -> int | None:
+def _about_items(plpy: Any, memory: dict[str, Any], said: Said) -> int | None:
     """Users whose events are about items whose attributes changed; None where only a fold can tell."""
-    said = listen(run(plpy, memory, LOOK, [], []))
     if not said.items:
         return 0
     if not store.state(plpy, memory).built:

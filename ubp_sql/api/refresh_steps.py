@@ -34,7 +34,7 @@ select $1, s.feature_set_id, $3, $4, s.hash, s.refreshed_at, $5 from ubp.feature
 NEW_CHUNK = "insert into ubp.refresh_chunks (job_id, chunk, n, users) values ($1, $2, $3, $4)"
 EVERY_USER = """
 select string_agg(int8send(x.user_id), '' order by x.user_id) as users
-  from (select distinct e.user_id from ubp.events e where e.kind = any ($1)) x"""
+  from (select distinct e.user_id from ubp.event_rows() e where e.kind = any ($1)) x"""
 FRESH = "update ubp.feature_sets set stale = false where feature_set_id = $1"
 JOB = """
 select j.feature_set_id, s.name, j.as_of, j.everyone, j.users, j.seconds, j.events, r.state,

@@ -14,8 +14,9 @@ from ubp_sql.models.formats import read_model
 TASK = "select task, feature_set_id, population_kind from ubp.task_definitions where task = $1 for update"
 NEW_MODEL = """
 insert into ubp.models (task, version, format, source, compiled, compiled_sha256, feature_set_id, feature_set_hash,
-                        objective, trees, settings, data_from, data_until, code_version, status, checked)
-select $1, coalesce(max(m.version), 0) + 1, $13, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15
+                        objective, trees, settings, data_from, data_until, code_version, status, checked,
+                        preparation)
+select $1, coalesce(max(m.version), 0) + 1, $13, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16
   from ubp.models m where m.task = $1
 returning model_id, version"""
 METRIC_FIELDS = ("cut", "metric", "value", "n", "positives", "protocol")
@@ -69,12 +70,13 @@ def register_model(
             hint="put an imputer before it",
         )
     types = ["text", "bytea", "bytea", "text", "integer", "text"]
-    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text", "text", "text", "jsonb"]
+    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text", "text", "text", "jsonb", "jsonb"]
     sha256 = blob_hash(imported.compiled)
     values: list[Any] = [task, model, imported.compiled, sha256]
     values += [found.feature_set_id, found.definition.hash]
     values += [imported.objective, imported.trees, settings or "{}", data_from, data_until, __version__]
     values += [imported.format, *first_status(plpy, memory, imported.compiled, sha256)]
+    values.append(imported.preparation)
     new = single(plpy, memory, NEW_MODEL, types, values)
     assert new is not None  # noqa: S101 - INSERT ... SELECT of an aggregate always gives a row
     types = ["bigint", "timestamptz", "text", "double precision", "bigint", "bigint", "text"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ubp_sql.api.serving import LIVE, load, models, no_deployment
 from ubp_sql.api.session import check_version, entry, single
 from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
-from ubp_sql.models.loaded import NETWORK, Loaded, open_model
+from ubp_sql.models.loaded import NETWORKS, Loaded, open_model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _all(loaded: Loaded, features: list[float | None]) -> list[float | None]:
 
 
 def _handed_in(compiled: bytes) -> Loaded:
-    if compiled.startswith(NETWORK):  # nobody has seen it run
+    if compiled.startswith(NETWORKS):  # nobody has seen it run
         raise UnsupportedModel(
             "a neural network cannot be scored from its bytes",
             "register and check it, then ubp.score takes its version",

@@ -31,7 +31,8 @@ select d.deployment_id, {ROW}
 # What LOOKUP finds beside the row; times as the server keeps them, in microseconds.
 VERSION = f"""
 select d.deployment_id, timestamptz_send(d.deployed_at) as since, timestamptz_send(d.retired_at) as until,
-       to_char(s.as_of at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' as as_of, s.as_of_us, s.as_of_weekday
+       to_char(s.as_of at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' as as_of, s.as_of_us, s.as_of_weekday,
+       exists (select from ubp.user_members) as linked
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
@@ -48,7 +49,7 @@ FEW = 8  # calls of a statement before rows are read ahead
 class Version:
     """What a version's answers depend on beside the user's row, as one snapshot shows it."""
 
-    __slots__ = ("arguments", "as_of", "as_of_us", "deployed", "feature_set_id", "since", "until", "weekday")
+    __slots__ = ("arguments", "as_of", "as_of_us", "deployed", "feature_set_id", "linked", "since", "until", "weekday")
 
     def __init__(self, row: dict[str, Any], deployed: Deployed) -> None:
         self.deployed = deployed
@@ -58,6 +59,7 @@ class Version:
         self.as_of: str | None = row["as_of"]
         self.as_of_us: int = row["as_of_us"]
         self.weekday: int = row["as_of_weekday"]
+        self.linked: bool = row["linked"]  # whether there are ids that are another user's
 
     def of_one_set(self) -> bool:
         """Whether challengers, if any, read the rows that the champion reads."""
@@ -108,7 +110,7 @@ class Served:
             plan = self.only_row
             rows = plan.execute((version.feature_set_id, user_id, version.as_of))
             if not rows:
-                return None
+                return self._of_member(user_id) if version.linked else None
             row = rows[0]
             packed, anchors, deployed = row["packed"], row["anchors"], version.deployed
             if anchors is not None and len(packed) == deployed.loaded.size:
@@ -133,12 +135,25 @@ class Served:
         if not found:
             raise no_deployment(plpy, memory, self.task)
         row = found[0]
+        if row["packed"] is None:
+            from ubp_sql.api.members import whose
+
+            other = whose(plpy, memory, user_id)
+            if other is not None:
+                return self._looked_up(other)
         deployed = known_deployment(plpy, memory, row["deployment_id"])
         if deployed.challengers:
             deployed, packed = answering(plpy, memory, deployed, user_id, row)
         else:
             packed = stored(deployed, row)
         return None if packed is None else score_row(deployed, packed)
+
+    def _of_member(self, user_id: int) -> float | None:
+        """Of one without a row: what is said of the user that the id was linked to."""
+        from ubp_sql.api.members import whose
+
+        other = whose(self.plpy, self.memory, user_id)
+        return None if other is None else self._looked_up(other)
 
     def _learn(self) -> Version | None:
         """The version that answers in this snapshot at this moment."""

@@ -43,6 +43,11 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
         except UbpError as error:
             # `from None`: the SQL user needs the line and the hint, not our call stack.
             raise to_server(plpy, error) from None
+        except plpy.SPIError as error:
+            changed = _of_source(plpy, error)
+            if changed is None:
+                raise
+            raise changed from None
         return _rows(plpy, result) if isinstance(result, Iterator) else result
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
@@ -55,6 +60,19 @@ def _rows(plpy: Any, rows: Iterator[Any]) -> Iterator[Any]:
         yield from rows
     except UbpError as error:
         raise to_server(plpy, error) from None
+    except plpy.SPIError as error:
+        changed = _of_source(plpy, error)
+        if changed is None:
+            raise
+        raise changed from None
+
+
+def _of_source(plpy: Any, error: Any) -> Exception | None:
+    """The error as PostgreSQL prints it, where an attached source is no longer what it was; None for others."""
+    from ubp_sql.api.source_errors import source_changed
+
+    found = source_changed(plpy, error)
+    return None if found is None else to_server(plpy, found)
 
 
 def run(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Any:
@@ -63,6 +81,14 @@ def run(plpy: Any, memory: dict[str, Any], query: str, types: list[str], argumen
     if plan is None:
         plan = memory[query] = plpy.prepare(query, types)
     return plan.execute(arguments)
+
+
+def sqlstate(error: Any) -> str:
+    """Of an error that SPI raised. PL/Python names the codes that it knows, and those of ours only as a number."""
+    code = getattr(error, "sqlstate", None)
+    if code is None and getattr(error, "spidata", None):
+        code = "".join(chr((error.spidata[0] >> 6 * place & 63) + 48) for place in range(5))
+    return code or ""
 
 
 def single(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Row | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The limit is for the planner, which takes a table that was never analyzed for hundreds of rows: at such a cost the
 # server would have LLVM compile the query, half a second of each session's first call.
 FIND = """
-select m.version, r.place, c.first_user, c.last_user, c.chunk_ids,
+select m.version, exists (select from ubp.user_members) as linked, r.place, c.first_user, c.last_user, c.chunk_ids,
        (select min(d.first_user) from ubp.mirror_chunks d where d.run_id = r.run_id and d.first_user > $1) as next_user
   from (select version from ubp.mirror_state limit 1) m
   left join ubp.mirror_runs r on true
@@ -101,6 +101,8 @@ class Places:
 
     def __init__(self) -> None:
         self.version = -1
+        self.linked = False
+        """Whether some users are several ids. Who is linked, or no more, is in the log until the mirror has changed."""
         self.pending = False
         """Whether, at the last look, some of the event log could have been about the user."""
         self._runs: list[_Ranges] | None = None  # newest first
@@ -137,6 +139,7 @@ class Places:
         if self._runs is None or found[0]["version"] != self.version or self._known > MOST_RANGES:
             # The mirror has changed: what was learnt of its runs is void. Directories are as good as ever.
             self.version, self._runs, self._known = found[0]["version"], [_Ranges() for _ in rows], 0
+        self.linked = found[0]["linked"]
         wanted: list[int] = []
         for ranges, row in zip(self._runs, rows, strict=True):
             high = HIGHEST if row["next_user"] is None else row["next_user"]

@@ -22,11 +22,11 @@ WIDTH = "select (extract(epoch from $1) * 1000000)::bigint as us"
 # How far the log goes. What users are may be said of any time, and what is planned has not happened: neither shows that
 # all before it has been seen.
 NEWEST = """
-select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.events
+select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.event_rows()
  where event_time <= now() and kind not like 'attribute:%'"""
 # Before the year 9999, as moments are; later ones never come.
 DAYS = """
-select distinct (event_time at time zone 'UTC')::date - date '1970-01-01' as day from ubp.events
+select distinct (event_time at time zone 'UTC')::date - date '1970-01-01' as day from ubp.event_rows()
  where kind = any ($1) and event_time >= '0001-01-02 00:00+00' and event_time < '9999-01-01 00:00+00'"""
 KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.

@@ -3,7 +3,19 @@
 import typer
 
 import ubp_sql
-from ubp_sql.cli import demo, embedded, features, install, load, model, refresh, run_jobs, training_set
+from ubp_sql.cli import (
+    calendar,
+    demo,
+    embedded,
+    features,
+    install,
+    load,
+    model,
+    refresh,
+    run_jobs,
+    source,
+    training_set,
+)
 from ubp_sql.cli.shared import out
 
 app = typer.Typer(
@@ -27,7 +39,9 @@ app.command("uninstall")(install.uninstall)
 app.add_typer(install.migrate, name="migrate")
 app.add_typer(embedded.app, name="embedded")
 app.command("load")(load.load)
+app.add_typer(source.app, name="source")
 app.add_typer(features.app, name="features")
+app.add_typer(calendar.app, name="calendar")
 app.command("refresh")(refresh.refresh)
 app.command("train")(run_jobs.train)
 app.command("training-set")(training_set.training_set)

@@ -12,6 +12,7 @@ from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print
 from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
 from ubp_sql.training.first_run import check_model
+from ubp_sql.training.prepared_file import behind_preparation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +25,7 @@ select task, version, deployed, status, auc, tested, format, trees, feature_set,
 SHOWN = """
 select v.task, v.version, v.deployed, v.status, v.checked, v.format, v.objective, v.trees, v.feature_set,
        v.feature_set_hash, v.data_from, v.data_until, v.settings, v.code_version, v.created_by, v.created_at,
-       v.retired_at
+       v.retired_at, v.preparation
   from ubp.model_versions v
  where v.task = %(task)s
    and v.version = coalesce(%(version)s,
@@ -37,8 +38,12 @@ select m.format, m.objective,
          when 'UBPTREES' then m.trees || case m.trees when 1 then ' tree' else ' trees' end
          when 'UBPLINEA' then (get_byte(m.compiled, 16) + 256 * get_byte(m.compiled, 17))
                             * (get_byte(m.compiled, 32) + 256 * get_byte(m.compiled, 33)) || ' weights'
-         else 'a network' end as form
+         when 'UBPPREPA' then case when m.trees > 0 then m.trees || ' trees' else 'a linear model' end
+         else 'a network' end || case when m.preparation is null then '' else ' behind a preparation' end as form
   from ubp.models m where m.task = %s and m.version = %s"""
+FEATURES = """
+select d.name from ubp.task_definitions t join ubp.feature_definitions d using (feature_set_id)
+ where t.task = %s order by d.position"""
 METRICS = """
 select x.cut, x.metric, x.value, x.n, x.positives, x.protocol
   from ubp.model_metrics x join ubp.models m using (model_id)
@@ -53,6 +58,10 @@ select role, version, share, since, until, deployed_by from ubp.deployed_version
 def import_model(
     task: Task,
     file: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    prepare: Annotated[
+        Path | None,
+        typer.Option("--prepare", help="What is done to the features before it: JSON as training writes it, or steps."),
+    ] = None,
     deploy: Annotated[bool, typer.Option("--deploy", help="Let it answer at once.")] = False,
     data_from: Annotated[datetime | None, typer.Option("--data-from", help="Begin of its training data.")] = None,
     data_until: Annotated[datetime | None, typer.Option("--data-until", help="End of its labels.")] = None,
@@ -65,6 +74,9 @@ def import_model(
     warned: list[str] = []
     with connection(dsn) as conn, conn.transaction():
         conn.add_notice_handler(lambda notice: warned.append(notice.message_primary or ""))
+        if prepare is not None:
+            names = tuple(row["name"] for row in state.rows(conn, FEATURES, task))
+            source = behind_preparation(source, prepare, names)
         version = state.rows(conn, query, task, source, data_from, data_until)[0]["version"]
         kind = state.rows(conn, KIND, task, version)[0]
         report = check_model(conn, task, version)
@@ -160,11 +172,22 @@ def show(
     if json:
         print_json({**found, "metrics": metrics, "serving": serving})
         return
+    prepared = found.pop("preparation")
     for name, value in found.items():
         out.print(f"{name:17} {'' if value is None else value}", markup=False)
-    for title, rows in (("tests", metrics), ("who answers", serving)):
+    shown = [("tests", metrics), ("who answers", serving)]
+    if prepared is not None:
+        shown.insert(0, ("preparation", [_shown_step(step) for step in prepared["steps"]]))
+    for title, rows in shown:
         out.print(f"\n{title}")
         print_rows(rows, False)
+
+
+def _shown_step(step: dict[str, Any]) -> dict[str, Any]:
+    """A step of a preparation in a line of a table."""
+    names = step["columns"]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return {"step": step["step"], "columns": ", ".join(names[:3]) + more}
 
 
 @app.command()

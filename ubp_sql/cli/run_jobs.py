@@ -2,6 +2,7 @@
 
 import textwrap
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,11 @@ def train(
         list[str] | None,
         typer.Option("--test-cut", help="Moment(s) to test on; default: the last whose outcome is known."),
     ] = None,
+    model: Annotated[str, typer.Option("--model", help="trees (LightGBM) or linear (logistic regression).")] = "trees",
+    prepare: Annotated[
+        Path | None,
+        typer.Option("--prepare", help="YAML of what is done to the features before the model (docs/preparation.md)."),
+    ] = None,
     no_deploy: Annotated[bool, typer.Option("--no-deploy", help="Register only.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="LightGBM's threads; 0: all cores.")] = 0,
     dsn: Dsn = "",
@@ -82,8 +88,12 @@ def train(
 ) -> None:
     """Train, test on moments the model has not seen, register and deploy. Defines the task on first use."""
     from ubp_sql.training.cuts import parse_cut
+    from ubp_sql.training.declared_steps import read_declared
     from ubp_sql.training.train import train as run
 
+    if model not in ("trees", "linear"):
+        raise BadInput(f"--model is {model!r}", "trees or linear")
+    steps = None if prepare is None else read_declared(prepare)
     if horizon_days is not None and not 0 < horizon_days <= MOST_DAYS:
         raise BadInput(f"--horizon-days is {horizon_days}", f"a number of days from 1 to {MOST_DAYS:,}")
     cuts = [parse_cut(text) for text in test_cut] if test_cut else None
@@ -95,7 +105,9 @@ def train(
             if not json:
                 err.print(f"· {line}", markup=False)
 
-        result = run(conn, task, test_cuts=cuts, deploy=not no_deploy, threads=threads, say=say)
+        result = run(
+            conn, task, test_cuts=cuts, deploy=not no_deploy, model=model, prepare=steps, threads=threads, say=say
+        )
     rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics} for t in result.tested]
     if json:
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}

@@ -12,13 +12,14 @@ CLOCK = {"day": Key.DAY, "hour": Key.HOUR, "weekday": Key.WEEKDAY, "month": Key.
 CLOCK_SIZE = {"hour": 24, "weekday": 7, "month": 12, "holiday": 2}
 CYCLES = ("hour", "weekday", "month")
 TYPES = ("number", "text", "words")
-SUBJECTS = ("event", "item")
+SUBJECTS = ("event", "item", "flag")
 
 
 class Declared(NamedTuple):
     """A column that ubp.define_event_column declared: an attribute as number, text or words.
 
-    of  event: `attributes ->> attribute`; item: what ubp.item_attributes knew of the event's item
+    of  event: `attributes ->> attribute`; item: what ubp.item_attributes knew of the event's item; flag: findings of
+        the rule `attribute`, or of all (EVERY_RULE), about the event
     """
 
     name: str
@@ -49,17 +50,24 @@ def types_of(declared: tuple[Declared, ...]) -> dict[str, str]:
 
 
 def expression_of(name: str, declared: Sequence[Declared]) -> str:
-    """The column as an expression over ubp.events e, its source s and the moment g."""
+    """The column as an expression over ubp.all_events e, its source s and the moment g."""
     for column in declared:
         if column.name == name:
             if column.of == "item":
                 form = ITEM_NUMBER if column.type == "number" else ITEM_TEXT
                 return OF_ITEM.format(value=form, attribute=quoted(column.attribute))
+            if column.of == "flag":
+                return of_flag(quoted(column.attribute), every=column.attribute == EVERY_RULE)
             text = f"(e.attributes ->> {quoted(column.attribute)})"
             if column.type != "number":
                 return text
             return f"case when {text} ~ '{A_NUMBER}' then {text}::numeric::double precision end"
     return _SQL[name]
+
+
+def of_flag(rule: str, *, every: bool) -> str:
+    """How many open findings, of the rule (a literal) or of all, speak of the event: 0 for most."""
+    return OF_FLAG.format(rule="" if every else OF_RULE.format(rule=rule))
 
 
 def quoted(text: str) -> str:
@@ -81,6 +89,12 @@ ITEM_TEXT = "coalesce(a.text, nullif(a.value, 'NaN')::numeric::text)"
 ITEM_NUMBER = (
     f"nullif(coalesce(a.value, case when a.text ~ '{A_NUMBER}' then a.text::numeric::double precision end), 'NaN')"
 )
+# A finding that no longer holds, or that somebody dismissed, has no flags.
+OF_FLAG = """
+         (select count(*)::double precision from ubp.flagged_events f where f.event_id = e.event_id{rule})"""
+OF_RULE = """
+             and exists (select from ubp.quality_findings q where q.finding_id = f.finding_id and q.rule = {rule})"""
+EVERY_RULE = "*"
 _LOCAL = "e.event_time at time zone coalesce(s.time_zone, 'UTC')"
 _SQL = {
     "value": "nullif(e.value, 'NaN')",
@@ -93,5 +107,5 @@ _SQL = {
     "weekday": f"extract(isodow from {_LOCAL})::integer - 1",
     "month": f"extract(month from {_LOCAL})::integer - 1",
     "holiday": f"(exists (select from ubp.calendar c where c.day = ({_LOCAL})::date"
-    " and c.region in ('', g.zone)))::integer",
+    " and c.kind = 'holiday' and c.region in ('', g.zone)))::integer",
 }

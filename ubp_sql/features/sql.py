@@ -1,4 +1,4 @@
-"""Each feature as plain SQL over ubp.events, as an analyst would write it: run it and compare.
+"""Each feature as plain SQL over ubp.all_events, as an analyst would write it: run it and compare.
 
 A query begins with `given`, the moment and zone it speaks of, and gives (user_id, value) of every user with a known
 event of the set's kinds. Sums are in another order than the kernel's, so a value agrees to about 1e-6 of itself, a
@@ -48,7 +48,7 @@ def known(kinds: Sequence[str], spec: FeatureSpec, declared: Sequence[Declared])
     columns = "".join(f",\n         {expression_of(name, declared)} as {name_of(name)}" for name in columns_of(spec))
     return f"""select e.user_id, e.event_time as t, e.ingested_at, e.event_id, e.kind{columns}
     from given g
-    join ubp.events e on e.event_time < g.as_of and e.ingested_at <= g.as_of
+    join ubp.all_events e on e.event_time < g.as_of and e.ingested_at <= g.as_of
     left join ubp.sources s on s.source_id = e.source
    where e.kind in ({listed(kinds)})"""  # noqa: S608 - quoted
 

@@ -1,4 +1,4 @@
-"""percentile and item_popularity as plain SQL: the same population, counted anew from what ubp.events holds now.
+"""percentile and item_popularity as plain SQL: the same population, counted anew from the events that there are now.
 
 What is recorded in ubp.standings may differ where events of before that day came, changed or went later on.
 """

@@ -23,6 +23,27 @@ TRIGGER_ROUTINES = """
 select 'drop routine ' || string_agg(p.oid::regprocedure::text, ', ' order by p.oid) || ';' as statement
   from pg_proc p where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)
    and p.prorettype = 'trigger'::regtype"""
+# Attached tables keep what our functions listened with, and the rights to read them.
+ATTACHED = """
+select format('drop trigger %%I on %%s;', g.tgname, g.tgrelid::regclass) as statement
+  from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_class c on c.oid = g.tgrelid
+ where p.pronamespace = 'ubp'::regnamespace and pg_get_userbyid(p.proowner) = any (%s)
+   and c.relnamespace <> 'ubp'::regnamespace and g.tgparentid = 0
+union all
+select format('revoke select on %%s from %%s;', c.oid::regclass, a.grantee::regrole)
+  from pg_class c cross join lateral aclexplode(c.relacl) a
+ where c.relnamespace <> 'ubp'::regnamespace and a.privilege_type = 'SELECT' and pg_get_userbyid(a.grantee) = any (%s)
+   and exists (select from ubp.attached_sources s join pg_database d on d.oid = s.database
+                where d.datname = current_database() and s.relation = c.oid
+                  and s.granted -> 'relation' ? pg_get_userbyid(a.grantee))
+union all
+select format('revoke usage on schema %%I from %%s;', n.nspname, a.grantee::regrole)
+  from pg_namespace n cross join lateral aclexplode(n.nspacl) a
+ where n.nspname <> 'ubp' and a.privilege_type = 'USAGE' and pg_get_userbyid(a.grantee) = any (%s)
+   and exists (select from ubp.attached_sources s where s.schema_name = n.nspname
+                  and s.granted -> 'schema' ? pg_get_userbyid(a.grantee))
+ order by 1"""
+HAS_ATTACHED = "select to_regclass('ubp.attached_sources') is not null"
 TABLES = """
 select format('ubp.%%I', c.relname) as name from pg_class c
  where c.relnamespace = 'ubp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
@@ -97,6 +118,11 @@ def _removal(conn: Connection, state: State) -> tuple[list[Step], list[str]]:
     routines = [row["statement"] for row in rows(conn, ROUTINES, OURS, OURS) if row["statement"]]
     if routines:
         steps.append(Step("functions and views", SUPERUSER, "\n".join(routines)))
+    if one(conn, HAS_ATTACHED):
+        attached = [row["statement"] for row in rows(conn, ATTACHED, OURS, OURS, OURS)]
+        if attached:
+            locks = "access exclusive on each"
+            steps.append(Step("triggers and rights on attached tables", SUPERUSER, "\n".join(attached), locks))
     tables = [row["name"] for row in rows(conn, TABLES, OURS)]
     if tables:
         steps.append(

@@ -94,6 +94,12 @@ class Table:
             raise InvalidModel(f"{self.place(key)}: expected {count} numbers, found {len(found)}")
         return found if found.typecode == "d" else array("d", found)
 
+    def rows(self, key: str, width: int) -> list[array[float]]:
+        """A list of lists of `width` numbers."""
+        rows = {f"{key}[{k}]": row for k, row in enumerate(self.items(key))}
+        table = Table(rows, self.where)
+        return [table.numbers(name, width) for name in rows]
+
     def integers(self, key: str, count: int | None, low: int, high: int) -> list[int]:
         """A list of whole numbers."""
         found = self.numbers(key, count).tolist()

@@ -53,10 +53,11 @@ def run(compiled: bytes) -> dict[str, Any]:
     """What the runs of a compiled network found. Raises Refused, and what opening and running it raise."""
     import numpy as np
 
-    from ubp_sql.models.onnx_runtime import OnnxModel, package_version
+    from ubp_sql.models.loaded import open_model
+    from ubp_sql.models.onnx_runtime import package_version
 
     before = _memory("VmRSS")
-    model = OnnxModel(compiled)
+    model = open_model(compiled)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     rng = np.random.default_rng(0)
     shape = (ROWS, model.features)

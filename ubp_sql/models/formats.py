@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 class Imported(NamedTuple):
     """A model that was read, put into the order of the feature set, and compiled.
 
-    format     'lightgbm', 'xgboost' or 'onnx'
+    format     'lightgbm', 'xgboost', 'onnx' or 'linear'
     objective  what the score is, in the format's own words
     trees      0 for a model without
     by_name    whether its features were found by their names; else their order is trusted
     takes_missing  whether it has a score where a feature is missing, as far as its form says
+    preparation  the document of what is done to the features before the model
     """
 
     format: str
@@ -36,6 +37,7 @@ class Imported(NamedTuple):
     outputs: int
     by_name: bool
     takes_missing: bool = True
+    preparation: str | None = None
 
 
 class Importer(NamedTuple):
@@ -58,6 +60,37 @@ def _xgboost(data: bytes, names: tuple[str, ...]) -> Imported:
     from ubp_sql.models.xgboost_model import parse
 
     return _placed("xgboost", parse(data), names)
+
+
+def _linear(data: bytes, names: tuple[str, ...]) -> Imported:
+    from ubp_sql.models.linear_text import parse
+
+    return _placed("linear", parse(data), names)
+
+
+def _prepared(data: bytes, names: tuple[str, ...]) -> Imported:
+    """A model's file behind the document of its preparation: the model's features are what that makes."""
+    from ubp_sql.models.preparation_blob import compile_prepared
+    from ubp_sql.models.preparation_document import BEGIN, read_preparation, split
+
+    document, model = split(data)
+    preparation = read_preparation(document)
+    try:
+        program = preparation.placed(names)
+    except ValueError as error:
+        raise FeatureSetMismatch(f"the preparation does not fit the feature set: {error}", TRAIN_ON) from None
+    if model.startswith(BEGIN):
+        raise InvalidModel("the model behind its preparation is a model with a preparation", "one document does it all")
+    try:
+        found = read_model(model, preparation.outputs)
+    except FeatureSetMismatch as error:
+        hint = f"the preparation makes {', '.join(preparation.outputs[:5])}, ...: the model is trained on these"
+        raise FeatureSetMismatch(f"the model behind its preparation: {error.message}", hint) from None
+    return found._replace(
+        compiled=compile_prepared(program, found.compiled, found.outputs),
+        takes_missing=found.takes_missing or not any(program.missing()),
+        preparation=preparation.text,
+    )
 
 
 def _onnx(data: bytes, names: tuple[str, ...]) -> Imported:
@@ -89,19 +122,26 @@ def _placed(format: str, parsed: Parsed, names: tuple[str, ...]) -> Imported:
     from ubp_sql.models.forest import Forest, places_of
     from ubp_sql.models.linear import compile_linear
 
-    body = parsed.body
-    if not parsed.names and body.n_features != len(names):
+    body, program = parsed.body, parsed.program
+    features = program.features if program else body.n_features
+    if not parsed.names and features != len(names):
         raise FeatureSetMismatch(
-            f"the model has {body.n_features} features without names, the feature set has {len(names)}", TRAIN_ON
+            f"the model has {features} features without names, the feature set has {len(names)}", TRAIN_ON
         )
     own = parsed.names or names
-    if len(own) != body.n_features:
-        raise InvalidModel(f"the model has {body.n_features} features and {len(own)} names of features")
+    if len(own) != features:
+        raise InvalidModel(f"the model has {features} features and {len(own)} names of features")
     try:
         places = places_of(own, names)
     except ValueError as error:
         raise FeatureSetMismatch(f"the model does not fit the feature set: {error}", TRAIN_ON) from None
-    if isinstance(body, Forest):
+    if program is not None:
+        from ubp_sql.models.preparation_blob import compile_prepared
+
+        inner = compile_forest(body) if isinstance(body, Forest) else compile_linear(body)
+        compiled = compile_prepared(program.placed(places), inner, body.n_outputs)
+        takes_missing = isinstance(body, Forest) or body.takes_missing
+    elif isinstance(body, Forest):
         compiled, takes_missing = compile_forest(replace(body, feature_names=own).ordered_as(names)), True
     else:
         compiled, takes_missing = compile_linear(body.placed(places)), body.takes_missing
@@ -112,6 +152,8 @@ def _placed(format: str, parsed: Parsed, names: tuple[str, ...]) -> Imported:
 TRAIN_ON = "train it on all columns of ubp.training_matrix of this task, in any order, under their names"
 KNOWN = "LightGBM's text, XGBoost's JSON and UBJ, ONNX"
 IMPORTERS = (
+    Importer("prepared", lambda data: data.startswith(b"ubp-prepared-model "), _prepared),
+    Importer("linear", lambda data: data.startswith(b'{"ubp_linear"'), _linear),
     Importer("lightgbm", lambda data: data.startswith(b"tree"), _lightgbm),
     Importer("xgboost", lambda data: data.startswith(b"{"), _xgboost),
     Importer("onnx", lambda data: data[:1] == b"\x08", _onnx),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     F64 = NDArray[np.float64]
 
 NETWORK = b"UBPONNX1"  # what ONNX Runtime evaluates, once it ran well in a process of its own
+PREPARED, PREPARED_NETWORK = b"UBPPREPA", b"UBPPREPN"  # a model and what is done to its features before it
+NETWORKS = NETWORK, PREPARED_NETWORK
 
 
 class Loaded:
@@ -103,8 +105,10 @@ class TreeModel(Loaded):
         return score_batch(self.blob, rows, between_chunks)
 
 
-def open_model(compiled: bytes) -> Loaded:
+def open_model(compiled: bytes, depth: int = 0) -> Loaded:
     """The model in compiled bytes, all of it checked.
+
+    depth  how many preparations of features it stands behind
 
     Raises InvalidModel (UB006) for bytes that no compiler of ours can have made, UnsupportedModel (UB007) for another
     layout.
@@ -119,6 +123,10 @@ def open_model(compiled: bytes) -> Loaded:
         from ubp_sql.models.onnx_runtime import OnnxModel
 
         return OnnxModel(compiled)
+    if compiled.startswith((PREPARED, PREPARED_NETWORK)):
+        from ubp_sql.models.preparation_blob import PreparedModel
+
+        return PreparedModel(compiled, depth + 1)
     found = other_format(compiled)
     what, hint = found if found else ("something else", None)
     raise InvalidModel(f"this is {what}, not a compiled model", hint)

@@ -1,9 +1,12 @@
 """What stands before a model in an ONNX graph, followed back to the features: casts, imputation, scaling, a choice of
-columns.
+columns, products with a matrix, categories.
 
 Each column that the model reads is one feature on which a few steps were done, in the precision of the file. A linear
 model takes the steps into its weights. A tree takes them into its thresholds, exactly: the steps keep the order of
 numbers, so there is a largest float32 that still passes (`largest_below`).
+
+A column may also be 1 or 0 for a feature that is of one category or not: such columns stand behind the features, and a
+preparation makes them (`program`). Or it may be a sum of weighted columns, which a linear model takes into its weights.
 """
 
 from __future__ import annotations
@@ -16,15 +19,19 @@ from itertools import chain
 from math import prod
 
 from ubp_sql.errors import InvalidModel
-from ubp_sql.models.limits import MAX_FEATURES
+from ubp_sql.models.limits import MAX_FEATURES, MAX_OUTPUTS, MAX_WEIGHTS
 from ubp_sql.models.onnx_graph import Graph, Node, Tensor
+from ubp_sql.models.preparation import COPY, FILL, ONE_HOT, TRUNCATE, Program, step
 
 MAX_STEPS = 32
 MAX_COLUMNS = 10 * MAX_FEATURES  # of all values together
 # Operators of ai.onnx.ml that are looked at; of the same name elsewhere they are something else.
 ML = {"LinearClassifier", "LinearRegressor", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
-ML |= {"ArrayFeatureExtractor", "FeatureVectorizer", "Imputer", "Normalizer", "Scaler"}
+ML |= {"ArrayFeatureExtractor", "FeatureVectorizer", "Imputer", "Normalizer", "OneHotEncoder", "Scaler"}
 _FLOATS = {1: "float32", 11: "float64"}
+_WHOLE = "int64"
+MAX_CODES = 900  # columns that have categories: a step of the preparation each
+MAX_CATEGORY = 2**53
 
 
 class NotFolded(Exception):
@@ -35,6 +42,9 @@ class NotFolded(Exception):
 class Column:
     """A feature and what is done to it: (what, number, whether the result is rounded to float32); what is one of
     + - * / and ?, which replaces NaN.
+
+    feature  from the number of features on, a category of a feature; below 0, ~k is sum k of columns
+    dtype    int64: the whole part of what the steps make, of which only categories are made
     """
 
     feature: int
@@ -42,7 +52,7 @@ class Column:
     steps: tuple[tuple[str, float, bool], ...] = ()
 
     def then(self, what: str, number: float, rounded: bool | None = None) -> Column:
-        if len(self.steps) == MAX_STEPS or not math.isfinite(number):
+        if len(self.steps) == MAX_STEPS or not math.isfinite(number) or self.dtype == _WHOLE:
             raise NotFolded
         # A factor that is not positive would turn the order round, or end it.
         if what in "*/" and not number > 0.0:
@@ -131,7 +141,10 @@ class Sources:
             raise NotFolded
         self.made = {name: (node, k) for node in graph.nodes for k, name in enumerate(node.outputs) if name}
         self._known: dict[str, list[Column]] = {}
+        self._deep: set[str] = set()  # values of three dimensions, the middle one of 1
         self._left = MAX_COLUMNS
+        self._categories: dict[tuple[Column, float], int] = {}
+        self.sums: list[tuple[list[Column], list[float], float]] = []  # columns, weights, bias of column ~k
         count = 0
         widths = []
         for value in graph.inputs:
@@ -156,8 +169,20 @@ class Sources:
         value = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
         return value if isinstance(value, Tensor) else None
 
+    @property
+    def width(self) -> int:
+        """Columns of the rows that the model reads: features and categories."""
+        return self.features + len(self._categories)
+
+    def numbers(self, name: str) -> list[Column]:
+        """The columns that a model reads of a value of shape (rows, columns). Raises NotFolded."""
+        columns = self.columns(name)
+        if name in self._deep or any(column.dtype == _WHOLE for column in columns):
+            raise NotFolded
+        return columns
+
     def columns(self, name: str, depth: int = 0) -> list[Column]:
-        """The columns of a value of shape (rows, columns). Raises NotFolded."""
+        """The columns of a value of shape (rows, columns) or (rows, 1, columns). Raises NotFolded."""
         # Each value once: a graph may take one many times over.
         if name not in self._known:
             if name not in self.made or depth > MAX_STEPS:
@@ -174,29 +199,95 @@ class Sources:
             return self._arithmetic(node, depth)
         if node.op_type in ("Concat", "FeatureVectorizer"):
             return self._joined(node, depth)
+        if node.op_type in ("MatMul", "Gemm"):
+            return self._multiplied(node, depth)
+        if node.op_type in ("OneHotEncoder", "Reshape"):
+            return self._of_categories(node, depth) if node.op_type == "OneHotEncoder" else self._reshaped(node, depth)
         if node.op_type not in ("Identity", "Cast", "Imputer", "Scaler", "ArrayFeatureExtractor", "Gather"):
             raise NotFolded
         columns = self.columns(node.need(0), depth)
+        axes = (1, -1)
+        if node.need(0) in self._deep:
+            if node.op_type not in ("Identity", "Gather"):
+                raise NotFolded
+            self._deep |= set(node.outputs)
+            axes = (2, -1)
         if node.op_type == "Cast":
             return _cast(columns, node.attributes.get("to"))
         if node.op_type == "Imputer":
             return _imputed(columns, node)
         if node.op_type == "Scaler":
             return _scaled(columns, node)
-        return columns if node.op_type == "Identity" else [columns[i] for i in chosen(self, node, len(columns))]
+        return columns if node.op_type == "Identity" else [columns[i] for i in chosen(self, node, len(columns), axes)]
+
+    def _multiplied(self, node: Node, depth: int) -> list[Column]:
+        columns = self.columns(node.need(0), depth)
+        if node.need(0) in self._deep or any(column.dtype == _WHOLE for column in columns):
+            raise NotFolded
+        weight, bias = matrix(self, node, len(columns))
+        first = len(self.sums)
+        self.sums += [(columns, row, b) for row, b in zip(weight, bias, strict=True)]
+        if sum(len(row) for _, row, _ in self.sums) > MAX_WEIGHTS:
+            raise NotFolded
+        return [Column(~(first + k), columns[0].dtype) for k in range(len(weight))]
+
+    def _of_categories(self, node: Node, depth: int) -> list[Column]:
+        columns, categories = self.columns(node.need(0), depth), node.attributes.get("cats_int64s")
+        # Without `zeros` the runtime fails on a category that it does not know.
+        if len(columns) != 1 or not isinstance(categories, array) or node.attributes.get("zeros", 1) != 1:
+            raise NotFolded
+        (column,) = columns
+        plain = column.dtype == _WHOLE and 0 <= column.feature < self.features
+        if not plain or any(what != "?" for what, _, _ in column.steps) or node.need(0) in self._deep:
+            raise NotFolded
+        if not categories or len(set(categories)) < len(categories) or max(map(abs, categories)) > MAX_CATEGORY:
+            raise NotFolded
+        made = [self._categories.setdefault((column, float(c)), self.width) for c in categories]
+        codes = {source for source, _ in self._categories}
+        if self.width > MAX_FEATURES or len(codes) > MAX_CODES:
+            raise NotFolded
+        self._deep |= set(node.outputs)
+        return [Column(number, "float32") for number in made]
+
+    def _reshaped(self, node: Node, depth: int) -> list[Column]:
+        columns, shape = self.columns(node.need(0), depth), self.constant(node.need(1))
+        if shape is None or shape.dtype != _WHOLE or shape.values().tolist() not in ([-1, len(columns)],):
+            raise NotFolded
+        return columns
+
+    def program(self) -> Program | None:
+        """What makes the rows that the model reads, of rows of features; None where they are the features."""
+        if not self._categories:
+            return None
+        codes = list(dict.fromkeys(source for source, _ in self._categories))
+        copies = {code: self.features + k for k, code in enumerate(codes)}
+        steps = [step(COPY, [code.feature for code in codes])]
+        if filled := [code for code in codes if code.steps]:
+            steps.append(step(FILL, [copies[code] for code in filled], [code.steps[0][1] for code in filled]))
+        steps.append(step(TRUNCATE, list(copies.values())))
+        at, place = self.features + len(codes), {}
+        for code in codes:
+            values = sorted(value for source, value in self._categories if source == code)
+            steps.append(step(ONE_HOT, [copies[code]], values))
+            place |= {(code, value): at + k for k, value in enumerate(values)}
+            at += len(values) + 2
+        return Program(self.features, steps, [*range(self.features), *(place[key] for key in self._categories)])
 
     def _joined(self, node: Node, depth: int) -> list[Column]:
         parts = [self.columns(part, depth) for part in node.inputs]
         if sum(map(len, parts)) > MAX_FEATURES:
             raise NotFolded
         columns = list(chain.from_iterable(parts))
+        deep = [part in self._deep for part in node.inputs]
         if node.op_type == "FeatureVectorizer":  # it would cut or fill up parts of another width
             widths = node.attributes.get("inputdimensions")
-            if not isinstance(widths, array) or widths.tolist() != list(map(len, parts)):
+            if any(deep) or not isinstance(widths, array) or widths.tolist() != list(map(len, parts)):
                 raise NotFolded
             return _cast(columns, 1)
-        if node.attributes.get("axis") not in (1, -1):
+        if node.attributes.get("axis") not in ((2, -1) if all(deep) else (1, -1)) or any(deep) != all(deep):
             raise NotFolded
+        if all(deep):
+            self._deep |= set(node.outputs)
         return columns
 
     def _arithmetic(self, node: Node, depth: int) -> list[Column]:
@@ -207,6 +298,8 @@ class Sources:
         if constant is None or constant.dtype not in _FLOATS.values():
             raise NotFolded
         columns = self.columns(first, depth)
+        if first in self._deep:
+            raise NotFolded
         what = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}[node.op_type]
         return [c.then(what, v) for c, v in zip(columns, spread(constant, len(columns)), strict=True)]
 
@@ -220,12 +313,12 @@ def spread(constant: Tensor, width: int) -> list[float]:
     return values * width if alone else values
 
 
-def chosen(sources: Sources, node: Node, width: int) -> list[int]:
-    """Which columns ArrayFeatureExtractor or Gather takes. Raises NotFolded."""
+def chosen(sources: Sources, node: Node, width: int, axes: tuple[int, int] = (1, -1)) -> list[int]:
+    """Which columns ArrayFeatureExtractor or Gather takes, whose axis is one of `axes`. Raises NotFolded."""
     indices = sources.constant(node.need(1))
     if indices is None or indices.dtype not in ("int64", "int32") or not 0 < prod(indices.shape) <= MAX_FEATURES:
         raise NotFolded
-    if node.op_type == "Gather" and (node.attributes.get("axis") not in (1, -1) or len(indices.shape) != 1):
+    if node.op_type == "Gather" and (node.attributes.get("axis") not in axes or len(indices.shape) != 1):
         raise NotFolded
     taken: list[int] = indices.values().tolist()
     if not all(0 <= i < width for i in taken):
@@ -233,7 +326,47 @@ def chosen(sources: Sources, node: Node, width: int) -> list[int]:
     return taken
 
 
+def matrix(sources: Sources, node: Node, width: int) -> tuple[list[list[float]], list[float]]:
+    """MatMul or Gemm of `width` columns and a constant: weights of the columns for each output, and biases.
+
+    Raises NotFolded.
+    """
+    found = sources.constant(node.need(1))
+    if found is None or found.dtype not in _FLOATS.values() or not 1 <= len(found.shape) <= 2:
+        raise NotFolded
+    if prod(found.shape) > MAX_WEIGHTS:
+        raise NotFolded
+    values = found.values().tolist()
+    rows, outputs = (*found.shape, 1)[:2]
+    attributes = node.attributes if node.op_type == "Gemm" else {}
+    if attributes.get("transA"):
+        raise NotFolded
+    if attributes.get("transB"):
+        weight = [values[j * outputs : (j + 1) * outputs] for j in range(rows)]
+        rows, outputs = outputs, rows
+    else:
+        weight = [values[j::outputs] for j in range(outputs)]
+    if rows != width or not 0 < outputs <= MAX_OUTPUTS:
+        raise NotFolded
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    if not isinstance(alpha, float) or not isinstance(beta, float):
+        raise InvalidModel(f"{node.where}: alpha and beta are no numbers")
+    if alpha != 1.0:
+        weight = [[alpha * w for w in row] for row in weight]
+    added = [0.0] * outputs
+    if len(node.inputs) > 2 and node.inputs[2]:
+        bias = sources.constant(node.inputs[2])
+        if bias is None:
+            raise NotFolded
+        added = [beta * v for v in spread(bias, outputs)]
+    return weight, added
+
+
 def _cast(columns: list[Column], to: object) -> list[Column]:
+    if to == 7:
+        return [replace(c, dtype=_WHOLE) for c in columns]
+    if any(c.dtype == _WHOLE for c in columns):
+        raise NotFolded
     if not isinstance(to, int) or to not in _FLOATS:
         raise NotFolded
     # To add nothing, and to round: the way from float64 to float32.

@@ -1,5 +1,5 @@
-"""ONNX graphs that are a forest or a linear model, with casts, imputation and scaling in front and a link behind: they
-become our own compiled forms, and need no runtime.
+"""ONNX graphs that are a forest or a linear model, with casts, imputation, scaling, categories and, of a linear model,
+products with a matrix in front and a link behind: they become our own compiled forms, and need no runtime.
 
 The output is followed back to the model, the model's input to the features. A classifier of two classes answers with
 the probability of the second.
@@ -160,9 +160,11 @@ class _Head:
             objective = "binary" if self.width == 1 else "multiclass"
             if self.link == IDENTITY and isinstance(self.sums, onnx_linear.Sums):
                 objective = "decision"
-        names, features = self.sources.names, self.sources.features
-        body = self.sums.body(features, names, objective, self.link)
-        return Parsed(body, names, objective, self.trees)
+        sources = self.sources
+        # Behind the features stand columns of categories, which have names of nobody's.
+        behind = tuple(f"category {k}" for k in range(sources.width - sources.features)) if sources.names else ()
+        body = self.sums.body(sources.width, sources.names + behind, objective, self.link)
+        return Parsed(body, sources.names, objective, self.trees, sources.program())
 
 
 def _check_labels(node: Node) -> None:

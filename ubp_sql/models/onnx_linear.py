@@ -9,17 +9,18 @@ from ubp_sql.errors import InvalidModel
 from ubp_sql.kernels import forest_codes
 from ubp_sql.models.limits import MAX_OUTPUTS, MAX_WEIGHTS
 from ubp_sql.models.linear import Linear
-from ubp_sql.models.onnx_columns import Column, NotFolded, Sources, spread
+from ubp_sql.models.onnx_columns import Column, NotFolded, Sources, matrix
 from ubp_sql.models.onnx_graph import Node
 
+MAX_PRODUCTS = 4 * MAX_WEIGHTS  # of what is taken into the weights of all outputs
 LINKS = {"NONE": forest_codes.IDENTITY, "LOGISTIC": forest_codes.SIGMOID, "SOFTMAX": forest_codes.SOFTMAX}
 
 
 class Sums:
     """Linear sums over columns: rows of weights, one an output, and their biases."""
 
-    def __init__(self, columns: list[Column], weight: list[list[float]], bias: list[float]) -> None:
-        self.columns, self.weight, self.bias = columns, weight, bias
+    def __init__(self, sources: Sources, columns: list[Column], weight: list[list[float]], bias: list[float]) -> None:
+        self.sources, self.columns, self.weight, self.bias = sources, columns, weight, bias
 
     @property
     def outputs(self) -> int:
@@ -43,16 +44,35 @@ class Sums:
 
     def body(self, features: int, names: tuple[str, ...], objective: str, link: int) -> Linear:
         """The model over features, with what was done to its columns."""
+        if self.outputs * sum(len(row) for _, row, _ in self.sources.sums) > MAX_PRODUCTS:
+            raise NotFolded
         weight = [0.0] * (features * self.outputs)
         missing = [0.0] * (features * self.outputs)
         bias = []
         for j, row in enumerate(self.weight):
             terms = [self.bias[j]]
-            for column, w in zip(self.columns, row, strict=True):
-                a, b, m = column.affine
-                weight[j * features + column.feature] += w * a
-                missing[j * features + column.feature] += w * (m - b)  # b is in the bias
-                terms.append(w * b)
+            of_sums: dict[int, float] = {}
+            pending = list(zip(self.columns, row, strict=True))
+            while pending:
+                for column, w in pending:
+                    a, b, m = column.affine
+                    terms.append(w * b)
+                    if column.feature >= 0:
+                        at = j * features + column.feature
+                        weight[at] += w * a
+                        if column.feature < self.sources.features:  # a category is never missing
+                            missing[at] += w * (m - b)  # b is in the bias
+                    elif m == m:
+                        raise NotFolded  # a sum in whose place another number stands where it is missing
+                    else:
+                        of_sums[~column.feature] = of_sums.get(~column.feature, 0.0) + w * a
+                pending = []
+                if of_sums:  # the last one: what it is made of was there before it
+                    k = max(of_sums)
+                    columns, weights, b = self.sources.sums[k]
+                    w = of_sums.pop(k)
+                    terms.append(w * b)
+                    pending = [(column, w * v) for column, v in zip(columns, weights, strict=True)]
             try:
                 bias.append(math.fsum(terms))
             except (OverflowError, ValueError):  # of what is not finite, or no longer
@@ -81,36 +101,12 @@ def regressor(sources: Sources, node: Node) -> tuple[Sums, int]:
 
 def product(sources: Sources, node: Node) -> tuple[Sums, int]:
     """MatMul or Gemm of columns and a constant."""
-    matrix = sources.constant(node.need(1))
-    if matrix is None or matrix.dtype not in ("float32", "float64") or not 1 <= len(matrix.shape) <= 2:
+    # The constant first: a product of two values of the graph is none.
+    if sources.constant(node.need(1)) is None:
         raise NotFolded
-    columns = sources.columns(node.need(0))
-    if math.prod(matrix.shape) > MAX_WEIGHTS:
-        raise NotFolded
-    values = matrix.values().tolist()
-    rows, outputs = (*matrix.shape, 1)[:2]
-    attributes = node.attributes if node.op_type == "Gemm" else {}
-    if attributes.get("transA"):
-        raise NotFolded
-    if attributes.get("transB"):
-        weight = [values[j * outputs : (j + 1) * outputs] for j in range(rows)]
-        rows, outputs = outputs, rows
-    else:
-        weight = [values[j::outputs] for j in range(outputs)]
-    if rows != len(columns) or not 0 < outputs <= MAX_OUTPUTS:
-        raise NotFolded
-    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-    if not isinstance(alpha, float) or not isinstance(beta, float):
-        raise InvalidModel(f"{node.where}: alpha and beta are no numbers")
-    if alpha != 1.0:
-        weight = [[alpha * w for w in row] for row in weight]
-    sums = Sums(columns, weight, [0.0] * outputs)
-    if len(node.inputs) > 2 and node.inputs[2]:
-        bias = sources.constant(node.inputs[2])
-        if bias is None:
-            raise NotFolded
-        sums.add([beta * v for v in spread(bias, outputs)])
-    return sums, forest_codes.IDENTITY
+    columns = sources.numbers(node.need(0))
+    weight, bias = matrix(sources, node, len(columns))
+    return Sums(sources, columns, weight, bias), forest_codes.IDENTITY
 
 
 def post_transform(node: Node) -> str:
@@ -132,7 +128,7 @@ def labels_of(node: Node) -> list[int] | list[bytes]:
 
 
 def _sums(sources: Sources, node: Node, outputs: int) -> Sums:
-    columns = sources.columns(node.need(0))
+    columns = sources.numbers(node.need(0))
     coefficients, intercepts = (node.attributes.get(key, array("f")) for key in ("coefficients", "intercepts"))
     if not isinstance(coefficients, array) or not isinstance(intercepts, array):
         raise InvalidModel(f"{node.where}: coefficients and intercepts are no numbers")
@@ -143,4 +139,4 @@ def _sums(sources: Sources, node: Node, outputs: int) -> Sums:
         raise NotFolded
     f = len(columns)
     weight = [coefficients[j * f : (j + 1) * f].tolist() for j in range(outputs)]
-    return Sums(columns, weight, intercepts.tolist() or [0.0] * outputs)
+    return Sums(sources, columns, weight, intercepts.tolist() or [0.0] * outputs)

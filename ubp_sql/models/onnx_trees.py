@@ -127,7 +127,9 @@ class _Reader:
 
     def __init__(self, sources: Sources, node: Node, kind: str, outputs: int) -> None:
         self.node, self.outputs = node, outputs
-        self.columns = sources.columns(node.need(0))
+        self.columns = sources.numbers(node.need(0))
+        if any(column.feature < 0 for column in self.columns):
+            raise NotFolded  # sums, which are float32 there: a row near a threshold would end elsewhere
         tree_ids = self.integers("nodes_treeids", None)
         n = len(tree_ids)
         node_ids = self.integers("nodes_nodeids", n)

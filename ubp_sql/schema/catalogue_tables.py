@@ -6,7 +6,7 @@ from ubp_sql.schema.base import column, table
 
 calendar = table(
     "calendar",
-    "Holidays and other days that features may ask for (of => 'holiday', holiday_share).",
+    "Holidays, which features may ask for (of => 'holiday', holiday_share), and seasons; ubp-sql calendar fill.",
     column("day", sa.Date(), "local day", primary_key=True),
     column(
         "region",
@@ -15,5 +15,8 @@ calendar = table(
         primary_key=True,
         server_default="",
     ),
-    column("name", sa.Text(), "what it is", nullable=False, server_default=""),
+    column("name", sa.Text(), "what it is", primary_key=True, server_default=""),
+    column("kind", sa.Text(), "holiday, or season: no holiday", nullable=False, server_default="holiday"),
+    column("source", sa.Text(), "what made it; empty: put in by hand", nullable=False, server_default=""),
+    sa.CheckConstraint("kind in ('holiday', 'season')", name="kind"),
 )

@@ -3,12 +3,15 @@
 from ubp_sql.schema import (
     catalogue_tables,
     item_tables,
+    load_tables,
     mirror_tables,
     model_tables,
+    quality_tables,
     refresh_tables,
     source_tables,
     standing_tables,
     tables,
+    user_tables,
 )
 from ubp_sql.schema.base import SCHEMA, metadata
 
@@ -16,11 +19,14 @@ __all__ = [
     "SCHEMA",
     "catalogue_tables",
     "item_tables",
+    "load_tables",
     "metadata",
     "mirror_tables",
     "model_tables",
+    "quality_tables",
     "refresh_tables",
     "source_tables",
     "standing_tables",
     "tables",
+    "user_tables",
 ]

@@ -15,7 +15,6 @@ event_log = table(
         sa.Text(),
         "I: events came in; U: users' events changed or went; T: any may have; R: mirror lacks a column; "
         "A: attributes of items came, changed or went",
-        sa.CheckConstraint("op in ('I', 'U', 'T', 'R', 'A')", name="op"),
         nullable=False,
     ),
     column("min_id", sa.BigInteger(), "I: lowest event_id, or key of an attached source"),
@@ -126,7 +125,7 @@ event_columns = table(
     "Keys of events.attributes, and attributes of items, that features can use as columns (ubp.define_event_column).",
     column("position", sa.Integer(), "place in mirror_chunks.extras", sa.Identity(always=False), primary_key=True),
     column("name", sa.Text(), "name in definitions of features", nullable=False, unique=True),
-    column("attribute", sa.Text(), "key in events.attributes, or item_attributes.name", nullable=False),
+    column("attribute", sa.Text(), "key in events.attributes, item_attributes.name, or a rule (* = any)", nullable=False),
     column(
         "type",
         sa.Text(),
@@ -138,8 +137,8 @@ event_columns = table(
     column(
         "of",
         sa.Text(),
-        "event, or item: the event's item",
-        sa.CheckConstraint("\"of\" in ('event', 'item')", name="of"),
+        "event, item: the event's item, or flag: open findings about the event",
+        sa.CheckConstraint("\"of\" in ('event', 'item', 'flag')", name="of"),
         nullable=False,
         server_default="event",
     ),

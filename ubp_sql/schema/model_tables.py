@@ -62,6 +62,7 @@ models = table(
         server_default="ready",
     ),
     column("checked", JSONB(), "what the first run of a network found, and when"),
+    column("preparation", JSONB(), "steps done to the features before the model, as learnt"),
     sa.UniqueConstraint("task", "version"),
     sa.CheckConstraint("status in ('ready', 'pending', 'refused')", name="status"),
     sa.Index(None, "compiled_sha256"),

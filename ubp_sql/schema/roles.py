@@ -31,8 +31,13 @@ MAY: dict[str, str] = {
 # The smallest role that may use what is named.
 _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_loader", "refresh_features start_refresh refresh_step cancel_refresh schedule_refresh unschedule_refresh"),
+    ("ubp_loader", "check_quality"),
+    ("ubp_admin", "define_quality_rule dismiss_finding"),
+    ("ubp_analyst", "data_quality quality_rules quality_findings"),
+    ("ubp_auditor", "flagged_events"),
     ("ubp_loader", "parity_check set_user_attribute set_item_attribute score_users ensure_event_partitions"),
-    ("ubp_loader", "loads event_keys rejected_events job_runs"),
+    ("ubp_loader", "loads load_parts event_keys rejected_events job_runs give_ids"),
+    ("ubp_auditor", "anonymous_events"),
     ("ubp_admin", "training_matrix training_set register_model deploy_model rollback_model define_task"),
     ("ubp_admin", "challenge_model shadow_model retire_model cancel_deployment record_model_check"),
     (
@@ -56,8 +61,14 @@ _NEEDED: tuple[tuple[str, str], ...] = (
         "ubp_owner",
         "image_array array_bytes log_calendar log_event_insert log_event_update log_event_delete log_event_truncate",
     ),
-    ("ubp_auditor", "attached_sources user_members"),
-    ("ubp_owner", "log_source_zone log_item_attributes"),
+    ("ubp_auditor", "attached_sources user_members source_report event_rows all_events"),
+    ("ubp_admin", "attach_source detach_source record_source forget_source watch_sources renew_source"),
+    ("ubp_analyst", "source_problems to_time newest_events"),
+    ("ubp_owner", "log_source_zone log_item_attributes check_item_attributes"),
+    ("ubp_loader", "set_user_attributes set_item_attributes link_users unlink_users user_links user_attributes"),
+    ("ubp_loader", "user_profiles"),
+    ("ubp_admin", "define_attribute"),
+    ("ubp_analyst", "resolve_member attributes user_profile item_profile item_profiles"),
 )
 _DENIED = re.compile(r"permission denied for \w+(?: \w+)? \"?(\w+)\"?$")
 

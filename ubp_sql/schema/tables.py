@@ -64,14 +64,24 @@ loads = table(
     identity("load_id", "number of the load"),
     column("source_id", sa.Integer(), "source of the file", sa.ForeignKey("ubp.sources.source_id"), nullable=False),
     column("file", sa.Text(), "file as named on the command line", nullable=False),
-    column("content_sha256", sa.Text(), "hash of the file's bytes: the same content is loaded once", nullable=False),
+    column(
+        "content_sha256", sa.Text(), "hash of the decompressed content: the same content is loaded once", nullable=False
+    ),
     column("rows_read", sa.BigInteger(), "rows found in the file", nullable=False),
     column("rows_loaded", sa.BigInteger(), "rows written to ubp.events", nullable=False),
     column("rows_rejected", sa.BigInteger(), "rows written to ubp.rejected_events", nullable=False),
     column("rows_already", sa.BigInteger(), "rows whose keys were loaded before", nullable=False),
     column("started_at", TIME, "start of the load", nullable=False, server_default=NOW),
-    column("finished_at", TIME, "end of the load"),
+    column("finished_at", TIME, "end of the load; NULL: it was broken off, a rerun goes on"),
     column("loaded_by", sa.Text(), "role that ran it", nullable=False, server_default=sa.text("session_user")),
+    column(
+        "rows_anonymous",
+        sa.BigInteger(),
+        "of rows_loaded those without a user, in ubp.anonymous_events",
+        nullable=False,
+        server_default="0",
+    ),
+    column("continues", sa.BigInteger(), "load of the file's beginning, behind which it went on"),
     sa.UniqueConstraint("source_id", "content_sha256"),
 )
 
@@ -80,6 +90,7 @@ event_keys = table(
     "Identity of loaded events whose map names key columns: a key is loaded once.",
     column("source_id", sa.Integer(), "source of the event", primary_key=True, autoincrement=False),
     column("event_key", UUID(), "md5 of the key columns' values", primary_key=True),
+    column("load_id", sa.BigInteger(), "load that brought it; NULL: an older release"),
 )
 
 rejected_events = table(
@@ -223,7 +234,7 @@ job_runs = table(
     "job_runs",
     "Refreshes and scorings of everybody: when, by whom, how many rows.",
     identity("job_id", "number of the run"),
-    column("job", sa.Text(), "refresh_features, score_users or training_set", nullable=False),
+    column("job", sa.Text(), "refresh_features, score_users, training_set or check_quality", nullable=False),
     column(
         "state",
         sa.Text(),

@@ -1,6 +1,6 @@
 """Who is who and what was loaded before: the source's row, its user and item ids, event keys, loaded files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -11,22 +11,27 @@ from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.sources.statements import INTEGER_KEY
 
 Cursor = psycopg.Cursor[tuple[object, ...]]
+_LOCK = "ubp.load:"
 
-# Distinct keys as the file writes them (raw), as they are kept (key), and the id that ubp.users or ubp.items has.
+# Distinct keys as the file writes them (raw), as they are kept (key), where each first stands, and the id that
+# ubp.users or ubp.items has.
 _DISTINCT = """create temporary table {ids} as
-select raw, btrim(raw) as key, ({is_integer}) as is_integer, null::bigint as id
-from (select distinct {column} as raw from pg_temp.ubp_typed) d where btrim(raw) <> ''"""
+select raw, btrim(raw) as key, ({is_integer}) as is_integer, line, null::bigint as id
+from (select {column} as raw, min(ubp_line) as line from pg_temp.ubp_typed group by 1) d
+where btrim(raw) <> ''"""
 _CANONICAL = "update pg_temp.{ids} set key = split_part(key, '.', 1) where is_integer"
-_NUMBERS = """insert into ubp.{table} ({id_column}, {key_column})
-select distinct key::bigint, key from pg_temp.{ids} where is_integer order by 1 on conflict do nothing"""
-# Sorted, so that two loads that name the same new keys wait for each other instead of in a circle.
-_ASSIGNED = """insert into ubp.{table} ({key_column})
-select key from (select distinct key from pg_temp.{ids} where not is_integer) n
-where not exists (select from ubp.{table} t where t.tenant = 0 and t.{key_column} = n.key)
-order by key collate "C" on conflict (tenant, {key_column}) do nothing"""
 _RESOLVE = """update pg_temp.{ids} i set id = t.{id_column}
-from ubp.{table} t where t.tenant = 0 and t.{key_column} = i.key"""
-# A load without a usable row decides nothing.
+from ubp.{table} t where t.tenant = 0 and t.{key_column} = i.key and i.id is null"""
+# In the order of first appearance, which does not depend on how a file is cut into parts.
+_NEW = """coalesce((select array_agg(key order by line, key collate "C") from (
+    select key, min(line) as line from pg_temp.{ids} where not is_integer and id is null group by key) n), '{{}}')"""
+_GIVE = """select ubp.give_ids({users}, {items})
+where exists (select from pg_temp.ubp_users_ids where not is_integer and id is null)
+   or exists (select from pg_temp.ubp_items_ids where not is_integer and id is null)"""
+# Sorted, so that two loads that name the same new keys wait for each other instead of in a circle.
+_NUMBERS = """insert into ubp.{table} ({id_column}, {key_column})
+select distinct key::bigint, key from pg_temp.{ids} where is_integer and id is null order by 1 on conflict do nothing"""
+# A part without a usable row decides nothing.
 _DECIDE = """update ubp.sources set {keys_column} = %s where source_id = %s
 and exists (select from pg_temp.{ids})"""
 
@@ -35,7 +40,7 @@ _FRESH = """with firsts as (
     select distinct on (event_key) event_key, ubp_line, ubp_ord from pg_temp.ubp_typed
     order by event_key, ubp_line, ubp_ord),
   added as (
-    insert into ubp.event_keys (source_id, event_key) select %s, event_key from firsts
+    insert into ubp.event_keys (source_id, event_key, load_id) select %s, event_key, %s from firsts
     on conflict do nothing returning event_key)
 insert into pg_temp.ubp_fresh select f.ubp_line, f.ubp_ord from firsts f join added using (event_key)"""
 _DROP_KNOWN = """delete from pg_temp.ubp_typed t where not exists (
@@ -51,13 +56,19 @@ class Source:
     item_keys: str | None
 
 
-def lock_source(cursor: Cursor, name: str, wait: bool) -> bool:
-    """Let one load at a time into a source, until the transaction ends. False where another has it (`wait` False)."""
-    call = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
-    key = "ubp.load:" + name
-    cursor.execute(sql.SQL("select {}(hashtextextended(%s, 0))").format(sql.Identifier(call)), (key,))
+def lock_source(cursor: Cursor, name: str, *, wait: bool, session: bool) -> bool:
+    """Let one load at a time into a source. False where another has it (`wait` False).
+
+    session  until `unlock_source`, over commits; else until the transaction ends
+    """
+    call = f"pg_{'' if wait else 'try_'}advisory_{'' if session else 'xact_'}lock"
+    cursor.execute(sql.SQL("select {}(hashtextextended(%s, 0))").format(sql.Identifier(call)), (_LOCK + name,))
     row = cursor.fetchone()
     return wait or row == (True,)
+
+
+def unlock_source(cursor: Cursor, name: str) -> None:
+    cursor.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (_LOCK + name,))
 
 
 def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
@@ -95,22 +106,54 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) -> str:
-    """Fill the temporary table ubp_<table>_ids (raw, id) for the keys in ubp_typed; the name of that table.
+def assign_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> Source:
+    """Fill the temporary tables ubp_users_ids and ubp_items_ids (raw, id) for the keys in ubp_typed.
 
-    table    'users' or 'items'
-    An integer key is its own id; every other key gets one from the table. What the source's first keys were is kept
-    in ubp.sources. An item key that is no integer in a source of integer ones is assigned an id as well: it cannot
-    collide, and the row need not be refused.
+    An integer key is its own id; every other key gets one in the order of first appearance. What the source's first
+    keys were is kept in ubp.sources; the source as it is now is returned. An item key that is no integer in a source
+    of integer ones is assigned an id as well: it cannot collide, and the row need not be refused.
 
     Raises MapError where a source of integer user keys has a key to which a source of text keys gave another id:
     which file came first must not decide what the ids of a source mean.
     """
+    tables = {table: _names(table) for table in ("users", "items")}
+    modes = {}
+    for table, names in tables.items():
+        cursor.execute(sql.SQL(_DISTINCT).format(**names))
+        modes[table] = _mode(cursor, names, getattr(source, f"{table[:-1]}_keys"), getattr(load_map, f"{table[:-1]}_keys"))
+        cursor.execute(sql.SQL(_CANONICAL).format(**names))
+        cursor.execute(sql.SQL(_RESOLVE).format(**names))
+    new = {table: sql.SQL(_NEW).format(**names) for table, names in tables.items()}
+    # Before any row of the two tables is written: the lock that it takes is stronger than a writer's.
+    cursor.execute(sql.SQL(_GIVE).format(**new))
+    for table, names in tables.items():
+        for template in (_NUMBERS, _RESOLVE):
+            cursor.execute(sql.SQL(template).format(**names))
+        cursor.execute(sql.SQL("select key from pg_temp.{ids} where id is null limit 1").format(**names))
+        if missing := cursor.fetchone():
+            raise UbpError(
+                f"the id {missing[0]} of ubp.{table} belongs to another key", f"look at ubp.{table}; nothing was loaded"
+            )
+        if table == "users":
+            _refuse_other_ids(cursor, source, load_map)
+        mode = modes[table]
+        if getattr(source, f"{table[:-1]}_keys") is None and mode is not None:
+            cursor.execute(sql.SQL(_DECIDE).format(**names), (mode, source.source_id))
+            if cursor.rowcount:
+                source = replace(source, **{f"{table[:-1]}_keys": mode})
+        cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
+    return source
+
+
+def drop_ids(cursor: Cursor) -> None:
+    """Take the tables of `assign_ids` away."""
+    cursor.execute("drop table pg_temp.ubp_users_ids, pg_temp.ubp_items_ids")
+
+
+def _names(table: str) -> dict[str, sql.Composable]:
     one = table.removesuffix("s")
-    wanted = getattr(load_map, f"{one}_keys")
-    ids = f"ubp_{table}_ids"
-    names = {
-        "ids": sql.Identifier(ids),
+    return {
+        "ids": sql.Identifier(f"ubp_{table}_ids"),
         "table": sql.Identifier(table),
         "column": sql.Identifier(f"{one}_key"),
         "key_column": sql.Identifier(f"{one}_key"),
@@ -118,8 +161,10 @@ def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) ->
         "keys_column": sql.Identifier(f"{one}_keys"),
         "is_integer": sql.SQL(INTEGER_KEY.format(key="raw")),
     }
-    cursor.execute(sql.SQL(_DISTINCT).format(**names))
-    stored = source.user_keys if table == "users" else source.item_keys
+
+
+def _mode(cursor: Cursor, names: dict[str, sql.Composable], stored: str | None, wanted: str) -> str | None:
+    """integer or text: as the source has it, as the map wants it, or as all keys of this part are."""
     mode = stored or (wanted if wanted != "auto" else None)
     if mode is None:
         cursor.execute(sql.SQL("select bool_and(is_integer) from pg_temp.{ids}").format(**names))
@@ -127,19 +172,7 @@ def assign_ids(cursor: Cursor, table: str, source: Source, load_map: LoadMap) ->
         mode = {True: "integer", False: "text"}.get(row[0]) if row else None  # type: ignore[call-overload]
     if mode == "text":
         cursor.execute(sql.SQL("update pg_temp.{ids} set is_integer = false where is_integer").format(**names))
-    for template in (_CANONICAL, _NUMBERS, _ASSIGNED, _RESOLVE):
-        cursor.execute(sql.SQL(template).format(**names))
-    cursor.execute(sql.SQL("select key from pg_temp.{ids} where id is null limit 1").format(**names))
-    if missing := cursor.fetchone():
-        raise UbpError(
-            f"the id {missing[0]} of ubp.{table} belongs to another key", f"look at ubp.{table}; nothing was loaded"
-        )
-    if table == "users":
-        _refuse_other_ids(cursor, source, load_map)
-    if stored is None and mode is not None:
-        cursor.execute(sql.SQL(_DECIDE).format(**names), (mode, source.source_id))
-    cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
-    return ids
+    return mode
 
 
 def _refuse_other_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> None:
@@ -157,10 +190,10 @@ def _refuse_other_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> None
         )
 
 
-def drop_known_keys(cursor: Cursor, source_id: int) -> int:
+def drop_known_keys(cursor: Cursor, source_id: int, load_id: int) -> int:
     """Record the keys of ubp_typed, delete the rows whose key was there or stands earlier in the file; how many."""
     cursor.execute("create temporary table ubp_fresh (ubp_line bigint, ubp_ord int)")
-    cursor.execute(_FRESH, (source_id,))
+    cursor.execute(_FRESH, (source_id, load_id))
     cursor.execute("analyze pg_temp.ubp_fresh")
     cursor.execute(_DROP_KNOWN)
     known = cursor.rowcount

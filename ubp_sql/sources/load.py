@@ -1,4 +1,4 @@
-"""Load one file through a map into ubp.events: one transaction, every row accounted for."""
+"""Load one file through a map into ubp.events: in parts, each one transaction, every row accounted for."""
 
 import contextlib
 import dataclasses
@@ -8,50 +8,64 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from ubp_sql.errors import UbpError
+from ubp_sql.errors import SourceError, UbpError
 from ubp_sql.sources.compiled import Compiled
 from ubp_sql.sources.database import database_errors, session_settings
-from ubp_sql.sources.identity import Cursor, Source, assign_ids, drop_known_keys, lock_source, open_source
-from ubp_sql.sources.lines import LineFile
+from ubp_sql.sources.identity import Cursor, Source, lock_source, open_source, unlock_source
+from ubp_sql.sources.lines import Content
 from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.sources.partitions import make_partitions
-from ubp_sql.sources.records import close_record, find_record, open_record, rejected_examples
-from ubp_sql.sources.rows import CsvRows, Row, jsonl_batches, prefetch
-from ubp_sql.sources.staging import Staging
-from ubp_sql.sources.statements import Target
+from ubp_sql.sources.publish import publish
+from ubp_sql.sources.readers import open_reader
+from ubp_sql.sources.records import (
+    Counts,
+    Part,
+    Record,
+    begin_again,
+    find_part,
+    find_record,
+    finish_record,
+    known_ends,
+    open_record,
+    rejected_examples,
+    take_over,
+    write_part,
+)
+from ubp_sql.sources.rows import Batch, PartEnd, prefetch
+from ubp_sql.sources.staging import Rejections, Staging
 
+NOTHING = "nothing was loaded"
 ANALYZE_FROM = 10_000  # rows; fewer change no plan
 # Columns that plans depend on; all of them would cost 1.0 s instead of 0.3 for Online Retail.
 _ANALYZE = "analyze ubp.events (user_id, event_time, kind, item_id)"
-# In the order of the file: events of the same time keep it, since ids ascend. (No order saves 0.25 s in Online Retail
-# and leaves it to the planner; by time costs 0.4 s more and gains nothing.)
-_PUBLISH = """insert into ubp.events
-    (user_id, event_time, kind, item_id, value, quantity, duration_s, attributes, ingested_at, source)
-select u.id, t.event_time, t.kind, i.id, t.value, t.quantity, t.duration_s, t.attributes, t.ingested_at, %s
-from pg_temp.ubp_typed t join pg_temp.ubp_users_ids u on u.raw = t.user_key
-left join pg_temp.ubp_items_ids i on i.raw = t.item_key order by t.ubp_line, t.ubp_ord"""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a load is: bytes of the stored file, rows read so far, and what is being done."""
+    """Where a load is: bytes of the stored file (rows of a Parquet file), rows read so far, and what is being done.
+
+    kept, line  rows that are committed, of this and earlier loads, and the line up to which they are
+    """
 
     phase: str
     position: int
     size: int
     rows: int
+    kept: int = 0
+    line: int = 0
 
 
 @dataclass(frozen=True)
 class LoadResult:
     """What became of a file's rows: loaded + rejected + already = read.
 
-    known_since   the content was loaded by `load_id` then (ISO, UTC), and was not read again
-    examples      reason -> the first three (line, raw text); of a dry run only, a load leaves them in the database
+    anonymous       of the loaded those without a user, in ubp.anonymous_events
+    known_since     the content was loaded by `load_id` then (ISO, UTC), and was not read again
+    continued_line  the line up to which earlier loads had read; their rows count as rejected or already there
+    examples        reason -> the first three (line, raw text); of a dry run only, a load leaves them in the database
     """
 
     source: str
@@ -62,6 +76,9 @@ class LoadResult:
     rejected: int
     already: int
     seconds: float
+    anonymous: int = 0
+    parts: int = 0
+    continued_line: int = 0
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     known_since: str | None = None
     examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
@@ -75,17 +92,19 @@ def load_file(
     *,
     progress: Callable[[Progress], None] | None = None,
     dry_run: bool = False,
+    shown: str | None = None,
 ) -> LoadResult:
-    """Load `file` in one transaction; a connection that is in one already gets a savepoint, and its caller commits.
+    """Load `file` in parts of some 200,000 rows, each committed with its record; a rerun goes on behind the last.
 
-    A file that the source has loaded before adds nothing: told by the map's keys row by row, without keys by the
-    hash of its decompressed bytes; content of which no row could be loaded does not count. `dry_run` does everything
-    and then rolls back.
+    A connection that is in a transaction gets a savepoint, and its caller commits. A file that the source has loaded
+    before adds nothing: told by the map's keys row by row, without keys by the hash of its decompressed bytes; one that
+    has grown is read on from where it ended. Content of which no row could be loaded does not count. `dry_run` does
+    everything in one transaction and rolls it back. `shown` is the file's name in messages and records.
 
     Raises SourceError (UB012) for a file that cannot be read, MapError (UB008) for a map that does not fit it,
-    NotReady (UB005) without the schema, InstallError (UB011) without rights; nothing is loaded then.
+    NotReady (UB005) without the schema, InstallError (UB011) without rights; the message says what is in by then.
     """
-    return _Load(conn, file, load_map, progress).run(dry_run)
+    return _Load(conn, file, load_map, progress, shown or str(file)).run(dry_run)
 
 
 class _Load:
@@ -95,107 +114,227 @@ class _Load:
         file: Path,
         load_map: LoadMap,
         progress: Callable[[Progress], None] | None,
+        shown: str,
     ) -> None:
-        self._conn, self._file, self._map, self._progress = conn, file, load_map, progress
-        self._lines = LineFile(file, load_map.encoding)
-        self._rows = 0
+        self._conn, self._map, self._progress, self._shown = conn, load_map, progress, shown
+        self._reader = open_reader(file, load_map, shown)
+        self._before = Counts()  # of the known beginning, as this load counts it
+        self._done = Counts()  # of the parts of this load
+        self._rows = self._line = self._parts = 0
+        self._kept = self._new = 0
 
     def run(self, dry_run: bool) -> LoadResult:
         began = time.perf_counter()
-        sha256 = self._lines.sha256()
-        result: LoadResult | None = None
-        with database_errors(self._conn):
-            nested = self._conn.info.transaction_status != TransactionStatus.IDLE
-            with self._conn.transaction(), self._conn.cursor(row_factory=tuple_row) as cursor:
-                with session_settings(cursor, self._map, restore=nested):
-                    result = self._load(cursor, sha256, dry_run, nested)
-                if dry_run:
-                    raise psycopg.Rollback()
-            if result.loaded >= ANALYZE_FROM and not dry_run:
-                self._analyze()
+        try:
+            with database_errors(self._conn):
+                nested = self._conn.info.transaction_status != TransactionStatus.IDLE
+                with contextlib.ExitStack() as stack:
+                    if dry_run or nested:
+                        stack.enter_context(self._conn.transaction())
+                    self._one = dry_run or nested
+                    self._apart = not self._one
+                    result = self._locked(dry_run)
+                    if dry_run:
+                        raise psycopg.Rollback()
+        except UbpError as error:
+            if not self._new:
+                raise
+            raise self._with_what_is_in(error) from error
         return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
+
+    def _locked(self, dry_run: bool) -> LoadResult:
+        """The load, with the source to itself."""
+        name = self._map.source
+        with self._transaction() as cursor:
+            if not lock_source(cursor, name, wait=False, session=not self._one):
+                self._tell("waiting for another load of this source")
+                lock_source(cursor, name, wait=True, session=not self._one)
+        try:
+            result = self._load(dry_run)
+        finally:
+            if not self._one:
+                with contextlib.suppress(psycopg.Error), self._transaction() as cursor:
+                    unlock_source(cursor, name)
+        if result.loaded >= ANALYZE_FROM and not dry_run:
+            self._analyze()
+        return result
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Cursor]:
+        with self._conn.transaction(), self._conn.cursor(row_factory=tuple_row) as cursor:
+            yield cursor
 
     def _tell(self, phase: str) -> None:
         if self._progress is not None:
-            self._progress(Progress(phase, self._lines.position, self._lines.size, self._rows))
+            position, size = self._reader.position, self._reader.size
+            self._progress(Progress(phase, position, size, self._rows, self._kept, self._line))
 
-    def _load(self, cursor: Cursor, sha256: str, dry_run: bool, nested: bool) -> LoadResult:
-        if not lock_source(cursor, self._map.source, wait=False):
-            self._tell("waiting for another load of this source")
-            lock_source(cursor, self._map.source, wait=True)
-        source = open_source(cursor, self._map)
-        before = find_record(cursor, source.source_id, sha256)
-        if before and before.loaded and not self._map.keys:
-            result = self._result(before.load_id, before.read, 0, before.rejected, before.loaded + before.already)
-            return dataclasses.replace(result, known_since=before.at)
-        file = str(self._file)
-        load_id = before.load_id if before else open_record(cursor, source.source_id, file, sha256)
-        if self._map.format == "csv":
-            rows = CsvRows(self._lines.blocks(sha256), self._map, file)
-            compiled = Compiled(self._map, rows.columns, rows.header)
-            batches = rows.batches(compiled.used)
-        else:
-            compiled = Compiled(self._map, ["doc", "record"], ["doc", "record"])
-            batches = jsonl_batches(self._lines.blocks(sha256))
-        integer_users = (source.user_keys or self._map.user_keys) == "integer"
-        target = Target(load_id, source.source_id, file, integer_users, before is not None)
-        staging = Staging(cursor, compiled, target)
-        self._read(staging, batches)
-        self._tell("writing events")
-        if not dry_run:  # in a dry run the default partition takes every row for the moment
-            make_partitions(cursor, apart=not nested)
-        loaded, already = self._publish(cursor, source)
-        staging.drop()
-        rejected = sum(staging.rejected.values())
-        if loaded + rejected + already != staging.read:
-            raise UbpError(
-                f"{file}: loaded {loaded} + rejected {rejected} + already there {already} is not read"
-                f" {staging.read}; nothing was loaded",
-                "a trigger or rule on ubp.events may drop rows; if there is none, please report this",
-            )
-        close_record(cursor, load_id, staging.read, loaded, rejected, already)
-        return dataclasses.replace(
-            self._result(load_id, staging.read, loaded, rejected, already),
-            rejected_by_reason=dict(sorted(staging.rejected.items(), key=lambda pair: -pair[1])),
-            examples=rejected_examples(cursor, load_id) if dry_run else {},
-        )
-
-    def _read(self, staging: Staging, batches: Iterator[list[Row]]) -> None:
+    def _load(self, dry_run: bool) -> LoadResult:
+        name = self._map.source
+        with self._transaction() as cursor:
+            ends = known_ends(cursor, name)
+        content = self._reader.scan(ends)
+        with self._transaction() as cursor:
+            content, part = self._beginning(cursor, content)
+            record = find_record(cursor, name, content.sha256)
+        if self._map.keys and not (part and part.open and not (record and record.finished)):
+            content, part = content.unknown(), None  # its rows are known by their keys
+        elif part and content.known == content.size:
+            return self._known(part.load_id, part.counts, part.at)
+        elif record and record.finished and record.counts.loaded:  # of a release that kept no parts
+            return self._known(record.load_id, record.counts, record.at)
+        if part:
+            self._before, self._line = part.counts, part.line
+        self._kept, first = self._before.read, self._line
+        columns, header, types = self._reader.columns()
+        plan = _Plan(content, part, record, Compiled(self._map, columns, header, types))
+        batches = self._reader.batches(plan.compiled.used, content, self._line)
         self._tell("reading")
         with contextlib.closing(prefetch(batches)) as ready:
             for batch in ready:
-                staging.add(batch)
-                self._rows = staging.read
-                self._tell("reading")
-
-    def _publish(self, cursor: Cursor, source: Source) -> tuple[int, int]:
-        """From ubp_typed to ubp.events: (rows loaded, rows that were there already)."""
-        already = drop_known_keys(cursor, source.source_id) if self._map.keys else 0
-        cursor.execute("analyze pg_temp.ubp_typed (user_key, item_key)")
-        tables = [
-            assign_ids(cursor, "users", source, self._map),
-            assign_ids(cursor, "items", source, self._map),
-        ]
-        cursor.execute(_PUBLISH, (source.source_id,))
-        loaded = cursor.rowcount
-        for name in tables:
-            cursor.execute(sql.SQL("drop table pg_temp.{}").format(sql.Identifier(name)))
-        return loaded, already
-
-    def _result(self, load_id: int, read: int, loaded: int, rejected: int, already: int) -> LoadResult:
-        warnings = []
-        if self._lines.looks_utf8:
+                self._load_part(plan, batch, ready, dry_run)
+        assert plan.rejections  # noqa: S101 - every file has a part, if an empty one
+        total = self._before.known() + self._done
+        warnings = list(self._reader.warnings)
+        if reason := next((r for r in plan.rejections.by_reason if r.startswith("user key is not an integer")), None):
             warnings.append(
-                f"{self._file} is valid UTF-8, read as {self._map.encoding}: is encoding right? Letters beyond ASCII"
-                " come out garbled if not"
+                f"{plan.rejections.by_reason[reason]:,} rows have a user key that is no integer, and the first part of the"
+                f" first load made the keys of {name} integers: user_keys: text in the map, and another source, take both"
             )
-        counts = (load_id, read, loaded, rejected, already)
-        return LoadResult(self._map.source, str(self._file), *counts, seconds=0.0, warnings=warnings)
+        with self._transaction() as cursor:
+            examples = rejected_examples(cursor, plan.load_id) if dry_run else {}
+        return dataclasses.replace(
+            self._result(plan.load_id, total),
+            parts=self._parts,
+            continued_line=first,
+            rejected_by_reason=dict(sorted(plan.rejections.by_reason.items(), key=lambda pair: -pair[1])),
+            examples=examples,
+            warnings=warnings,
+        )
+
+    def _beginning(self, cursor: Cursor, content: Content) -> tuple[Content, Part | None]:
+        """The part that the longest known beginning ends with.
+
+        A last line that had no end when it was loaded and goes on now is read anew if no row came of it.
+        """
+        while content.beginnings:
+            position, digest = content.beginnings[-1]
+            part = find_part(cursor, self._map.source, position, digest.hexdigest())
+            if not self._reader.cut_in_line(content):
+                return content, part
+            if part.usable:
+                raise SourceError(
+                    f"{self._shown}: line {part.line} was loaded when it had no end yet, and goes on now; {NOTHING}",
+                    f"take that load back (ubp-sql load --undo {part.load_id}) and load the file again; a load before the"
+                    " writer has ended its line, or a map with keys, avoids it",
+                )
+            content = content.without_last()
+        return content, None
+
+    def _load_part(self, plan: "_Plan", batch: Batch, ready: Iterator[Batch], dry_run: bool) -> None:
+        """One part, from its first batch on: its rows, its rejected rows and its record, in one transaction."""
+        with self._transaction() as cursor, session_settings(cursor, self._map, restore=self._one):
+            first = plan.source is None
+            source = plan.source or self._open(cursor, plan)
+            assert plan.rejections  # noqa: S101 - made by _open
+            staging = Staging(
+                cursor,
+                plan.compiled,
+                plan.rejections,
+                integer_users=(source.user_keys or self._map.user_keys) == "integer",
+                check=first,
+            )
+            while True:
+                staging.add(batch)
+                self._rows = self._done.read + staging.read
+                self._tell("reading")
+                if batch.end:
+                    break
+                batch = next(ready)
+            self._tell("writing events")
+            staging.keep_usable()
+            if not dry_run:  # in a dry run the default partition takes every row for the moment
+                make_partitions(cursor, apart=self._apart)
+            source, loaded, anonymous, already, ids = publish(cursor, source, self._map, plan.load_id)
+            counts = Counts(staging.read, loaded, staging.rejected, already, anonymous)
+            staging.drop()
+            self._record(cursor, plan, batch.end, counts, ids)
+        plan.source = source
+        self._done += counts
+        self._line, self._kept, self._parts = batch.end.line, self._before.read + self._done.read, self._parts + 1
+        if not self._one:
+            self._new += counts.read
+
+    def _open(self, cursor: Cursor, plan: "_Plan") -> Source:
+        """The source's row and the load's, at its first part."""
+        source, record, part = open_source(cursor, self._map), plan.record, plan.part
+        sha256, again = plan.content.sha256, record is not None and part is None
+        if record is not None:
+            plan.load_id = record.load_id
+            plan.reread = again and record.finished and record.counts.loaded > 0
+            if again and not plan.reread:
+                begin_again(cursor, plan.load_id)
+        elif part is not None and part.open:
+            plan.load_id = part.load_id
+            take_over(cursor, plan.load_id, sha256)
+        else:
+            continues = part.load_id if part else None
+            plan.load_id = open_record(cursor, source.source_id, self._shown, sha256, continues)
+        plan.rejections = Rejections(plan.load_id, source.source_id, self._shown, again)
+        return source
+
+    def _record(self, cursor: Cursor, plan: "_Plan", end: PartEnd, counts: Counts, ids: list[int | None]) -> None:
+        if counts.loaded + counts.rejected + counts.already != counts.read:
+            raise UbpError(
+                f"{self._shown}: loaded {counts.loaded} + rejected {counts.rejected} + already there {counts.already} is"
+                f" not read {counts.read}; {NOTHING}",
+                "a trigger or rule on ubp.events may drop rows; if there is none, please report this",
+            )
+        # A second run with keys that adds nothing leaves the record as it is.
+        if not plan.reread or counts.loaded:
+            total = self._before + self._done + counts
+            write_part(cursor, plan.load_id, self._line + 1, end, counts, total, ids)
+        if end.position == plan.content.size and (not plan.reread or self._done.loaded + counts.loaded):
+            finish_record(cursor, plan.load_id)
+
+    def _known(self, load_id: int, counts: Counts, at: str) -> LoadResult:
+        result = self._result(load_id, counts.known())
+        return dataclasses.replace(result, known_since=at, warnings=list(self._reader.warnings))
+
+    def _result(self, load_id: int, counts: Counts) -> LoadResult:
+        return LoadResult(
+            self._map.source, self._shown, load_id, counts.read, counts.loaded, counts.rejected, counts.already, 0.0,
+            anonymous=counts.anonymous,
+        )  # fmt: skip
+
+    def _with_what_is_in(self, error: UbpError) -> UbpError:
+        note = f"{self._kept:,} rows up to line {self._line:,} are in, and a rerun goes on behind them"
+        message, hint = error.message, error.hint
+        if NOTHING not in f"{message}{hint}":
+            message = f"{message}; {NOTHING}"
+        return type(error)(message.replace(NOTHING, note), hint.replace(NOTHING, note) if hint else None)
 
     def _analyze(self) -> None:
         """Fresh statistics, where this role owns the table; others leave it to autovacuum."""
         self._tell("analysing")
-        with self._conn.transaction(), self._conn.cursor(row_factory=tuple_row) as cursor:
+        with self._transaction() as cursor:
             cursor.execute("select pg_has_role(relowner, 'usage') from pg_class where oid = 'ubp.events'::regclass")
             if cursor.fetchone() == (True,):
                 cursor.execute(_ANALYZE)
+
+
+@dataclass
+class _Plan:
+    """What is loaded, from where on, and into which record; the last four are known from the first part on.
+
+    reread  rows of a load that was finished are looked at again, by their keys
+    """
+
+    content: Content
+    part: Part | None
+    record: Record | None
+    compiled: Compiled
+    load_id: int = 0
+    source: Source | None = None
+    rejections: Rejections | None = None
+    reread: bool = False

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ubp_sql.errors import MapError
-from ubp_sql.sources.expressions import check_text
+from ubp_sql.expressions import check_text
 from ubp_sql.sources.plain_yaml import ERRORS, PlainLoader, problem_of
 
 SHIPPED = Path(__file__).parent / "maps"
@@ -66,7 +66,7 @@ class LoadMap(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Name
-    format: Literal["csv", "jsonl"]
+    format: Literal["csv", "tsv", "jsonl", "parquet"]
     delimiter: Character = ","
     quote: Character | None = '"'
     header: bool | Annotated[list[Name], Field(min_length=1)] = True
@@ -89,9 +89,17 @@ class LoadMap(BaseModel):
     user_keys: Literal["auto", "integer", "text"] = "auto"
     item_keys: Literal["auto", "integer", "text"] = "auto"
     allow_future: bool = False
+    anonymous: Literal["reject", "keep"] = "reject"
 
     _file: str = PrivateAttr(default="")
     _lines: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tabs(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("format") == "tsv":
+            return {"delimiter": "\t", **content}
+        return content
 
     @field_validator("source")
     @classmethod
@@ -127,13 +135,15 @@ class LoadMap(BaseModel):
             for rule in self.kind:
                 if len(rule) != 1:
                     raise ValueError("kind: a rule is one line, `- name: condition`")
-        if self.format == "csv" and self.records is not None:
+        if self.format != "jsonl" and self.records is not None:
             raise ValueError("records: only a jsonl file has records inside a line")
+        if self.format == "parquet" and self.header is not True:
+            raise ValueError("header: a parquet file names its columns itself")
         if self.ingested_at is not None and self.ingested == "now":
             raise ValueError("ingested: give ingested_at or `ingested: now`, not both")
         if "order_id" in self.attributes:
             raise ValueError("attributes: order_id has a field of its own")
-        if self.format == "csv" and self.quote == self.delimiter:
+        if self.format in ("csv", "tsv") and self.quote == self.delimiter:
             raise ValueError("quote: must differ from the delimiter")
         return self
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from ubp_sql.errors import InstallError, NoModelDeployed
 from ubp_sql.models.blob import blob_hash
 from ubp_sql.models.first_run import CPU_SECONDS, MISSING_PACKAGE
-from ubp_sql.models.loaded import NETWORK
+from ubp_sql.models.loaded import NETWORKS
 
 MODEL = "select compiled, status, checked from ubp.models where task = %s and version = %s"
 RECORD = "select ubp.record_model_check(%s, %s, %s)"
@@ -56,7 +56,7 @@ def check_model(conn: Any, task: str, version: int) -> dict[str, Any]:
     if row is None:
         raise NoModelDeployed(f"task {task!r} has no version {version}", "`ubp-sql model list` shows what there is")
     compiled = bytes(row["compiled"])
-    if not compiled.startswith(NETWORK):
+    if not compiled.startswith(NETWORKS):
         return {"ready": True, "rows": 0}
     report = first_run(compiled)
     verdict = {key: value for key, value in report.items() if key != "ready"}

@@ -18,6 +18,22 @@ def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> ligh
 
     Raises TrainingError (UB014) when nobody was known at any cut, or only one of the two labels occurs.
     """
+    rows = with_labels(rows)
+    labels = np.concatenate([cut.labels for cut in rows])
+    leaf = min(MOST_IN_LEAF, max(LEAST_IN_LEAF, len(labels) // ROWS_A_LEAF))
+    settings: dict[str, Any] = {**LIGHTGBM, "min_data_in_leaf": leaf, "num_threads": threads}
+    weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
+    # A list of matrices: joined, they would be in memory twice.
+    data = lightgbm.Dataset(
+        [cut.features for cut in rows], labels, weight=weight, feature_name=list(names), free_raw_data=True
+    )
+    booster = lightgbm.train(settings, data, num_boost_round=ROUNDS)
+    _shift(booster, rows[-1])
+    return booster
+
+
+def with_labels(rows: Sequence[CutRows]) -> list[CutRows]:
+    """The cuts at which somebody was known; raises TrainingError (UB014) as `fit`."""
     rows = [cut for cut in rows if len(cut.labels)]
     if not rows:
         raise TrainingError(
@@ -31,16 +47,7 @@ def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> ligh
         raise TrainingError(
             f"{which} of the {len(labels)} training rows has the label", "choose another label kind, horizon or period"
         )
-    leaf = min(MOST_IN_LEAF, max(LEAST_IN_LEAF, len(labels) // ROWS_A_LEAF))
-    settings: dict[str, Any] = {**LIGHTGBM, "min_data_in_leaf": leaf, "num_threads": threads}
-    weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
-    # A list of matrices: joined, they would be in memory twice.
-    data = lightgbm.Dataset(
-        [cut.features for cut in rows], labels, weight=weight, feature_name=list(names), free_raw_data=True
-    )
-    booster = lightgbm.train(settings, data, num_boost_round=ROUNDS)
-    _shift(booster, rows[-1])
-    return booster
+    return rows
 
 
 def _shift(booster: lightgbm.Booster, newest: CutRows) -> None:

@@ -28,3 +28,5 @@ HISTORY_HORIZONS = 2.5
 HALF_LIFE_DAYS = 90.0
 # How many buy drifts with the season: the model's log odds move this share of the way to the newest cut's share.
 BASE_RATE_SHIFT = 0.5
+# Logistic regression, on columns of mean 0 and spread 1 with weights of mean 1 a row.
+LOGISTIC: dict[str, Any] = {"C": 0.01, "max_iter": 1_000}

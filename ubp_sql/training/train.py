@@ -14,13 +14,22 @@ from numpy.typing import NDArray
 from ubp_sql.errors import TrainingError, UnknownTask
 from ubp_sql.install import state
 from ubp_sql.training.cuts import last_matured, training_cuts
+from ubp_sql.training.declared_steps import DEFAULT, Declared, declared
 from ubp_sql.training.evaluate import as_rows, metrics
 from ubp_sql.training.fit import fit
 from ubp_sql.training.rows import CutRows, fetch
-from ubp_sql.training.settings import BASE_RATE_SHIFT, CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM, ROUNDS
+from ubp_sql.training.settings import (
+    BASE_RATE_SHIFT,
+    CUTS_PER_HORIZON,
+    HALF_LIFE_DAYS,
+    LIGHTGBM,
+    LOGISTIC,
+    ROUNDS,
+)
 
 Connection = psycopg.Connection[Any]
 Say = Callable[[str], None]
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 TASK = """
 select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id
@@ -30,6 +39,36 @@ SPAN = """
 select min(event_time) filter (where kind = %s) as first_event, max(event_time) as last_event from ubp.events"""
 HELD_OUT = "same settings, trained only on moments whose labels end before this cut"
 REGISTER = "select ubp.register_model(%s, %s, %s, %s, %s, %s)"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of training rows."""
+
+    model: str
+    prepare: list[Declared] | None
+    threads: int
+
+    def fit(self, rows: Sequence[CutRows], names: list[str], say: Say) -> tuple[str, Predict]:
+        """A model's file, and what it says of rows. Raises TrainingError (UB014)."""
+        if self.prepare is None:
+            booster = fit(rows, names, self.threads)
+            return booster.model_to_string(), lambda features: np.asarray(booster.predict(features))
+        from ubp_sql.training.linear_fit import fit_prepared, score
+
+        source = fit_prepared(rows, names, self.model, self.prepare, self.threads, say)
+        return source.decode(), lambda features: score(source, names, features)
+
+    def settings(self) -> dict[str, Any]:
+        """What ubp.models.settings keeps of it."""
+        found: dict[str, Any] = {"lightgbm": LIGHTGBM, "rounds": ROUNDS}
+        if self.model == "linear":
+            found = {"logistic": LOGISTIC}
+        if self.prepare is not None:
+            found["prepare"] = [
+                {"step": step.kind, "columns": list(step.patterns), **step.options} for step in self.prepare
+            ]
+        return found
 
 
 @dataclass(frozen=True)
@@ -63,10 +102,16 @@ def train(
     *,
     test_cuts: Sequence[datetime] | None = None,
     deploy: bool = True,
+    model: str = "trees",
+    prepare: list[Declared] | None = None,
     threads: int = 0,
     say: Say = lambda line: None,
 ) -> Trained:
     """Tests the settings on `test_cuts` (default: the last matured midnight), then trains on every matured cut.
+
+    model    'trees' or 'linear', a logistic regression
+    prepare  what is done to the features before the model, learnt anew from the rows of each model; None: nothing for
+             trees, declared_steps.DEFAULT for a linear model
 
     The model that is registered has seen the test cuts too; its metrics are those of models that had not, as the
     protocol column of ubp.model_metrics says.
@@ -74,6 +119,7 @@ def train(
     Raises UnknownTask (UB001), TrainingError (UB014).
     """
     started = time.perf_counter()
+    recipe = Recipe(model, declared(DEFAULT, "default") if prepare is None and model == "linear" else prepare, threads)
     found = state.rows(conn, TASK, task)
     if not found:
         raise UnknownTask(
@@ -93,21 +139,21 @@ def train(
     say(f"rows at {len(needed)} moments from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}")
     by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
     seconds = {"rows": time.perf_counter() - started}
-    tested = [_test(cut, plans[cut], by_cut, names, threads, say) for cut in tests]
+    tested = [_test(cut, plans[cut], by_cut, names, recipe, say) for cut in tests]
     seconds["test"] = time.perf_counter() - started - seconds["rows"]
     rows = [by_cut[cut] for cut in final]
     count = sum(len(cut.labels) for cut in rows)
     say(f"training on {count:,} rows of {len(rows)} moments")
-    model = fit(rows, names, threads).model_to_string()
+    source, _ = recipe.fit(rows, names, say)
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
-    result = Trained(task, None, False, tested, count, model, names, seconds)
-    _register(conn, result, final[0], final[-1] + horizon, deploy)
+    result = Trained(task, None, False, tested, count, source, names, seconds)
+    _register(conn, result, recipe, final[0], final[-1] + horizon, deploy)
     seconds["register"] = time.perf_counter() - started - sum(seconds.values())
     return result
 
 
 def _test(
-    cut: datetime, plan: list[datetime], by_cut: dict[datetime, CutRows], names: list[str], threads: int, say: Say
+    cut: datetime, plan: list[datetime], by_cut: dict[datetime, CutRows], names: list[str], recipe: Recipe, say: Say
 ) -> Tested:
     rows = by_cut[cut]
     if not rows.matured:
@@ -119,14 +165,21 @@ def _test(
     if len(rows.labels) == 0 or rows.labels.min() == rows.labels.max():
         raise TrainingError(f"all users have the same label at {cut:%Y-%m-%d}", "choose another test cut or horizon")
     say(f"testing at {cut:%Y-%m-%d}: trained on {count:,} rows of {len(plan)} earlier moments")
-    scores = np.asarray(fit(past, names, threads).predict(rows.features))
+    _, predict = recipe.fit(past, names, say)
+    scores = predict(rows.features)
+    if without := int(np.isnan(scores).sum()):
+        raise TrainingError(
+            f"the model has no score for {without:,} of {len(scores):,} users at {cut:%Y-%m-%d}",
+            "prepare their features: impute, and clip what may be infinite",
+        )
     return Tested(cut, rows, scores, metrics(rows.labels, scores), count)
 
 
-def _register(conn: Connection, result: Trained, data_from: datetime, data_until: datetime, deploy: bool) -> None:
+def _register(
+    conn: Connection, result: Trained, recipe: Recipe, data_from: datetime, data_until: datetime, deploy: bool
+) -> None:
     settings = {
-        "lightgbm": LIGHTGBM,
-        "rounds": ROUNDS,
+        **recipe.settings(),
         "rows": result.training_rows,
         "cuts_per_horizon": CUTS_PER_HORIZON,
         "half_life_days": HALF_LIFE_DAYS,

@@ -1,7 +1,7 @@
-"""The map's little language: one SQL expression over a staging row, checked before any data is read.
+"""The little language of maps: one SQL expression over a row, of a file or of an attached relation.
 
-An expression runs with the rights of whoever loads; the checks here keep it an expression: no second statement,
-no sub-select, no comment that swallows what follows, nothing that closes the parenthesis it stands in.
+An expression runs with the rights of whoever loads or reads; the checks here keep it an expression: no second
+statement, no sub-select, no comment that swallows what follows, nothing that closes the parenthesis it stands in.
 """
 
 import re
@@ -94,6 +94,22 @@ def refuse_silent_words(text: str, columns: Iterable[str], where: str) -> None:
                 f"{where}: {piece} inside an expression is SQL's own {name}, not the column",
                 f'write the column as "{name}", in double quotes',
             )
+
+
+def is_name(text: str) -> bool:
+    """Whether `text`, as the server writes expressions, is one column's name: in double quotes where it needs them."""
+    return re.fullmatch(r'[a-z_][a-z0-9_$]*|"(?:[^"]|"")+"', text) is not None
+
+
+def portable(text: str) -> str:
+    """An expression as the server writes it, in a form that no session reads otherwise.
+
+    What a backslash means in '...' is a setting of the session; in E'...' it is not.
+    """
+    return "".join(
+        "E" + piece.replace("\\", "\\\\") if kind == "string" and "\\" in piece else piece
+        for kind, piece in _tokens(text)
+    )
 
 
 def column_names(header: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
