@@ -10,6 +10,7 @@ from bench import (
     first_call,
     forest,
     incremental,
+    insert,
     live,
     load,
     point_in_time,
@@ -54,6 +55,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "incremental": (
         "refresh after few or many fresh events and after as_of moved, beside everybody",
         incremental.run,
+    ),
+    "insert": (
+        "INSERTs into a plain table and into its watched twin, in statements of 1,000 rows and of one",
+        insert.run,
     ),
     "live": ("features of one user at now() from mirror and delta, beside a primary-key SELECT", live.run),
     "cancel": ("how soon cancel and statement_timeout end the long functions", cancel.run),

@@ -10,6 +10,7 @@ returns setof record
 language plpython3u volatile parallel unsafe cost 100000 rows 20
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set standard_conforming_strings = on set extra_float_digits = '1' set quote_all_identifiers = off set row_security = on
+set jit = off
 as $python$
 from ubp_sql import api
 return api.attach_source(plpy, SD, relation, user_id, event_time, kind, item_id, value, ingested_at, event_id, time_zone, filter, dry_run)
@@ -25,6 +26,7 @@ returns integer
 language plpython3u volatile parallel unsafe cost 100000 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set standard_conforming_strings = on set extra_float_digits = '1' set quote_all_identifiers = off set row_security = on
+set jit = off
 as $python$
 from ubp_sql import api
 return api.record_source(plpy, SD, attached, dry_run)
@@ -42,6 +44,7 @@ create or replace function ubp.detach_source(source text, out step text, out obj
 returns setof record
 language plpython3u volatile parallel unsafe cost 100000 rows 5
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $python$
 from ubp_sql import api
 return api.detach_source(plpy, SD, source)
@@ -57,6 +60,7 @@ returns boolean
 language plpython3u volatile parallel unsafe cost 100000 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = 'warning'
+set jit = off
 as $python$
 from ubp_sql import api
 return api.forget_source(plpy, SD, source_id)
@@ -71,6 +75,7 @@ create or replace function ubp.source_problems(out source text, out problem text
 returns setof record
 language plpython3u stable parallel unsafe cost 10000 rows 1 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $python$
 from ubp_sql import api
 return api.source_problems(plpy, SD)
@@ -87,6 +92,7 @@ create or replace function ubp.watch_sources(out step text, out object text, out
 returns setof record
 language plpython3u volatile parallel unsafe cost 10000 rows 1
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $python$
 from ubp_sql import api
 return api.watch_sources(plpy, SD)
@@ -101,6 +107,7 @@ create or replace function ubp.renew_source(source_id integer, changed boolean)
 returns void
 language plpython3u volatile parallel unsafe cost 10000 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $python$
 from ubp_sql import api
 return api.renew_source(plpy, SD, source_id, changed)

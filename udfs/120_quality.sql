@@ -2,6 +2,7 @@
 
 -- ubp.check_quality: goes through the active rules, or the one named, and brings ubp.quality_findings and
 -- ubp.flagged_events up to date: what still holds is updated, what no longer does is resolved. One transaction.
+-- The two settings are changed on the way, and are the caller's again behind it.
 -- since: findings about times before it stay as they are; what is usual is learnt from all events all the same.
 -- Errors: UB005 no such rule · UB003 a rule with settings that cannot be
 create or replace function ubp.check_quality(since timestamptz default null, rule text default null, out rule_name text, out findings bigint, out new bigint, out gone bigint, out events bigint, out seconds double precision)
@@ -9,6 +10,7 @@ returns setof record
 language plpython3u volatile parallel unsafe cost 1000000 rows 10 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601' set jit = off
+set enable_sort = on set work_mem = '64MB'
 as $python$
 from ubp_sql import api
 return api.check_quality(plpy, SD, since, rule)

@@ -71,19 +71,21 @@ def upgrade() -> None:
             nullable=False,
             comment="event_id: all events of this source within are its rows",
         ),
-        sa.Column(
-            "anonymous_ids", postgresql.INT8RANGE(), nullable=False, comment="the same in ubp.anonymous_events"
-        ),
+        sa.Column("anonymous_ids", postgresql.INT8RANGE(), nullable=False, comment="the same in ubp.anonymous_events"),
         sa.Column("loaded_at", TIME, server_default=sa.text("now()"), nullable=False, comment="when"),
         sa.ForeignKeyConstraint(["load_id"], ["ubp.loads.load_id"], name=op.f("load_parts_load_id_fkey")),
         sa.PrimaryKeyConstraint("load_id", "part", name=op.f("load_parts_pkey")),
         schema="ubp",
-        comment="Parts of loads, each committed with its rows: where a rerun of a load, or of a file that has grown, goes on.",
+        comment="Parts of loads, each committed with its rows: where a rerun, or a file that has grown, goes on.",
     )
     op.create_table(
         "anonymous_events",
         sa.Column(
-            "event_id", sa.BigInteger(), sa.Identity(always=False, start=1), nullable=False, comment="number of the event"
+            "event_id",
+            sa.BigInteger(),
+            sa.Identity(always=False, start=1),
+            nullable=False,
+            comment="number of the event",
         ),
         sa.Column("event_time", TIME, nullable=False, comment="when it happened"),
         sa.Column("kind", sa.Text(), nullable=False, comment="what, as in ubp.events"),
@@ -100,7 +102,11 @@ def upgrade() -> None:
             comment="when the database learnt of it",
         ),
         sa.Column(
-            "source", sa.Integer(), server_default="0", nullable=False, comment="ubp.sources.source_id; 0 = plain INSERT"
+            "source",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="ubp.sources.source_id; 0 = plain INSERT",
         ),
         sa.Column(
             "tenant",
@@ -115,7 +121,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("event_id", name=op.f("anonymous_events_pkey")),
         schema="ubp",
-        comment="What nobody in particular did (anonymous: keep in a load map): counted where items are, never in a user's features.",
+        comment="Loaded events without a user (anonymous: keep in a load map): counted for items only.",
     )
     op.create_index(
         op.f("anonymous_events_event_time_idx"), "anonymous_events", ["event_time"], unique=False, schema="ubp"

@@ -1,4 +1,4 @@
-"""Expressions of ubp.attach_source: what is taken and as what, what is refused with which way out, whatever is written."""
+"""Expressions of ubp.attach_source: what is taken and as what, what is refused and with which way out."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,8 @@ create domain s.sum as numeric check (value > 0);
 create table s.t (
   id bigint primary key, i integer, si smallint, n numeric, n2 numeric(9, 2), f double precision, r real, u uuid,
   e s.mood, ts timestamp, tz timestamptz, d date, tx text, vc varchar(20), ch char(5), j jsonb, "user" text,
-  "Select" integer, found integer, b boolean, arr integer[], iv interval, epoch bigint, g integer generated always as (1) stored);
+  "Select" integer, found integer, b boolean, arr integer[], iv interval, epoch bigint,
+  g integer generated always as (1) stored);
 insert into s.t (id, i, tz, d, ts, epoch) select g, g, now(), now()::date, now()::timestamp, 1700000000 + g
   from generate_series(1, 3) g;
 create function s.theirs(integer) returns integer immutable language plpgsql as 'begin return 1/0; end';
@@ -55,8 +56,14 @@ def maps(cluster: Cluster, installed: str) -> Iterator[Map]:
     drop(made)
 
 
-WHOLE = "case when ({0}) = trunc({0}) and ({0}) >= -9223372036854775808 and ({0}) < 9223372036854775808 then ({0})::bigint end"
-LOCAL = "case when ({0}) >= '1899-12-01'::timestamp and ({0}) < '2300-02-01'::timestamp then ({0})::timestamp at time zone 'Asia/Tokyo' end"
+WHOLE = (
+    "case when ({0}) = trunc({0}) and ({0}) >= -9223372036854775808 and ({0}) < 9223372036854775808"
+    " then ({0})::bigint end"
+)
+LOCAL = (
+    "case when ({0}) >= '1899-12-01'::timestamp and ({0}) < '2300-02-01'::timestamp"
+    " then ({0})::timestamp at time zone 'Asia/Tokyo' end"
+)
 TAKEN = [
     ("user_id", "i", "(i)::bigint (integer)"),
     ("user_id", "ID", "id (integer)"),
@@ -73,7 +80,7 @@ TAKEN = [
     ("item_id", "ch", "(ch)::text (text)"),
     ("kind", "e", "(e)::text"),
     ("kind", "'a\\b'", "E'a\\\\b'::text"),
-    ("kind", "case when b then 'buy' else 'view' end", "\nCASE\n    WHEN b THEN 'buy'::text\n    ELSE 'view'::text\nEND"),
+    ("kind", "case when b then 'a' else 'b' end", "\nCASE\n    WHEN b THEN 'a'::text\n    ELSE 'b'::text\nEND"),
     ("event_time", "tz", "tz"),
     ("event_time", "to_timestamp(epoch)", "to_timestamp((epoch)::double precision)"),
     ("event_time", "ts", LOCAL.format("ts")),
@@ -173,6 +180,7 @@ ATOMS = [
     "j",
     '"user"',
     "b",
+    "iv",
     "1",
     "-1",
     "'x'",
@@ -180,13 +188,13 @@ ATOMS = [
     "2.5",
     "'it''s'",
     "E'\\n'",
-    "iv",
 ]
-ODD = ["s.t", "*", "t.*", "ubp_row", "$1", "$$x$$", ";", "--", "/*", "'", '"', "E'\\'", "\\", "%s", "{}", "{user}", "::regclass",
-       "U&'\\0061'", "0x1", "1e400", "\u200b", "é", "array[1]", "row(1, 2)", "ubp.event_log", "x'1F'"]  # fmt: skip
-CALLS = ["lower({})", "({})::text", "({})::bigint", "({})::timestamptz", "coalesce({}, {})", "({}) + ({})", "({}) || ({})", "({}) = ({})",
-         "case when {} then {} end", "to_timestamp({})", "ubp.to_time({}, {})", "now() - ({})", "max({})", "({}) is null", "not ({})",
-         "extract(epoch from {})", "({})[1]", "({}).x", "array({})", "any({})", "({}) over ()", "select {}"]  # fmt: skip
+ODD = ["s.t", "*", "t.*", "ubp_row", "$1", "$$x$$", ";", "--", "/*", "'", '"', "E'\\'", "\\", "%s", "{}", "{user}",
+       "::regclass", "U&'\\0061'", "0x1", "1e400", "\u200b", "é", "array[1]", "row(1, 2)", "ubp.event_log", "x'1F'"]  # fmt: skip
+CALLS = ["lower({})", "({})::text", "({})::bigint", "({})::timestamptz", "coalesce({}, {})", "({}) + ({})", "({}) || ({})",
+         "({}) = ({})", "case when {} then {} end", "to_timestamp({})", "ubp.to_time({}, {})", "now() - ({})", "max({})",
+         "({}) is null", "not ({})", "extract(epoch from {})", "({})[1]", "({}).x", "array({})", "any({})",
+         "({}) over ()", "select {}"]  # fmt: skip
 
 
 def expressions() -> st.SearchStrategy[str]:

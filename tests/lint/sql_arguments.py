@@ -36,6 +36,15 @@ APPROVED = {
     ("ubp_sql/api/live_read.py", "_slices"): "live_query.queries chooses among constants",
     ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",
     ("ubp_sql/api/heap.py", "number_kinds"): "as rows_query: conditions of this module, tables by quoted name",
+    (
+        "ubp_sql/api/event_rows.py",
+        "query_origin",
+    ): "the relation as Origin.select has it in a query that its callers write",
+    (
+        "ubp_sql/api/event_rows.py",
+        "number_keys",
+    ): "Origin.new_keys makes it of expressions that ubp.attach_source checked",
+    ("ubp_sql/api/event_rows.py", "rebuild_event_rows"): "DDL takes no parameters; plpy.quote_literal quotes the body",
     ("ubp_sql/sources/compiled.py", "_kind"): MAP,
     ("ubp_sql/sources/compiled.py", "_attributes"): MAP,
     ("ubp_sql/sources/compiled.py", "_compile"): MAP,
@@ -45,7 +54,7 @@ APPROVED = {
     ("ubp_sql/install/run.py", "_run"): "a step's SQL, which `migrate plan` shows to the DBA before it runs",
 }
 # Functions of other files that hand a query on: name to the positions of what must be constant.
-HELPERS = {"run": {2}, "single": {2}, "one": {1}, "rows": {1}}
+HELPERS = {"run": {2}, "single": {2}, "one": {1}, "rows": {1}, "query_origin": {2}}
 METHODS = ("execute", "executemany", "prepare", "cursor", "copy")
 SPEAKS_SQL = ("plpy", "psycopg", "ubp_sql.install.state", "ubp_sql.api.session")
 COMPOSED = ("sql.SQL", "sql.Composed", "sql.SQL | sql.Composed", "sql.Composable", "sql.Identifier", "sql.Literal")

@@ -97,9 +97,13 @@ def outliers(conn: Connection, random: Random, but_for: set[int]) -> set[int]:
 
 def bot(conn: Connection, moment: datetime, user: int, rate: int, seconds: int) -> set[int]:
     """A user who views an item `rate` times a second."""
-    query = """
+    query = (
+        """
         select %s, %s::timestamptz + g * interval '1 second' / %s, 'view', 1000 + g %% 97, null, null, 1, null,
-               %s::timestamptz + g * interval '1 second' / %s, (""" + SOURCE + ") from generate_series(0, %s) g"
+               %s::timestamptz + g * interval '1 second' / %s, ("""
+        + SOURCE
+        + ") from generate_series(0, %s) g"
+    )
     return _insert(conn, query, user, moment, rate, moment, rate, rate * seconds - 1)
 
 

@@ -45,7 +45,7 @@ def _rows(seed: int) -> list[dict[str, Any]]:
 
 
 def _csv(header: str, line: str, delimiter: str = ",", end: str = "\n", seed: int = 1, **more: Any) -> str:
-    """Lines of `line`, a format over a row."""
+    """Lines of `line`, a format over a row; commas in it become `delimiter`."""
     rows = [line.format(**row, **{k: f(row) for k, f in more.items()}) for row in _rows(seed)]
     return end.join([header, *rows] if header else rows).replace(",", delimiter) + end
 
@@ -75,7 +75,7 @@ def zoo() -> list[Animal]:
         Animal("usual.csv", usual.encode(), usual_parts),
         Animal("usual.csv.gz", gzip.compress(usual.encode(), mtime=0), usual_parts),
         Animal("crlf.csv", usual.replace("\n", "\r\n").encode(), usual_parts),
-        Animal("tabs.tsv", usual.replace(",", "\t").encode(), usual_parts, {"delimiter": "\t"}),
+        Animal("tabs.tsv", usual.replace(",", "\t").encode(), usual_parts),
         Animal("pipes.txt", usual.replace(",", "|").encode(), usual_parts, {"delimiter": "|"}),
         Animal("bom.csv", b"\xef\xbb\xbf" + usual.encode(), usual_parts),
         Animal("wide.csv", usual.encode("utf-16"), usual_parts, {"encoding": "utf-16"}),
@@ -248,7 +248,7 @@ def zoo() -> list[Animal]:
                 epoch=lambda row: int(row["t"].timestamp()),
             ).encode(),
             {"user": None},
-            {"header": False, "delimiter": "\t"},
+            {"header": False},
         ),
         Animal(
             "two_users.csv",
@@ -342,5 +342,62 @@ def zoo() -> list[Animal]:
                 later=lambda row: row["t"] + timedelta(hours=3),
             ).encode(),
             {"event_time": "occurred_at", "ingested_at": "received_at", "keys": ["event_id"], "kind": "event"},
+        ),
+        # Logs that many people have, as they are published.
+        Animal(
+            "rees46.csv",
+            _csv(
+                "event_time,event_type,product_id,category_code,brand,price,user_id,user_session",
+                "{t:%Y-%m-%d %H:%M:%S} UTC,{kind},{item},a.b,,{price},{user},s{order}",
+            ).encode(),
+            {
+                "user": "user_id",
+                "event_time": "event_time",
+                "kind": "event_type",
+                "item": "product_id",
+                "value": "price",
+            },
+        ),
+        Animal(
+            "transactions_train.csv",
+            _csv(
+                "t_dat,customer_id,article_id,price,sales_channel_id", "{t:%Y-%m-%d},c{user},{item},{price},2"
+            ).encode(),
+            {"user": "customer_id", "event_time": "t_dat", "item": "article_id", "kind": {"constant": "purchase"}},
+        ),
+        Animal(
+            "ratings_small.csv",
+            _csv(
+                "userId,movieId,rating,timestamp",
+                "{user},{n},{qty},{epoch}",
+                epoch=lambda row: int(row["t"].timestamp()),
+            ).encode(),
+            {"user": "userId", "item": "movieId", "value": "rating", "kind": {"constant": "rating"}},
+        ),
+        Animal(
+            "UserBehavior.csv",
+            _csv("", "{user},{n},{order},{kind},{epoch}", epoch=lambda row: int(row["t"].timestamp())).encode(),
+            {"user": None, "event_time": "to_timestamp(c5::numeric)", "kind": "c4"},
+            {"header": False},
+        ),
+        Animal(
+            "shopify.csv",
+            _csv(
+                "Name,Email,Financial Status,Paid at,Subtotal,Total,Lineitem sku",
+                "#{order},{user}@example.org,paid,{t:%Y-%m-%d %H:%M:%S} +0100,{price},{qty},{item}",
+            ).encode(),
+            {"user": "Email", "event_time": "Paid at", "value": None, "item": "Lineitem sku", "kind": None},
+        ),
+        Animal(
+            "pos.csv",
+            _csv(
+                "Bon-Nr;Kartennr;Datum;Uhrzeit;EAN;Betrag",
+                "{order};{user};{t:%d.%m.%Y};{t:%H:%M};{item};{comma}",
+                comma=lambda row: f"{row['price']:.2f}".replace(".", "§"),
+            )
+            .replace("§", ",")
+            .encode(),
+            {"user": None, "event_time": "to_timestamp(Datum || ' ' || Uhrzeit, 'DD.MM.YYYY HH24:MI')", "item": "EAN"},
+            {"delimiter": ";"},
         ),
     ]

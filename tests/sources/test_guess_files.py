@@ -35,6 +35,7 @@ def test_finds_the_parts_or_leaves_them_open(tmp_path: Path, file: str) -> None:
     found = values(guess)
     assert {name: found[name] for name in animal.parts} == animal.parts
     assert guess.settings == animal.settings
+    assert guess.format == {"tabs.tsv": "tsv", "ratings.csv": "tsv"}.get(file, "jsonl" if ".jsonl" in file else "csv")
     open_ones = [name for name in ("user", "event_time", "kind") if name in animal.parts and animal.parts[name] is None]
     assert [name for name in guess.open if name in animal.parts] == open_ones
     for name in open_ones:
@@ -160,3 +161,19 @@ def test_no_bytes_make_a_traceback(tmp_path_factory: pytest.TempPathFactory, con
     assert all(line.isprintable() for line in text.splitlines())
     if not guess.open:
         LoadMap.from_text(text, Path("map"))
+
+
+def test_how_sure_it_is_falls_with_what_speaks_against(tmp_path: Path) -> None:
+    def sure(lines: list[str]) -> str:
+        guess = looked_at(tmp_path, "\n".join(["customer_id,date,event", *lines]))
+        return next(part.sure for part in guess.parts if part.name == "user")
+
+    assert sure([f"{n % 30},2024-01-02,view" for n in range(90)]) == "sure"
+    assert sure([f"{n},2024-01-02,view" for n in range(90)]) == "a guess"  # as many customers as rows
+    assert sure([f"{n % 5 if n % 3 == 0 else ''},2024-01-02,view" for n in range(90)]) == "likely"  # most have none
+
+
+def test_a_column_beside_the_event_is_not_taken_for_lack_of_a_better_one(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 9},19{60 + n % 40}-03-{13 + n % 9},{1600000000 + n * 7},view\n" for n in range(90))
+    guess = looked_at(tmp_path, "customer_id,birth_date,card_no,event\n" + rows)
+    assert guess.open == ["event_time"]

@@ -25,6 +25,9 @@ def test_every_proposed_map_loads(db: Database, tmp_path: Path) -> None:
         "no_header.csv": {"user": "c1"},
         "two_users.csv": {"user": "customer_id"},
         "no_kind.csv": {"kind": {"constant": "purchase"}},
+        "UserBehavior.csv": {"user": "c1"},
+        "shopify.csv": {"kind": {"constant": "purchase"}, "value": "Total"},
+        "pos.csv": {"user": "Kartennr"},
     }
     for animal in ZOO.values():
         guess = looked_at(tmp_path, animal.content, animal.file)

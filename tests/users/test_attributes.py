@@ -172,7 +172,7 @@ VALUES = st.one_of(
     st.integers(-(10**20), 10**20),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=50),
-    st.sampled_from(["1e99", "1e999", " 7 ", "0x10", "NaN", "-.5", "1_000", "٣"]),
+    st.sampled_from([5e-324, -1.7976931348623157e308, "1e99", "1e999", " 7 ", "0x10", "NaN", "-.5", "1_000", "٣"]),
 )
 NAMES = st.sampled_from(["age", "plan", "size_of_it"])
 LISTS = st.lists(st.tuples(st.sampled_from(["17850", "bob", "n"]), NAMES, VALUES), max_size=6)
@@ -184,9 +184,6 @@ def test_what_is_said_last_is_known(keyed_template: Database, told: list[tuple[s
     rows = [{"user_key": key, name: value} for key, name, value in told]
     known = {(key, name): value for key, name, value in told if value is not None}
     with keyed_template.connect() as conn, conn.transaction(force_rollback=True):
-        small = [v for v in known.values() if isinstance(v, float) and 0 < abs(v) < 1e-290]
-        if small:
-            return
         assert said(conn, "set_user_attributes", rows, "2025-01-01 00:00+00") == len(known)
         assert said(conn, "set_user_attributes", rows, "2025-01-01 00:00+00") == 0
         for (key, name), value in known.items():

@@ -156,13 +156,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("key", "other", "message"), REFUSED)
-def test_what_cannot_be_linked(keyed: Database, key: str, other: str | None, message: str) -> None:
-    with keyed.connect() as conn:
+def test_what_cannot_be_linked(keyed_template: Database, key: str, other: str | None, message: str) -> None:
+    with keyed_template.connect() as conn:
         for function in ("link_users", "unlink_users"):
             for keys in ((key, other), (other, key)):
                 error = refused(conn, "UB003", f"select ubp.{function}(%s, %s)", *keys)
                 assert function == "unlink_users" or message in str(error.diag.message_primary)
-        assert keyed.one("select count(*) from ubp.user_links") == 0
+        assert keyed_template.one("select count(*) from ubp.user_links") == 0
 
 
 def test_a_circle_is_refused_and_the_same_link_changes_nothing(keyed: Database) -> None:
@@ -240,7 +240,7 @@ def attempt(conn: psycopg.Connection[Any], function: str, *keys: str) -> Any:
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.integers(1, 7)), min_size=4, max_size=14)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(STEPS)
 def test_any_links_and_unlinks(keyed_template: Database, steps: list[tuple[bool, int, int]]) -> None:
     """The table is at every moment what the links that hold make of it; all that happens is rolled back."""
@@ -265,7 +265,7 @@ def test_any_links_and_unlinks(keyed_template: Database, steps: list[tuple[bool,
             assert dict(conn.execute("select member_id, user_id from ubp.user_members").fetchall()) == whose
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30), st.booleans())
 def test_any_text_is_a_key_or_is_refused(keyed_template: Database, key: str, linking: bool) -> None:
     with keyed_template.connect() as conn, conn.transaction(force_rollback=True):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ubp_sql.api.event_rows import Origin, Where
+from ubp_sql.api.event_rows import PLAIN, Origin, Where
 from ubp_sql.api.session import Row, run
 from ubp_sql.features.columns import EVERY_RULE, ITEM_TEXT, OF_ITEM, Declared, of_flag
 
@@ -86,9 +86,6 @@ class Found(NamedTuple):
     unknown_sources: bool  # some source has no row in ubp.sources
 
 
-PLAIN = Origin(None, False)
-
-
 def rows_query(
     plpy: Any,
     way: tuple[str, str, str],
@@ -145,20 +142,6 @@ def number_kinds(
     """Gives numbers to the kinds that have none among the rows of `rows_query` with CODED and the same arguments."""
     table, condition = origin.select(where, relation)
     run(plpy, {}, NEW_KINDS.format(relation=table, where=condition), types, arguments)
-
-
-def number_keys(
-    plpy: Any,
-    memory: dict[str, Any],
-    where: Where,
-    types: list[str],
-    arguments: list[Any],
-    origin: Origin,
-    relation: str | None = None,
-) -> None:
-    """Gives ids to the key texts that have none among the rows of an attached source."""
-    for query in origin.new_keys(where, relation):
-        run(plpy, memory, query, types, arguments)
 
 
 def read_rows(

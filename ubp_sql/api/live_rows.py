@@ -7,7 +7,7 @@ from typing import Any
 from ubp_sql.api.event_rows import Origin, Where, origins
 from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, declared_columns, rows_query
 from ubp_sql.api.live_set import LiveSet
-from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.session import Row, run
 from ubp_sql.kernels.live_layout import SENT
 
@@ -21,19 +21,20 @@ select exists (select from ubp.event_log l
 
 def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row] | None:
     """The user's rows that the event log speaks of; None where all of his events have to be read."""
-    said = listen(run(plpy, memory, LOOK, [], []))
+    everywhere = origins(plpy, memory)
+    said = look(plpy, memory, everywhere)
     if said.everything or said.anew or user_id in said.users:
         return None
     if said.items and run(plpy, memory, OF_HIS_ITEMS, ["bigint"], [user_id])[0]["found"]:
         return None
     if not said.ranges:
         return []
-    kinds, everywhere = list(found.plan.kinds), {one.number: one for one in origins(plpy, memory)}
+    kinds, numbers = list(found.plan.kinds), {one.number: one for one in everywhere}
     types = ["text[]", "bigint[]", *["bigint"] * 4]
     rows = []
     for part in said.ranges:
-        if part.origin in everywhere:
-            query = _query(plpy, memory, found, OF_USERS_AND_IDS, everywhere[part.origin])
+        if part.origin in numbers:
+            query = _query(plpy, memory, found, OF_USERS_AND_IDS, numbers[part.origin])
             rows += run(plpy, memory, query, types, [kinds, [user_id], *part[:4]])
     return [row for row in rows if row["user_id"] is not None]
 

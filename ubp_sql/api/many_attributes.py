@@ -25,7 +25,7 @@ VALUES = """
 given as (
   select t.place, t.key, t.since, t.known, t.name, t.said, t.form, t.text,
          case when t.form = 'boolean' then (t.said #>> '{}')::boolean::integer
-              when t.form = 'number' and (abs((t.said #>> '{}')::numeric) between 1e-300 and 1.7e308
+              when t.form = 'number' and (abs((t.said #>> '{}')::numeric) between 5e-324 and 1.7976931348623157e308
                                           or (t.said #>> '{}')::numeric = 0) then (t.said #>> '{}')::double precision
               when length(t.text) <= 40
                 and btrim(t.text) ~ '^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,2})?$'

@@ -13,8 +13,7 @@ from ubp_sql.api.session import run, single
 if TYPE_CHECKING:
     from ubp_sql.mirror.spill import Portions
 
-# What the log says, with id ranges that lie close together as one. `{log}` is where the rows come from. Users are those
-# that triggers saw and, of linked ones, whose they are: of both all events are read, and the former has none any more.
+# What the log says, with id ranges that lie close together as one. `log` is where the rows come from.
 SAID = """
 islands as (
   select g.*, sum((g.before is null or g.min_id::numeric > g.before::numeric + 1000)::integer)
@@ -22,8 +21,7 @@ islands as (
     from (select l.*, max(l.max_id) over (partition by l.origin order by l.min_id, l.log_id
                                           rows between unbounded preceding and 1 preceding) as before
             from log l where l.op = 'I' and l.users is null and l.keys is null) g
-),
-named as (select distinct l.origin, k.key from log l cross join unnest(l.keys) as k (key))
+)
 select 'I' as op, min(min_id) as min_id, max(max_id) as max_id,
        (extract(epoch from greatest(min(min_time), '1800-01-01 00:00+00')) * 1000000)::bigint as from_us,
        (extract(epoch from least(max(max_time), '2400-01-01 00:00+00')) * 1000000)::bigint as until_us,
@@ -31,20 +29,9 @@ select 'I' as op, min(min_id) as min_id, max(max_id) as max_id,
   from islands group by origin, island
 union all
 select 'U', null, null, null, null, string_agg(int8send(x.user_id), '' order by x.user_id), null, null
-  from (select distinct v.user_id
-          from (select u.user_id from log l cross join unnest(l.users) as u (user_id)
-                 union all
-                select u.user_id from named n join ubp.users u on u.user_key = n.key and u.tenant = 0) t
-          left join ubp.user_members m on m.member_id = t.user_id
-         cross join lateral (values (t.user_id), (m.user_id)) v (user_id)
-         where v.user_id is not null) x
+  from (select distinct u.user_id from {users}) x
 having count(*) > 0
-union all
-select 'K', null, null, null, null, null, n.origin, array_agg(n.key)
-  from named n
- where not exists (select from ubp.users u where u.user_key = n.key and u.tenant = 0)
- group by n.origin
-union all
+union all{keys}
 select distinct l.op, null::bigint, null::bigint, null::bigint, null::bigint, null::bytea, null::integer, null::text[]
   from log l where l.op in ('T', 'R')
 union all
@@ -56,8 +43,30 @@ select 'A', null, null, null, null,
           from log l left join lateral unnest(l.items) as i (item_id) on true
          where l.op = 'A' group by 1) x
 having count(*) > 0 and exists (select from ubp.event_columns c where c.of = 'item')"""
-CONSUME = "with log as (delete from ubp.event_log returning *), " + SAID  # noqa: S608 - constants only
-LOOK = "with log as (select * from ubp.event_log), " + SAID  # noqa: S608
+# Users are those that triggers saw and, of linked ones, whose they are: of both all events are read, and the former has
+# none any more.
+EVERYWHERE = SAID.format(
+    users="""(
+    select v.user_id
+      from (select u.user_id from log l cross join unnest(l.users) as u (user_id)
+             union all
+            select u.user_id from log l cross join unnest(l.keys) as k (key)
+              join ubp.users u on u.user_key = k.key and u.tenant = 0) t
+      left join ubp.user_members m on m.member_id = t.user_id
+     cross join lateral (values (t.user_id), (m.user_id)) v (user_id)
+     where v.user_id is not null) u""",
+    keys="""
+select 'K', null, null, null, null, null, l.origin, array_agg(distinct k.key)
+  from log l cross join unnest(l.keys) as k (key)
+ where not exists (select from ubp.users u where u.user_key = k.key and u.tenant = 0)
+ group by l.origin
+union all""",
+)
+# Nothing attached, nobody linked: without joins that find nothing, which take 0.1 ms.
+HERE = SAID.format(users="log l cross join unnest(l.users) as u (user_id)", keys="")
+CONSUME = "with log as (delete from ubp.event_log returning *), " + EVERYWHERE  # noqa: S608 - constants only
+LOOK_EVERYWHERE = "with log as (select * from ubp.event_log), " + EVERYWHERE  # noqa: S608
+LOOK_HERE = "with log as (select * from ubp.event_log), " + HERE  # noqa: S608
 # Triggers that somebody's DDL made unheard: a partition that is gone from the tree, or came into it without them.
 PARTS = """
 select coalesce(array_agg(t.relid::oid order by t.relid), '{}')::text as now,
@@ -118,7 +127,7 @@ class Said(NamedTuple):
 
 
 def listen(rows: Any) -> Said:
-    """Rows of CONSUME or LOOK."""
+    """Rows of CONSUME, or of what `look` asks."""
     from struct import unpack
 
     ranges, users, items, keys = [], [], b"", []
@@ -133,6 +142,13 @@ def listen(rows: Any) -> Said:
         elif row["op"] == "K":
             keys.append((row["origin"], row["keys"]))
     return Said("T" in ops, "R" in ops, sorted(ranges), users, items, keys)
+
+
+def look(plpy: Any, memory: dict[str, Any], everywhere: Sequence[Origin]) -> Said:
+    """What the log says now; `everywhere` as `origins` found it."""
+    if len(everywhere) == 1 and not everywhere[0].linked:
+        return listen(run(plpy, memory, LOOK_HERE, [], []))
+    return listen(run(plpy, memory, LOOK_EVERYWHERE, [], []))
 
 
 def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Folded:

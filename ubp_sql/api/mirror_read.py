@@ -15,7 +15,7 @@ from ubp_sql.api.heap import (
     read_rows,
     rows_query,
 )
-from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Range
 from ubp_sql.api.mirror_slices import slices_of
@@ -93,7 +93,7 @@ def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | 
     users: list[int] = []
     ranges: list[Range] = []
     if now.pending:
-        said = listen(run(plpy, memory, LOOK, [], []))
+        said = look(plpy, memory, origins(plpy, memory))
         if said.everything or said.anew or sum(part.high - part.low + 1 for part in said.ranges) > MOST_NEW:
             return None
         said = with_users_about(plpy, memory, said, _chunks(plpy, memory, now.version))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ubp_sql.api.event_rows import EVENTS, Origin, Where, origins
+from ubp_sql.api.event_rows import Origin, Where, number_keys, origins, query_origin
 from ubp_sql.api.heap import (
     ALL_OF_USERS,
     CODED,
@@ -13,12 +13,11 @@ from ubp_sql.api.heap import (
     PAGE_OF_USER,
     Found,
     declared_columns,
-    number_keys,
     number_kinds,
     read_rows,
     rows_query,
 )
-from ubp_sql.api.session import run, single
+from ubp_sql.api.session import run
 from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
@@ -29,12 +28,14 @@ PORTION = 1 << 18
 LEAVES = """
 select t.relid::regclass::text as name, has_table_privilege(t.relid, 'select') as readable,
        pg_relation_size(t.relid) / current_setting('block_size')::bigint as blocks
-  from pg_partition_tree($1::regclass) t where t.isleaf
- union all
-select c.oid::regclass::text, has_table_privilege(c.oid, 'select'),
-       pg_relation_size(c.oid) / current_setting('block_size')::bigint
-  from pg_class c where c.oid = $1::regclass and c.relkind <> 'p' and not c.relispartition
- order by name"""
+  from pg_partition_tree('ubp.events') t where t.isleaf order by t.relid"""
+# What a relation's rows lie in; foreign ones lie in no blocks of ours.
+PARTS = """
+select coalesce(max(pg_relation_size(c.oid)) / current_setting('block_size')::bigint, 0) as blocks, count(*) as n,
+       coalesce(bool_and(c.relkind = 'r'), true) as here
+  from pg_class c
+ where c.oid in (select $1::regclass union select t.relid from pg_partition_tree($1::regclass) t where t.isleaf
+                  union select i.inhrelid from pg_inherits i where i.inhparent = $1::regclass) and c.relkind <> 'p'"""
 FIRST_BLOCKS = 512
 BEFORE_US = -3_000_000_000_000_000
 """In 1874, before every event: the table's check wants 1900 or later."""
@@ -117,29 +118,35 @@ class Reader:
         """
         marked = {mark.origin.number: mark for mark in marks}
         for origin in self.origins:
-            if origin.source is None or origin.source.by_blocks:
-                self._blocks(origin)
-            elif origin.source.watermark is None:
-                self._portions(origin, Where(), [], [])
+            if origin.source is None:
+                self._events()
             elif origin.number in marked:
                 self.marked(marked[origin.number].from_the_first())
+            elif origin.source.watermark is None:
+                self._attached(origin)
 
-    def _blocks(self, origin: Origin) -> None:
-        whole = EVENTS if origin.source is None else origin.source.relation
-        leaves = list(run(self._plpy, self._memory, LEAVES, ["text"], [whole]))
-        if origin.source is not None:
-            # Who may read the whole need not have the right to read a partition: as many blocks of each at a time.
-            leaves = [{"name": whole, "readable": True, "blocks": max((leaf["blocks"] for leaf in leaves), default=0)}]
-        for leaf in leaves:
-            if not leaf["readable"] and origin.source is None:
+    def _events(self) -> None:
+        for leaf in run(self._plpy, self._memory, LEAVES, [], []):
+            if not leaf["readable"]:
                 hint = f"alter table {leaf['name']} owner to ubp_owner"
                 raise NotReady(f"partition {leaf['name']} of ubp.events is not ubp_owner's", hint)
-            low, step = 0, FIRST_BLOCKS
-            while low < leaf["blocks"]:
-                high = min(low + step, leaf["blocks"])
-                n = self._read(origin, OF_BLOCKS, ["tid", "tid"], [f"({low},0)", f"({high},0)"], leaf["name"])
-                step = max(1, min(4 * step, int(step * PORTION / max(1, n) * 0.9)))
-                low = high
+            self._blocks(self.origins[0], leaf["blocks"], FIRST_BLOCKS, leaf["name"])
+
+    def _attached(self, origin: Origin) -> None:
+        """Who may read a relation need not have the right to read its partitions: as many blocks of each at a time."""
+        parts = run(self._plpy, self._memory, PARTS, ["text"], [origin.source.relation])[0]
+        if origin.source.by_blocks and parts["here"]:
+            self._blocks(origin, parts["blocks"], max(1, FIRST_BLOCKS // parts["n"]), None)
+        else:
+            self._portions(origin, Where(), [], [])
+
+    def _blocks(self, origin: Origin, blocks: int, step: int, relation: str | None) -> None:
+        low = 0
+        while low < blocks:
+            high = min(low + step, blocks)
+            n = self._read(origin, OF_BLOCKS, ["tid", "tid"], [f"({low},0)", f"({high},0)"], relation)
+            step = max(1, min(4 * step, int(step * PORTION / max(1, n) * 0.9)))
+            low = high
 
     def marked(self, mark: "Mark") -> None:
         """New rows of a source."""
@@ -147,8 +154,7 @@ class Reader:
 
     def _portions(self, origin: Origin, where: Where, types: list[str], arguments: list[Any]) -> None:
         """Rows that are not told apart by a block or an id, whole users at a time: by hashes of their keys."""
-        table, condition = origin.select(where)
-        n = run(self._plpy, {}, COUNT.format(relation=table, where=condition), types, arguments)[0]["n"]
+        n = query_origin(self._plpy, {}, COUNT, origin, where, types, arguments)[0]["n"]
         parts = 1
         while parts * HASHED_PORTION < n:
             parts *= 2
@@ -183,9 +189,10 @@ class Reader:
             return high
         if origin.source is None:
             return low + PORTION - 1
-        table, condition = origin.select(BETWEEN_IDS)
-        query = LAST_ID.format(relation=table, where=condition)
-        found: int | None = run(self._plpy, {}, query, ["bigint"] * 3, [low, high, PORTION])[0]["key"]
+        arguments = [low, high, PORTION]
+        found: int | None = query_origin(self._plpy, {}, LAST_ID, origin, BETWEEN_IDS, ["bigint"] * 3, arguments)[0][
+            "key"
+        ]
         return found
 
     def users(self, users: "Sequence[int]") -> None:
@@ -208,10 +215,8 @@ class Reader:
     def _users(self, origin: Origin, part: list[int]) -> None:
         import numpy as np
 
-        table, condition = origin.select(ALL_OF_USERS)
-        query = SIZES.format(relation=table, where=condition)
-        row = single(self._plpy, self._memory, query, ["bigint[]"], [part])
-        if row is None or row["users"] is None:
+        row = query_origin(self._plpy, self._memory, SIZES, origin, ALL_OF_USERS, ["bigint[]"], [part])[0]
+        if row["users"] is None:
             return
         found, sizes = np.frombuffer(row["users"], ">i8"), np.frombuffer(row["sizes"], ">i8")
         big = sizes > PORTION
@@ -254,7 +259,7 @@ class Reader:
         # A plan for each partition would stay with the session.
         plans = self._memory if relation is None else None
         if self._settles:
-            number_keys(self._plpy, {} if plans is None else plans, where, types, arguments, origin, relation)
+            number_keys(self._plpy, self._memory, where, types, arguments, origin, relation)
         query = rows_query(self._plpy, CODED, where, self.declared, origin, relation, settled=self._settles)
         found = read_rows(self._plpy, plans, query, types, arguments, self.declared)
         if found.new_kinds and self._settles:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.event_rows import Origin, Where
-from ubp_sql.api.heap import number_keys
+from ubp_sql.api.event_rows import Origin, Where, number_keys, query_origin
 from ubp_sql.api.mirror_rows import BEFORE_US, Mark
 from ubp_sql.api.session import Row, run
 from ubp_sql.errors import SourceChanged
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 THERE = "select to_regprocedure($1) is not null as there"
 PROBLEMS = "select p.source, p.problem, p.way_out from ubp.source_problems() p"
 WATCH = "select ubp.watch_sources()"
-# Oids of another database, which this one is a copy of, say nothing. A partition that has no trigger yet stays new: what
-# names it is not heard.
+# Oids of another database, which this one is a copy of, say nothing. A partition without a trigger stays new:
+# statements that name it are not heard.
 PARTS = """
 select s.source_id, x.now::text as now, coalesce(x.gone, false) and s.database = d.oid as gone,
        case when s.database = d.oid then x.fresh end as fresh
@@ -36,19 +35,20 @@ select s.source_id, x.now::text as now, coalesce(x.gone, false) and s.database =
 KEEP_PARTS = """
 update ubp.attached_sources set partitions = $2::text::oid[]
  where source_id = $1 and partitions is distinct from $2::text::oid[]"""
-USERS = "select string_agg(int8send(x.user_id), '') as users from (select distinct e.user_id from {relation} e) x"
+USERS = """
+select string_agg(int8send(x.user_id), '') as users
+  from (select distinct e.user_id from {relation} e where {where}) x"""
 OF_KEYS = Where(inner="{whose} = any ($1)")
 IDS = """
 select array_agg(v.user_id) as ids
   from ubp.users u left join ubp.user_members m on m.member_id = u.user_id
  cross join lateral (values (u.user_id), (m.user_id)) v (user_id)
  where u.user_key = any ($1) and u.tenant = 0 and v.user_id is not null"""
+HIGHEST = "select max({mark}) as mark from {rows}"
 # Of times that an event may have: the others are no events.
-NEWEST = {
-    "event_key": "select max({mark}) as mark from {relation}",
-    "time": "select (extract(epoch from max({mark})) * 1000000)::bigint as mark from {relation}"
-    " where {mark} >= '1900-01-01 00:00+00' and {mark} < '2300-01-01 00:00+00'",
-}
+NEWEST = """
+select (extract(epoch from max({mark})) * 1000000)::bigint as mark from {rows}
+ where {mark} >= '1900-01-01 00:00+00' and {mark} < '2300-01-01 00:00+00'"""
 KEEP_MARK = "update ubp.attached_sources set watermark_at = $2 where source_id = $1"
 OVERLAP = {"event_key": 10_000, "time": 3_600_000_000}
 """Ids, and microseconds, that are read again: whoever took a number or a time may commit after who took a later one."""
@@ -91,8 +91,7 @@ def users_of(plpy: Any, memory: dict[str, Any], origin: Origin, leaf: str) -> li
     quoted = leaf.replace("'", "''").replace("{", "{{").replace("}", "}}")
     inside = Where(inner=f"tableoid = '{quoted}'::regclass")
     number_keys(plpy, {}, inside, [], [], origin)
-    table, _ = origin.select(inside)
-    return _unpacked(run(plpy, {}, USERS.format(relation=table), [], [])[0]["users"])
+    return _unpacked(query_origin(plpy, {}, USERS, origin, inside, [], [])[0]["users"])
 
 
 def known(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin], said: "Said") -> "Said":
@@ -118,8 +117,11 @@ def marks(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> Itera
         if source is None or source.watermark is None:
             continue
         form = "event_key" if source.watermark == "event_key" else "time"
-        query = NEWEST[form].format(mark=source.mark, relation=source.relation)
-        newest = run(plpy, {}, query, [], [])[0]["mark"]
+        if form == "event_key":
+            row = query_origin(plpy, memory, HIGHEST, origin, Where(), [], [])[0]
+        else:
+            row = query_origin(plpy, memory, NEWEST, origin, Where(), [], [])[0]
+        newest = row["mark"]
         if newest is None:
             continue
         if source.watermark_at is None:
@@ -147,8 +149,7 @@ def users_beyond(plpy: Any, memory: dict[str, Any], mark: Mark) -> list[int]:
     """Whose events are new, of a source that has to be read by whole users."""
     types, arguments = ["bigint", "bigint"], [mark.low, mark.high]
     number_keys(plpy, memory, mark.where, types, arguments, mark.origin)
-    table, _ = mark.origin.select(mark.where)
-    return _unpacked(run(plpy, memory, USERS.format(relation=table), types, arguments)[0]["users"])
+    return _unpacked(query_origin(plpy, memory, USERS, mark.origin, mark.where, types, arguments)[0]["users"])
 
 
 def _unpacked(sent: bytes | None) -> list[int]:

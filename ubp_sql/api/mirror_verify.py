@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api import mirror_sources as attached
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.mirror_fold import LOOK, Said, listen
+from ubp_sql.api.event_rows import origins
+from ubp_sql.api.mirror_fold import Said, look
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Reader
 from ubp_sql.api.session import Row, check_version, entry, run, touch
@@ -56,7 +57,7 @@ def _problems(plpy: Any, memory: dict[str, Any], most: int) -> Iterator[Row]:
     for row in attached.problems(plpy, memory):
         yield _row(f"source {row['source']}: {row['problem']}; {row['way_out']}")
     now = store.state(plpy, memory)
-    said = listen(run(plpy, memory, LOOK, [], []))
+    said = look(plpy, memory, origins(plpy, memory))
     if not now.built:
         yield _row("there is no mirror: ubp.build_mirror() makes it")
         return

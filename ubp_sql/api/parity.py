@@ -6,10 +6,10 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.ageing import ROW, ageing_of, at_as_of
-from ubp_sql.api.event_rows import EVENTS, Where, origins
+from ubp_sql.api.event_rows import EVENTS, Where, origins, query_origin
 from ubp_sql.api.events import read_users
 from ubp_sql.api.live import live_row
-from ubp_sql.api.mirror_fold import LOOK, listen
+from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.pending import pending_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, touch
@@ -28,7 +28,7 @@ select string_agg(int8send(x.user_id), '') as users
   from (select r.user_id from ubp.feature_rows r where r.feature_set_id = $1 order by random() limit $2) x"""
 WITH_EVENT = """
 select string_agg(int8send(x.user_id), '') as users
-  from (select e.user_id from {0} e where e.kind = any ($1) and {1} limit $2) x"""
+  from (select e.user_id from {relation} e where e.kind = any ($1) and {where} limit $2) x"""
 DRAWN = Where(inner="random() < $3")
 ROWS = f"""
 select x.user_id, {ROW},
@@ -80,13 +80,13 @@ def _drawn(plpy: Any, memory: dict[str, Any], found: FeatureSet, sample: int) ->
     """Rows of ROWS, of twice as many users at most for each place where events lie."""
     number, kinds = found.feature_set_id, list(found.definition.kinds)
     users = set(_unpacked(run(plpy, memory, WITH_ROW, ["integer", "integer"], [number, sample])))
-    for origin in origins(plpy, memory):
+    everywhere = origins(plpy, memory)
+    for origin in everywhere:
         name = EVENTS if origin.source is None else origin.source.relation
         about = run(plpy, memory, EVENTS_ABOUT, ["text"], [name])[0]["n"]
-        query = WITH_EVENT.format(*origin.select(DRAWN))
-        types = ["text[]", "integer", "double precision"]
-        users.update(_unpacked(run(plpy, {}, query, types, [kinds, sample, 10 * sample / max(about, 1.0)])))
-    said = listen(run(plpy, memory, LOOK, [], []))
+        types, arguments = ["text[]", "integer", "double precision"], [kinds, sample, 10 * sample / max(about, 1.0)]
+        users.update(_unpacked(query_origin(plpy, {}, WITH_EVENT, origin, DRAWN, types, arguments)))
+    said = look(plpy, memory, everywhere)
     waits = pending_users(plpy, memory, said, users)
     if said.items:
         waits.update(run(plpy, memory, ABOUT_ITEMS, ["bigint[]"], [list(users)])[0]["users"] or ())

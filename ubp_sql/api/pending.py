@@ -5,12 +5,10 @@ from struct import unpack
 from typing import Any
 
 from ubp_sql.api import mirror_sources as attached
-from ubp_sql.api.event_rows import Origin, Where, origins
+from ubp_sql.api.event_rows import Origin, Where, origins, query_origin
 from ubp_sql.api.heap import OF_IDS
 from ubp_sql.api.mirror_fold import Said
-from ubp_sql.api.session import run
 
-USERS = "select string_agg(int8send(x.user_id), '') as users from (select distinct e.user_id from {0} e where {1}) x"
 AMONG = OF_IDS._replace(users="{user} = any ($5)", array="$5")
 
 
@@ -42,6 +40,5 @@ def _users(
     types = ["bigint"] * len(arguments)
     if among is not None:
         where, types, arguments = one, [*types, "bigint[]"], [*arguments, among]
-    query = USERS.format(*origin.select(where))
-    sent = run(plpy, memory, query, types, arguments)[0]["users"] or b""
+    sent = query_origin(plpy, memory, attached.USERS, origin, where, types, arguments)[0]["users"] or b""
     return set(unpack(f">{len(sent) // 8}q", sent))

@@ -34,7 +34,7 @@ select x.source, case when x.total >= 100 then x.kind end as kind,
           from h) x
  group by 1, 2"""
 BY_HOUR = f"""
-with h as (
+with h as materialized (
   select e.source, e.kind, date_bin(interval '1 hour', e.event_time, timestamptz 'epoch') as at, {FIGURES}
     from {ROWS} e group by 1, 2, 3)
 {PACKED}"""  # noqa: S608 - constants only
@@ -45,7 +45,7 @@ CLEANED = """
   where r.check_name in ('swapped_dates', 'impossible_times', 'duplicates', 'rate'))"""
 FLAGGED = f"{CLEANED} f join {ROWS} e using (event_id, event_time, user_id)"
 FLAGGED_BY_HOUR = f"""
-with h as (
+with h as materialized (
   select e.source, e.kind, date_bin(interval '1 hour', e.event_time, timestamptz 'epoch') as at, {FIGURES}
     from {FLAGGED} group by 1, 2, 3)
 {PACKED}""".replace("x.total >= 100", "true")  # noqa: S608
@@ -55,16 +55,19 @@ INFINITE = 1_000_000
 """The bin of values without end."""
 BINNED = f"""
 select x.source, x.kind, x.negative, string_agg(int8send(x.week) || int8send(x.bin) || int8send(x.n), '') as figures
-  from (select v.source, v.kind, v.v < 0 as negative,
+  from (with h as materialized (
+        select v.source, v.kind, v.v < 0 as negative,
                floor((extract(epoch from date_bin(interval '7 days', v.event_time, timestamptz '2001-01-01')))
                      / 604800)::bigint as week,
                case when abs(v.v) = 'Infinity' then {INFINITE} else floor(ln(abs(v.v)) * 64)::bigint end as bin,
                count(*) as n
           from (select e.source, e.kind, e.event_time, {NUMBER} from {{rows}}) v
-         where v.v <> 0 and v.v <> 'NaN' group by 1, 2, 3, 4, 5) x
+         where v.v <> 0 and v.v <> 'NaN' group by 1, 2, 3, 4, 5)
+        select * from h) x
  group by 1, 2, 3"""  # noqa: S608
 BY_VALUE = BINNED.format(rows=f"{ROWS} e")
 FLAGGED_BY_VALUE = BINNED.format(rows=FLAGGED)
+SORT = "select set_config('enable_sort', $1, true)"
 COLUMNS = ("item", "value", "quantity", "duration_s", "attributes", "order_id")
 AHEAD = 8
 
@@ -144,11 +147,22 @@ class Profile:
         return sum(int(table[:, 1].sum()) for table in self.raw().values())
 
 
+def hashed(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Any:
+    """Rows of a query over all events that has few groups, of which the planner expects millions and would sort.
+
+    Its materialized part is planned by itself, so that nobody asks it for an order. 5 million events: 2 s, not 13.
+    """
+    run(plpy, memory, SORT, ["text"], ["off"])
+    rows = run(plpy, memory, query, types, arguments)
+    run(plpy, memory, SORT, ["text"], ["on"])
+    return rows
+
+
 def _figures(
     plpy: Any, memory: dict[str, Any], query: str, kinds: set[str]
 ) -> "dict[tuple[int, str | None], I64]":
     found = {}
-    for row in run(plpy, memory, query, [], []):
+    for row in hashed(plpy, memory, query, [], []):
         found[row["source"], row["kind"]] = _numbers(row["figures"], 9)
         kinds.update(row["kinds"])
     touch(plpy, memory)
@@ -156,7 +170,7 @@ def _figures(
 
 
 def _histogram(plpy: Any, memory: dict[str, Any], query: str, column: str) -> "dict[tuple[int, str, bool], I64]":
-    rows = run(plpy, memory, query, ["text"], [column])
+    rows = hashed(plpy, memory, query, ["text"], [column])
     return {(row["source"], row["kind"], row["negative"]): _numbers(row["figures"], 3) for row in rows}
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.quality_findings import Finding, Flags, grouped, joined, moment
-from ubp_sql.api.quality_profile import ROWS, Profile
+from ubp_sql.api.quality_profile import ROWS, Profile, hashed
 from ubp_sql.api.quality_rules import Rule
 from ubp_sql.api.refresh_rows import BIGINT, image, times
 from ubp_sql.api.session import run, single, touch
@@ -22,11 +22,12 @@ PACKED = """
 select string_agg(timestamptz_send(r.event_time), '') as t, string_agg(int8send(r.event_id), '') as event_id,
        string_agg(int8send(r.user_id), '') as user_id, string_agg(int8send(r.key), '') as key"""
 BLOCKS = f"""
+with b as materialized (
+  select e.source, e.event_id >> s.bits as block, min(e.event_time) as low, max(e.event_time) as high
+    from {ROWS} e join unnest($1::integer[], $2::integer[]) as s (source, bits) on s.source = e.source
+   group by 1, 2)
 select b.source, string_agg(int8send(b.block) || timestamptz_send(b.low) || timestamptz_send(b.high), '') as blocks
-  from (select e.source, e.event_id >> s.bits as block, min(e.event_time) as low, max(e.event_time) as high
-          from {ROWS} e join unnest($1::integer[], $2::integer[]) as s (source, bits) on s.source = e.source
-         group by 1, 2) b
- group by b.source"""  # noqa: S608 - constants only
+  from b group by b.source"""  # noqa: S608 - constants only
 SWAPPED = """
   cross join lateral (select e.event_time at time zone coalesce(s.time_zone, 'UTC') as at) l
   cross join lateral (
@@ -170,7 +171,7 @@ def _ordered(plpy: Any, memory: dict[str, Any], rule: Rule, profile: Profile) ->
     if not bits:
         return []
     found = []
-    for row in run(plpy, memory, BLOCKS, ["integer[]", "integer[]"], [list(bits), list(bits.values())]):
+    for row in hashed(plpy, memory, BLOCKS, ["integer[]", "integer[]"], [list(bits), list(bits.values())]):
         source = row["source"]
         table = _blocks(row["blocks"])
         told = surroundings(table[:, 1], table[:, 2], int(off * DAY_US))

@@ -3,13 +3,14 @@
 from typing import Any
 
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.mirror_fold import LOOK, Said, listen
+from ubp_sql.api.event_rows import origins
+from ubp_sql.api.mirror_fold import Said, look
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.moments import feature_set, moment_us
 from ubp_sql.api.pending import pending_users
 from ubp_sql.api.refresh_rows import Moment
 from ubp_sql.api.refresh_users import STATE, dirty_users, everybody, expired_users
-from ubp_sql.api.session import Row, run, single
+from ubp_sql.api.session import Row, single
 
 PENDING = "select count(*) as rows from ubp.event_log"
 PENDING = "select count(*) as rows from ubp.event_log"
@@ -40,7 +41,7 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     assert state is not None  # noqa: S101 - the set was read above
     assert pending is not None  # noqa: S101 - an aggregate has a row
     why = everybody(state)
-    said = listen(run(plpy, memory, LOOK, [], []))
+    said = look(plpy, memory, origins(plpy, memory))
     if why is None and (said.everything or said.anew):
         why = "everybody: the events were replaced"
     about_items = _about_items(plpy, memory, said)

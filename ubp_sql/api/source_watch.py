@@ -1,5 +1,6 @@
 """Attached sources as time goes by: what became of their relations, triggers of new partitions, rows without use."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,10 +114,12 @@ RENEW = "with " + LOCATED + RENEW_OF
 RENAME = """
 update ubp.sources s set name = $2 where s.source_id = $1 and s.name <> $2
    and not exists (select from ubp.sources o where o.name = $2)"""
+# As attach_compile writes the conversion of a clock's time.
+LOCAL = re.compile(r"case when .* then (\(.*\)::timestamp) at time zone ('.*') end", re.DOTALL)
 ROWS = """
 select ({user_key}) as user_key, ({event_time})::timestamptz as event_time, ({kind})::text as kind,
        ({item_key})::text as item_key, ({value})::double precision as value, ({event_key})::text as event_key,
-       ({filter}) as wanted, left(row_to_json(r.*)::text, 200) as example
+       ({filter}) as wanted, {skipped} as skipped, left(row_to_json(r.*)::text, 200) as example
   from {relation} r"""
 # The first reason counts. Those of the second list do not keep an event from being one.
 REASONS = """
@@ -133,6 +136,7 @@ select x.reason, count(*) as rows, min(x.example) filter (where x.reason <> 'eve
            when y.event_key is null and {keyed} then 'no event_id'
            when octet_length(y.item_key) > {most} then 'event without item: its key is longer than {most} bytes'
            when y.value in ('NaN', 'infinity', '-infinity') then 'event whose value is no finite number'
+           when y.skipped then 'event at a time that its zone''s clocks skipped'
            else 'event' end as reason, y.example
           from ({rows}) y) x
  group by x.reason order by x.reason <> 'event', 2 desc, 1"""
@@ -218,6 +222,8 @@ def source_report(plpy: Any, memory: dict[str, Any], source: str | None) -> list
     of = single(plpy, memory, SOURCE, ["integer"], [find_source(plpy, memory, source)["source_id"]]) or {}
     names = ("user_key", "event_time", "kind", "item_key", "value", "event_key")
     parts = {name: of[name] or "null" for name in names} | {"filter": of["filter"] or "true"}
-    rows = ROWS.format(relation=of["relation"], **parts)
+    local = LOCAL.fullmatch(of["event_time"])
+    skipped = f"({local[1]} at time zone {local[2]}) at time zone {local[2]} <> {local[1]}" if local else "false"
+    rows = ROWS.format(relation=of["relation"], skipped=skipped, **parts)
     keyed = "false" if of["key_type"] == "none" else "true"
     return list(plpy.execute(REASONS.format(rows=rows, most=MOST_KEY_BYTES, keyed=keyed)))

@@ -38,11 +38,18 @@ select (select string_agg(t.position || ' ' || t.recorded_at, ',' order by t.pos
          where t.feature_set_id = $1 and t.day = date '1970-01-01' + $2 and t.position = any ($3)) as n,
        m.version, m.folded_at::text as folded_at,
        (select max(l.log_id) from ubp.event_log l
-         where l.op <> 'I' or l.min_time is null or l.min_time < to_timestamp(86400.0 * $2)) as newest
+         where l.op <> 'I' or l.min_time is null or l.min_time < to_timestamp(86400.0 * $2)) as newest,
+       (select max(a.event_id) from ubp.anonymous_events a) as anonymous
   from ubp.mirror_state m"""
 READ = """
 select t.position, t.n, t.keys, t.results from ubp.standings t
  where t.feature_set_id = $1 and t.day = date '1970-01-01' + $2 and t.position = any ($3) order by t.position"""
+# Events without a user lie outside of the mirror and its log.
+ANONYMOUS = """
+select a.item_id::double precision as item, count(*) as n from ubp.anonymous_events a
+ where a.kind = any ($1) and a.item_id is not null and a.ingested_at <= to_timestamp(86400.0 * $2)
+   and a.event_time >= to_timestamp(86400.0 * $2) - $3 * interval '1 microsecond'
+   and a.event_time < to_timestamp(86400.0 * $2) group by 1 order by 1"""
 COMPLETE = """
 select t.day - date '1970-01-01' as day from ubp.standings t
  where t.feature_set_id = $1 and t.position = any ($2) group by t.day having count(*) = cardinality($2)"""
@@ -265,6 +272,12 @@ def _counted(
         known_us = todo[0] * DAY_US
         for events in read_all(plpy, memory, found.definition.kinds, census.columns, known_at_us=known_us):
             census.add(events, holidays, pause)
+        for feature in census.counted:
+            for day in list(census.days):
+                asked = [list(feature.spec.kinds), day, feature.spec.window.width_us]
+                if rows := run(plpy, memory, ANONYMOUS, ["text[]", "integer", "bigint"], asked):
+                    items = np.array([row["item"] for row in rows], np.float64)
+                    census.add_counts(day, feature.position, items, np.array([row["n"] for row in rows], np.int64))
         todo = todo[len(census.days) :]
         standings: list[Standing] = []
         for day, _, standing in census.standings(pause):

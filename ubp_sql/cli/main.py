@@ -11,6 +11,7 @@ from ubp_sql.cli import (
     install,
     load,
     model,
+    quality,
     refresh,
     run_jobs,
     source,
@@ -43,6 +44,7 @@ app.add_typer(source.app, name="source")
 app.add_typer(features.app, name="features")
 app.add_typer(calendar.app, name="calendar")
 app.command("refresh")(refresh.refresh)
+app.add_typer(quality.app, name="quality")
 app.command("train")(run_jobs.train)
 app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)

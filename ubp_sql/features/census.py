@@ -55,6 +55,15 @@ class Census:
         for feature in self._counted:
             self._count(feature, events, pause)
 
+    def add_counts(self, day: int, position: int, items: NDArray[np.float64], counts: I64) -> None:
+        """Further events of a day on items (ascending), for the item_popularity at a position."""
+        self._take(day, position, (items, counts))
+
+    @property
+    def counted(self) -> "list[FeatureDefinition]":
+        """The features that `add_counts` is for."""
+        return self._counted
+
     def standings(self, pause: Callable[[], None]) -> Iterator[tuple[int, int, Standing]]:
         """(day, position, standing) of each day and feature."""
         for day in self.days:

@@ -42,9 +42,15 @@ known as (
   {known(definition.kinds, spec, definition.declared)}
 ),
 users as (select distinct user_id from known),
+everybody as (
+  select of_item, t, ingested_at from known where {mine}
+  union all
+  select item_id, event_time, ingested_at from ubp.anonymous_events
+   where kind in ({listed(spec.kinds)}) and item_id is not null
+),
 counted as (
-  select of_item, count(*) as events from known
-   where {mine} and t >= {start} - {interval(spec.window.width_us)} and t < {start} and ingested_at <= {start}
+  select of_item, count(*) as events from everybody
+   where t >= {start} - {interval(spec.window.width_us)} and t < {start} and ingested_at <= {start}
    group by of_item
 ),
 found as (

@@ -7,7 +7,7 @@ from ubp_sql.schema.base import NOW, TIME, column, identity, table, tenant
 
 load_parts = table(
     "load_parts",
-    "Parts of loads, each committed with its rows: where a rerun of a load, or of a file that has grown, goes on.",
+    "Parts of loads, each committed with its rows: where a rerun, or a file that has grown, goes on.",
     column(
         "load_id", sa.BigInteger(), "load", sa.ForeignKey("ubp.loads.load_id"), primary_key=True, autoincrement=False
     ),
@@ -40,7 +40,7 @@ load_parts = table(
 
 anonymous_events = table(
     "anonymous_events",
-    "What nobody in particular did (anonymous: keep in a load map): counted where items are, never in a user's features.",
+    "Loaded events without a user (anonymous: keep in a load map): counted for items only.",
     identity("event_id", "number of the event"),
     column("event_time", TIME, "when it happened", nullable=False, index=True),
     column("kind", sa.Text(), "what, as in ubp.events", nullable=False),

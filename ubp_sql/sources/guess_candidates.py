@@ -1,5 +1,6 @@
 """How well a column would do as one part of an event: by its name, corrected by its values."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +10,6 @@ from ubp_sql.sources.guess_values import Column
 
 ENOUGH, MARGIN = 0.5, 0.12  # a lower score is not taken; a rival as near as that leaves it open
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
-_NOT_THE_EVENT = guess_names.word_set(
-    """
-    approved birth birthday closed deleted deliver delivered delivery dob due end ended estimated expired expires
-    expiry last limit modified next published registered registration release released ship shipped shipping signed
-    signup until update updated valid
-    """
-)
 
 
 _YES_OR_NO = {"true", "false", "yes", "no", "y", "n"}
@@ -44,7 +38,9 @@ def _key(part: str, column: Column) -> Candidate | None:
         score, why = score - 0.25, f"{why}; texts of several words"
     if part == "user":
         if column.all_different and len(column.present) >= 50:
-            return Candidate(score - 0.3, column, "its name, but no value comes twice")
+            return Candidate(score - 0.4, column, "its name, but no value comes twice")
+        if column.missing > 0.5:
+            score, why = score - 0.3, f"{why}; most rows have none"
         why += f"; {column.distinct:,} keys in {len(column.present):,} rows"
     return Candidate(min(score, 1.0), column, why)
 
@@ -64,17 +60,10 @@ def _kind(part: str, column: Column) -> Candidate | None:
     name = guess_names.score(part, column.name)
     if column.numbers is not None:
         return Candidate(name - 0.2, column, "its name") if name >= 0.85 and column.distinct <= 20 else None
-    if column.sql_type == "boolean" or {word.lower() for word in column.counts} <= {
-        "true",
-        "false",
-        "yes",
-        "no",
-        "y",
-        "n",
-    }:
+    if column.sql_type == "boolean" or {word.lower() for word in column.counts} <= _YES_OR_NO:
         return None
     events = sum(rows for word, rows in column.counts.items() if guess_names.event_like(word)) / len(column.present)
-    if 0 < name <= 0.35:
+    if guess_names.tokens(column.name)[-1:] in (["status"], ["state"], ["category"], ["name"]):
         return None  # a status is what became of an event
     if events >= 0.5:
         return Candidate(min(1.0, max(0.7, name + 0.25)), column, "names of events")
@@ -92,7 +81,6 @@ def _moment(part: str, column: Column) -> Candidate | None:
     form = column.time
     if form is None:
         return None
-    words = set(guess_names.tokens(column.name))
     late = guess_names.score("ingested_at", column.name)
     if part == "ingested_at":
         if column.now_by_default and not late:
@@ -103,10 +91,15 @@ def _moment(part: str, column: Column) -> Candidate | None:
         return None
     score = 0.6 + 0.35 * name - 0.05 * form.daily
     if form.number:  # any column of ids may look so
-        score = 0.55 + 0.4 * name if name >= 0.7 else 0.3
-    if words & _NOT_THE_EVENT and not name:
+        score = 0.55 + 0.4 * name if name else 0.52 if nameless(column.name) else 0.3
+    if guess_names.beside_the_event(column.name) and not name:
         score -= 0.3
     return Candidate(score - 0.35 * bool(late), column, "its name" if name else "its values")
+
+
+def nameless(name: str) -> bool:
+    """c1, c2, ... of a file without names."""
+    return re.fullmatch(r"c\d+", name) is not None
 
 
 def same_thing(one: Column, other: Column) -> bool:

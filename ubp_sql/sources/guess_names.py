@@ -24,7 +24,7 @@ _NOUNS = _words(
             0.85: "member person account uid listener viewer",
             0.8: "visitor reader household msno",
             0.7: "guest contact profile",
-            0.6: "cookie device",
+            0.6: "cookie device email mail",
             0.55: "session",
         },
         "item": {
@@ -63,9 +63,6 @@ _NAMES = _words(
             0.85: "event",
             0.8: "operation",
             0.5: "type",
-            0.35: "status",
-            0.3: "state name",
-            0.2: "category",
         },
         "event_time": {
             1.0: "event_time event_timestamp occurred_at happened_at",
@@ -138,6 +135,16 @@ _PERSONAL = word_set(
     ip birthday dob ssn iban passport vorname nachname strasse plz geburtstag
     """
 )
+_NOT_THE_EVENT = word_set(
+    """
+    approved birth birthday closed deleted deliver delivered delivery dob due end ended estimated expired expires
+    expiry last limit modified next published registered registration release released ship shipped shipping signed
+    signup until update updated valid
+    """
+)
+_SELF_KEYS = {"sku", "asin", "isbn", "ean", "upc"}  # keys by themselves, also behind another word
+_MOMENTS = word_set("time timestamp tstamp ts at on date datetime datum")
+_ZONES = {"utc", "gmt"}
 _FILLERS = {"anon", "anonymous", "external", "full", "internal", "my", "the", "unique"}
 _UNITS = _words(
     {
@@ -151,10 +158,10 @@ _UNITS = _words(
 )[""]
 _EVENT_WORDS = word_set(
     """
-    achat add addtocart bestellung book booking bookmark bounce buy cancel cart checkin checkout click close comment
+    achat add addtocart bestellung booking bookmark bounce buy cancel cart checkin checkout click close comment
     compra conversion convert downgrade download fav favorite favourite follow hover impression install kauf like
     listen login logout open order page pageview paid pause pay payment play purchase pv rate read refund register
-    remove renew renewal rent return review sale save screen scroll search sent session share shipment show signup
+    remove renew renewal rent return review sale save screen scroll search sent session share shipment signup
     skip start stop submit subscribe swipe tap transaction trial unsubscribe upgrade view visit watch wishlist
     """
 )
@@ -212,10 +219,20 @@ def score(part: str, name: str) -> float:
         if len(stems) == 1:
             return known[0] + (0.05 if keyed else -0.05)
         # `billing customer id` is one of two, `customer country` is none
-        return max(known) - 0.25 if keyed and stems[-1] in _NOUNS[part] else 0.0
+        last = stems[-1]
+        return max(known) - 0.25 if last in _NOUNS[part] and (keyed or last in _SELF_KEYS) else 0.0
     if part == "duration_s":
         words = [word for word in words if word not in _UNITS] or words
+    if part == "event_time":
+        words = [word for word in words if word not in _ZONES] or words
+        rest = 0.6 if words[-1] in _MOMENTS and not _NOT_THE_EVENT.intersection(words) else 0.0
+        return _NAMES[part].get("_".join(words), rest)
     return _NAMES[part].get("_".join(words), 0.0)
+
+
+def beside_the_event(name: str) -> bool:
+    """Is it a moment before or after the event: of birth, of delivery, of the last change?"""
+    return not _NOT_THE_EVENT.isdisjoint(tokens(name))
 
 
 def personal(words: list[str]) -> bool:

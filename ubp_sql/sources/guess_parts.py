@@ -91,9 +91,9 @@ class Parts:
             near = [c for c in free if not same_thing(best.column, c.column)]
             self._rivals[part] = sorted(near, key=lambda c: -c.score)
 
-    def _untold(self, part: str, choices: list[Any], why: str) -> Part:
+    def _untold(self, part: str, choices: list[Any], why: str, examples: Sequence[str] = ()) -> Part:
         self._taken.pop(part, None)
-        return Part(part, None, UNTOLD, why, choices=choices)
+        return Part(part, None, UNTOLD, why, list(examples), choices)
 
     def _chosen(self, part: str) -> Part | Candidate | None:
         """The candidate; or the Part that says that it cannot be told; or None where there is none."""
@@ -101,7 +101,8 @@ class Parts:
         if best is not None and rivals:
             names = [best, *rivals[:3]]
             why = f"{' or '.join(shown(c.column.name) for c in names)}?"
-            return self._untold(part, [c.column.plain for c in names], why)
+            examples = [f"{shown(c.column.name)}: {', '.join(c.column.examples(2))}" for c in names]
+            return self._untold(part, [c.column.plain for c in names], why, examples)
         return best
 
     def _user(self) -> Part:
@@ -118,12 +119,14 @@ class Parts:
                     else "columns without names, more than one may be it"
                 )
                 return self._untold(
-                    "user", [c.plain for c in free[:4]], why if free else "no column could be a user's key"
+                    "user", [c.plain for c in free[:6]], why if free else "no column could be a user's key"
                 )
             best = self._taken["user"] = Candidate(0.5, free[0], "the only column that repeats like a key")
             self._used.add(id(free[0]))
         if best.column.missing > 0.001:
-            self.notes.append(f"{best.column.missing:.1%} of the rows have no user")
+            self.notes.append(
+                f"{best.column.missing:.1%} of the rows have no user: anonymous says what becomes of them"
+            )
         numbers = best.column.numbers
         whole = "; integers written as 17850.0" if numbers and "." in best.column.present[0] else ""
         return Part("user", best.column.plain, best.sure, best.why + whole, best.column.examples())
@@ -147,13 +150,13 @@ class Parts:
             why = "no column holds times" if part == "event_time" else ""
             return Part(part, None, UNTOLD if part == "event_time" else NONE, why)
         column, form = best.column, best.column.time
-        if len(form.readings) > 1:
-            choices = [self._time_sql(column, template) for template, _ in form.readings]
-            return Part(part, None, UNTOLD, f"{column.name}: {form.why}", column.examples(), choices)
-        if form.daily and part == "event_time" and (joined := self._with_clock(column)):
+        if form.daily and len(form.readings) == 1 and part == "event_time" and (joined := self._with_clock(column)):
             return joined
         if not form.zoned:
             self.notes.append(f"{shown(column.name)} names no time zone: set time_zone if it is not UTC")
+        if len(form.readings) > 1:
+            choices = [self._time_sql(column, template) for template, _ in form.readings]
+            return Part(part, None, UNTOLD, f"{column.name}: {form.why}", column.examples(), choices)
         sure = LIKELY if best.sure == SURE and form.sure != SURE else best.sure
         expression = self._time_sql(column, form.readings[0][0])
         written = column.sql_type if column.sql_type in MOMENTS else form.why

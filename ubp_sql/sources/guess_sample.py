@@ -97,7 +97,8 @@ def _csv(text: Text, path: Path) -> Sample:
         name = names[number] if alike[names[number]] == 1 else staged
         columns.append(_column(name, staged, [row[number] or None for row in kept], head))
     settings: dict[str, object] = {}
-    if delimiter != ",":
+    form = "tsv" if delimiter == "\t" else "csv"
+    if delimiter not in ",\t":
         settings["delimiter"] = delimiter
     if quote != '"':
         settings["quote"] = quote
@@ -105,7 +106,7 @@ def _csv(text: Text, path: Path) -> Sample:
         settings["header"] = False
     if text.encoding != "utf-8":
         settings["encoding"] = text.encoding
-    return Sample("csv", columns, len(kept), text.whole, settings, notes)
+    return Sample(form, columns, len(kept), text.whole, settings, notes)
 
 
 def _records(text: str, delimiter: str, quote: str | None, most: int) -> Iterator[list[str]]:

@@ -120,7 +120,9 @@ def assign_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> Source:
     modes = {}
     for table, names in tables.items():
         cursor.execute(sql.SQL(_DISTINCT).format(**names))
-        modes[table] = _mode(cursor, names, getattr(source, f"{table[:-1]}_keys"), getattr(load_map, f"{table[:-1]}_keys"))
+        modes[table] = _mode(
+            cursor, names, getattr(source, f"{table[:-1]}_keys"), getattr(load_map, f"{table[:-1]}_keys")
+        )
         cursor.execute(sql.SQL(_CANONICAL).format(**names))
         cursor.execute(sql.SQL(_RESOLVE).format(**names))
     new = {table: sql.SQL(_NEW).format(**names) for table, names in tables.items()}
@@ -140,7 +142,7 @@ def assign_ids(cursor: Cursor, source: Source, load_map: LoadMap) -> Source:
         if getattr(source, f"{table[:-1]}_keys") is None and mode is not None:
             cursor.execute(sql.SQL(_DECIDE).format(**names), (mode, source.source_id))
             if cursor.rowcount:
-                source = replace(source, **{f"{table[:-1]}_keys": mode})
+                source = replace(source, user_keys=mode) if table == "users" else replace(source, item_keys=mode)
         cursor.execute(sql.SQL("analyze pg_temp.{ids}").format(**names))
     return source
 

@@ -240,7 +240,8 @@ class LineFile:
         control = sum(head.count(bytes([c])) for c in range(32) if c not in b"\t\n\v\f\r\x1b")
         if control > 8 and control > len(head) // 20:
             raise SourceError(
-                f"{self.shown} is not text (binary data)", "give CSV, TSV or JSONL, plain or compressed with gzip or zstd"
+                f"{self.shown} is not text (binary data)",
+                "give CSV, TSV or JSONL, plain or compressed with gzip or zstd",
             )
 
     def _block(self, data: bytes, position: int, digest: "_Hash", before_tail: bool) -> Block:

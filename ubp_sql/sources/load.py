@@ -13,29 +13,14 @@ from psycopg.rows import tuple_row
 
 from ubp_sql.errors import SourceError, UbpError
 from ubp_sql.sources.compiled import Compiled
-from ubp_sql.sources.database import database_errors, session_settings
-from ubp_sql.sources.identity import Cursor, Source, lock_source, open_source, unlock_source
+from ubp_sql.sources.database import database_errors
+from ubp_sql.sources.identity import Cursor, lock_source, unlock_source
 from ubp_sql.sources.lines import Content
 from ubp_sql.sources.load_map import LoadMap
-from ubp_sql.sources.partitions import make_partitions
-from ubp_sql.sources.publish import publish
+from ubp_sql.sources.parts import Parts, Plan
 from ubp_sql.sources.readers import open_reader
-from ubp_sql.sources.records import (
-    Counts,
-    Part,
-    Record,
-    begin_again,
-    find_part,
-    find_record,
-    finish_record,
-    known_ends,
-    open_record,
-    rejected_examples,
-    take_over,
-    write_part,
-)
-from ubp_sql.sources.rows import Batch, PartEnd, prefetch
-from ubp_sql.sources.staging import Rejections, Staging
+from ubp_sql.sources.records import Counts, Part, find_part, find_record, known_ends, rejected_examples
+from ubp_sql.sources.rows import prefetch
 
 NOTHING = "nothing was loaded"
 ANALYZE_FROM = 10_000  # rows; fewer change no plan
@@ -118,10 +103,8 @@ class _Load:
     ) -> None:
         self._conn, self._map, self._progress, self._shown = conn, load_map, progress, shown
         self._reader = open_reader(file, load_map, shown)
-        self._before = Counts()  # of the known beginning, as this load counts it
-        self._done = Counts()  # of the parts of this load
-        self._rows = self._line = self._parts = 0
-        self._kept = self._new = 0
+        self._plan: Plan | None = None
+        self._one = False  # one transaction for all
 
     def run(self, dry_run: bool) -> LoadResult:
         began = time.perf_counter()
@@ -132,12 +115,11 @@ class _Load:
                     if dry_run or nested:
                         stack.enter_context(self._conn.transaction())
                     self._one = dry_run or nested
-                    self._apart = not self._one
                     result = self._locked(dry_run)
                     if dry_run:
                         raise psycopg.Rollback()
         except UbpError as error:
-            if not self._new:
+            if self._one or self._plan is None or not self._plan.parts:
                 raise
             raise self._with_what_is_in(error) from error
         return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
@@ -147,7 +129,7 @@ class _Load:
         name = self._map.source
         with self._transaction() as cursor:
             if not lock_source(cursor, name, wait=False, session=not self._one):
-                self._tell("waiting for another load of this source")
+                self._tell("waiting for another load of this source", 0)
                 lock_source(cursor, name, wait=True, session=not self._one)
         try:
             result = self._load(dry_run)
@@ -164,10 +146,17 @@ class _Load:
         with self._conn.transaction(), self._conn.cursor(row_factory=tuple_row) as cursor:
             yield cursor
 
-    def _tell(self, phase: str) -> None:
+    def _tell(self, phase: str, rows: int) -> None:
         if self._progress is not None:
-            position, size = self._reader.position, self._reader.size
-            self._progress(Progress(phase, position, size, self._rows, self._kept, self._line))
+            kept, line = self._in()
+            self._progress(Progress(phase, self._reader.position, self._reader.size, rows, kept, line))
+
+    def _in(self) -> tuple[int, int]:
+        """Rows that are committed, and up to which line."""
+        plan = self._plan
+        if plan is None or self._one:
+            return 0, 0
+        return plan.before.read + plan.done.read, plan.line
 
     def _load(self, dry_run: bool) -> LoadResult:
         name = self._map.source
@@ -183,29 +172,29 @@ class _Load:
             return self._known(part.load_id, part.counts, part.at)
         elif record and record.finished and record.counts.loaded:  # of a release that kept no parts
             return self._known(record.load_id, record.counts, record.at)
-        if part:
-            self._before, self._line = part.counts, part.line
-        self._kept, first = self._before.read, self._line
         columns, header, types = self._reader.columns()
-        plan = _Plan(content, part, record, Compiled(self._map, columns, header, types))
-        batches = self._reader.batches(plan.compiled.used, content, self._line)
-        self._tell("reading")
+        plan = Plan(content, part, record, Compiled(self._map, columns, header, types), self._shown)
+        if part:
+            plan.before, plan.line = part.counts, part.line
+        self._plan, first = plan, plan.line
+        batches = self._reader.batches(plan.compiled.used, content, first)
+        self._tell("reading", 0)
+        parts = Parts(self._conn, plan, self._tell, inside=self._one, dry_run=dry_run)
         with contextlib.closing(prefetch(batches)) as ready:
-            for batch in ready:
-                self._load_part(plan, batch, ready, dry_run)
+            parts.run(ready)
         assert plan.rejections  # noqa: S101 - every file has a part, if an empty one
-        total = self._before.known() + self._done
+        total = plan.before.known() + plan.done
         warnings = list(self._reader.warnings)
         if reason := next((r for r in plan.rejections.by_reason if r.startswith("user key is not an integer")), None):
             warnings.append(
-                f"{plan.rejections.by_reason[reason]:,} rows have a user key that is no integer, and the first part of the"
-                f" first load made the keys of {name} integers: user_keys: text in the map, and another source, take both"
+                f"{plan.rejections.by_reason[reason]:,} rows have a user key that is no integer, and the first part of"
+                f" the first load made keys of {name} integers: `user_keys: text` and another source name take both"
             )
         with self._transaction() as cursor:
             examples = rejected_examples(cursor, plan.load_id) if dry_run else {}
         return dataclasses.replace(
             self._result(plan.load_id, total),
-            parts=self._parts,
+            parts=plan.parts,
             continued_line=first,
             rejected_by_reason=dict(sorted(plan.rejections.by_reason.items(), key=lambda pair: -pair[1])),
             examples=examples,
@@ -225,77 +214,11 @@ class _Load:
             if part.usable:
                 raise SourceError(
                     f"{self._shown}: line {part.line} was loaded when it had no end yet, and goes on now; {NOTHING}",
-                    f"take that load back (ubp-sql load --undo {part.load_id}) and load the file again; a load before the"
-                    " writer has ended its line, or a map with keys, avoids it",
+                    f"take that load back (ubp-sql load --undo {part.load_id}) and load the file again; keys in the map"
+                    " avoid it",
                 )
             content = content.without_last()
         return content, None
-
-    def _load_part(self, plan: "_Plan", batch: Batch, ready: Iterator[Batch], dry_run: bool) -> None:
-        """One part, from its first batch on: its rows, its rejected rows and its record, in one transaction."""
-        with self._transaction() as cursor, session_settings(cursor, self._map, restore=self._one):
-            first = plan.source is None
-            source = plan.source or self._open(cursor, plan)
-            assert plan.rejections  # noqa: S101 - made by _open
-            staging = Staging(
-                cursor,
-                plan.compiled,
-                plan.rejections,
-                integer_users=(source.user_keys or self._map.user_keys) == "integer",
-                check=first,
-            )
-            while True:
-                staging.add(batch)
-                self._rows = self._done.read + staging.read
-                self._tell("reading")
-                if batch.end:
-                    break
-                batch = next(ready)
-            self._tell("writing events")
-            staging.keep_usable()
-            if not dry_run:  # in a dry run the default partition takes every row for the moment
-                make_partitions(cursor, apart=self._apart)
-            source, loaded, anonymous, already, ids = publish(cursor, source, self._map, plan.load_id)
-            counts = Counts(staging.read, loaded, staging.rejected, already, anonymous)
-            staging.drop()
-            self._record(cursor, plan, batch.end, counts, ids)
-        plan.source = source
-        self._done += counts
-        self._line, self._kept, self._parts = batch.end.line, self._before.read + self._done.read, self._parts + 1
-        if not self._one:
-            self._new += counts.read
-
-    def _open(self, cursor: Cursor, plan: "_Plan") -> Source:
-        """The source's row and the load's, at its first part."""
-        source, record, part = open_source(cursor, self._map), plan.record, plan.part
-        sha256, again = plan.content.sha256, record is not None and part is None
-        if record is not None:
-            plan.load_id = record.load_id
-            plan.reread = again and record.finished and record.counts.loaded > 0
-            if again and not plan.reread:
-                begin_again(cursor, plan.load_id)
-        elif part is not None and part.open:
-            plan.load_id = part.load_id
-            take_over(cursor, plan.load_id, sha256)
-        else:
-            continues = part.load_id if part else None
-            plan.load_id = open_record(cursor, source.source_id, self._shown, sha256, continues)
-        plan.rejections = Rejections(plan.load_id, source.source_id, self._shown, again)
-        return source
-
-    def _record(self, cursor: Cursor, plan: "_Plan", end: PartEnd, counts: Counts, ids: list[int | None]) -> None:
-        if counts.loaded + counts.rejected + counts.already != counts.read:
-            raise UbpError(
-                f"{self._shown}: loaded {counts.loaded} + rejected {counts.rejected} + already there {counts.already} is"
-                f" not read {counts.read}; {NOTHING}",
-                "a trigger or rule on ubp.events may drop rows; if there is none, please report this",
-            )
-        # A second run with keys that adds nothing leaves the record as it is.
-        if not plan.reread or counts.loaded:
-            total = self._before + self._done + counts
-            write_part(cursor, plan.load_id, self._line + 1, end, counts, total, ids)
-        if end.position == plan.content.size and (not plan.reread or self._done.loaded + counts.loaded):
-            finish_record(cursor, plan.load_id)
 
     def _known(self, load_id: int, counts: Counts, at: str) -> LoadResult:
         result = self._result(load_id, counts.known())
@@ -308,7 +231,8 @@ class _Load:
         )  # fmt: skip
 
     def _with_what_is_in(self, error: UbpError) -> UbpError:
-        note = f"{self._kept:,} rows up to line {self._line:,} are in, and a rerun goes on behind them"
+        rows, line = self._in()
+        note = f"{rows:,} rows up to line {line:,} are in, and a rerun goes on behind them"
         message, hint = error.message, error.hint
         if NOTHING not in f"{message}{hint}":
             message = f"{message}; {NOTHING}"
@@ -316,25 +240,8 @@ class _Load:
 
     def _analyze(self) -> None:
         """Fresh statistics, where this role owns the table; others leave it to autovacuum."""
-        self._tell("analysing")
+        self._tell("analysing", self._plan.done.read if self._plan else 0)
         with self._transaction() as cursor:
             cursor.execute("select pg_has_role(relowner, 'usage') from pg_class where oid = 'ubp.events'::regclass")
             if cursor.fetchone() == (True,):
                 cursor.execute(_ANALYZE)
-
-
-@dataclass
-class _Plan:
-    """What is loaded, from where on, and into which record; the last four are known from the first part on.
-
-    reread  rows of a load that was finished are looked at again, by their keys
-    """
-
-    content: Content
-    part: Part | None
-    record: Record | None
-    compiled: Compiled
-    load_id: int = 0
-    source: Source | None = None
-    rejections: Rejections | None = None
-    reread: bool = False

@@ -32,7 +32,9 @@ class ParquetRows:
         try:
             import pyarrow.parquet
         except ImportError as error:
-            raise InstallError("reading Parquet takes pyarrow, which is not installed", "pip install pyarrow") from error
+            raise InstallError(
+                "reading Parquet takes pyarrow, which is not installed", "pip install pyarrow"
+            ) from error
         self.path, self.shown, self.position = path, shown, 0
         try:
             # A page at a time, not a column of a row group whole.
@@ -43,7 +45,9 @@ class ParquetRows:
             raise SourceError(f"{shown} is no readable Parquet file: {_line(error)}", DAMAGED) from error
         self.header = [str(name) for name in schema.names]
         if len(self.header) > MAX_COLUMNS:
-            raise SourceError(f"{shown}: {len(self.header)} columns are more than {MAX_COLUMNS}", "select the ones you need")
+            raise SourceError(
+                f"{shown}: {len(self.header)} columns are more than {MAX_COLUMNS}", "select the ones you need"
+            )
         if len(set(self.header)) < len(self.header) or "" in self.header:
             raise SourceError(f"{shown}: two columns have one name, or one has none", "rename them")
         self.columns = column_names(self.header, TAKEN)
@@ -115,9 +119,9 @@ def _sql_type(kind: Any) -> str:
     if kind.__class__.__name__ == "UuidType":
         return "uuid"
     tests = (
-        (t.is_boolean, "boolean"), (t.is_uint64, "numeric"), (t.is_integer, "bigint"), (t.is_float64, "double precision"),
-        (t.is_floating, "real"), (t.is_decimal, "numeric"), (t.is_date, "date"), (t.is_time, "time"),
-        (t.is_duration, "interval"), (t.is_nested, "jsonb"),
+        (t.is_boolean, "boolean"), (t.is_uint64, "numeric"), (t.is_integer, "bigint"),
+        (t.is_float64, "double precision"), (t.is_floating, "real"), (t.is_decimal, "numeric"), (t.is_date, "date"),
+        (t.is_time, "time"), (t.is_duration, "interval"), (t.is_nested, "jsonb"),
     )  # fmt: skip
     if t.is_timestamp(kind):
         return "timestamp" if kind.tz is None else "timestamptz"

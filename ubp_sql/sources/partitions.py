@@ -32,16 +32,13 @@ def make_partitions(cursor: Cursor, apart: bool) -> None:
         return
     cursor.execute(_MISSING)
     months = [str(row[0]) for row in cursor.fetchall()]
-    beside = _connect_beside(cursor) if apart and months else None
+    beside = connect_beside(cursor.connection, role_of(cursor)) if apart and months else None
     if beside is None:
         for month in months:
             cursor.execute(_MAKE, (month, month))
         return
-    cursor.execute("select current_setting('role')")
-    row = cursor.fetchone()
     with beside:
-        settings = "select set_config('role', %s, false), set_config('lock_timeout', %s, false)"
-        beside.execute(settings, (str(row[0]) if row else "none", LOCK_TIMEOUT))
+        beside.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
         for month in months:
             try:
                 beside.execute(_MAKE, (month, month))
@@ -49,9 +46,23 @@ def make_partitions(cursor: Cursor, apart: bool) -> None:
                 return
 
 
-def _connect_beside(cursor: Cursor) -> psycopg.Connection[tuple[object, ...]] | None:
-    info = cursor.connection.info
+def role_of(cursor: Cursor) -> str:
+    """The role that the session has set, or `none`."""
+    row = cursor.execute("select current_setting('role')").fetchone()
+    return str(row[0]) if row else "none"
+
+
+def connect_beside(
+    conn: psycopg.Connection[tuple[object, ...]], role: str
+) -> psycopg.Connection[tuple[object, ...]] | None:
+    """A second connection like `conn`, autocommit, with a role set; None where the server takes none."""
     try:
-        return psycopg.connect(info.dsn, password=info.password or None, autocommit=True)
+        beside = psycopg.connect(conn.info.dsn, password=conn.info.password or None, autocommit=True)
     except psycopg.OperationalError:
         return None
+    try:
+        beside.execute("select set_config('role', %s, false)", (role,))
+    except psycopg.Error:
+        beside.close()
+        raise
+    return beside

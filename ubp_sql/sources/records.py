@@ -24,8 +24,8 @@ where s.name = %s and p.position = %s and p.content_sha256 = %s and p.all_loaded
 order by p.load_id desc, p.part desc limit 1"""  # noqa: S608 - constants
 _OPEN = """insert into ubp.loads (source_id, file, content_sha256, continues, rows_read, rows_loaded, rows_rejected,
   rows_already, started_at) values (%s, %s, %s, %s, 0, 0, 0, 0, clock_timestamp()) returning load_id"""
-_AGAIN = """update ubp.loads set rows_read = 0, rows_loaded = 0, rows_rejected = 0, rows_already = 0, rows_anonymous = 0,
-  finished_at = null where load_id = %s"""
+_AGAIN = """update ubp.loads set rows_read = 0, rows_loaded = 0, rows_rejected = 0, rows_already = 0,
+  rows_anonymous = 0, finished_at = null where load_id = %s"""
 _COUNT = """update ubp.loads set rows_read = rows_read + %s, rows_loaded = rows_loaded + %s,
   rows_rejected = rows_rejected + %s, rows_already = rows_already + %s, rows_anonymous = rows_anonymous + %s
 where load_id = %s"""

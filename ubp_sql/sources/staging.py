@@ -87,9 +87,9 @@ class Staging:
             for name, kind in zip(compiled.columns, compiled.types, strict=True)
         ]
         cursor.execute(
-            sql.SQL("create temporary table ubp_staging (ubp_line bigint, ubp_ord int default 1, ubp_reason text, {})").format(
-                sql.SQL(", ").join(columns)
-            )
+            sql.SQL(
+                "create temporary table ubp_staging (ubp_line bigint, ubp_ord int default 1, ubp_reason text, {})"
+            ).format(sql.SQL(", ").join(columns))
         )
         cursor.execute(CREATE_TYPED)
         if self._jsonl:
