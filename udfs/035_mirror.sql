@@ -103,7 +103,8 @@ revoke all on function ubp.define_event_column(text, text, text, text) from publ
 alter function ubp.define_event_column(text, text, text, text) owner to ubp_owner;
 grant execute on function ubp.define_event_column(text, text, text, text) to ubp_admin;
 
--- ubp.verify_mirror: compares the mirror, with what waits in the event log, with ubp.events, event by event.
+-- ubp.verify_mirror: compares the mirror, with what waits in the event log, with ubp.events and attached relations, event
+-- by event; of views only what a refresh has read.
 -- No row: they are equal. Else a line for each thing that is wrong, one with totals, then up to `most` users by number:
 -- events that the mirror lacks (missing), has besides (extra), has otherwise (changed). It finds what a trigger was kept
 -- from logging: session_replication_role = replica, a dropped or detached partition, rows changed by a time zone update.
@@ -117,7 +118,7 @@ as $python$
 from ubp_sql import api
 return api.verify_mirror(plpy, SD, most)
 $python$;
-comment on function ubp.verify_mirror(integer) is 'Compares the columnar mirror with ubp.events event by event; no row means that they are equal.';
+comment on function ubp.verify_mirror(integer) is 'Compares the columnar mirror with all events, one by one; no row means that they are equal.';
 revoke all on function ubp.verify_mirror(integer) from public;
 alter function ubp.verify_mirror(integer) owner to ubp_owner;
 grant execute on function ubp.verify_mirror(integer) to ubp_admin, ubp_auditor;

@@ -167,6 +167,19 @@ revoke all on function ubp.newest_events() from public;
 alter function ubp.newest_events() owner to ubp_owner;
 grant execute on function ubp.newest_events() to ubp_analyst, ubp_auditor, ubp_loader;
 
+-- ubp.event_span: for `ubp-sql train`, whose role may read the features of attached relations, not the relations.
+create or replace function ubp.event_span(kind text, out first_event timestamptz, out last_event timestamptz)
+returns record
+language sql stable parallel unsafe security definer cost 100000
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select min(e.event_time) filter (where e.kind = event_span.kind), max(e.event_time) from ubp.event_rows() e;
+end;
+comment on function ubp.event_span(text) is 'Time of the first event of a kind, and of the newest event of any; reads all events.';
+revoke all on function ubp.event_span(text) from public;
+alter function ubp.event_span(text) owner to ubp_owner;
+grant execute on function ubp.event_span(text) to ubp_auditor;
+
 -- What is asked of each set stands apart (offset 0), lest the planner, which takes small tables for hundreds of rows until
 -- they are analyzed, count it once for each pair of set and source and have LLVM compile the query.
 create or replace view ubp.freshness as

@@ -11,7 +11,7 @@ as $python$
 from ubp_sql import api
 return api.register_model(plpy, SD, task, model, settings, data_from, data_until, metrics)
 $python$;
-comment on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) is 'Validates, compiles and stores a model (LightGBM, XGBoost, ONNX) for a task; returns its version. It answers after ubp.deploy_model; a neural network has to run first (ubp-sql model check).';
+comment on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) is 'Validates, compiles and stores a model (LightGBM, XGBoost, ONNX, linear; with the preparation of its features or without) for a task; returns its version. It answers after ubp.deploy_model; a neural network has to run first (ubp-sql model check).';
 revoke all on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) from public;
 alter function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) owner to ubp_owner;
 grant execute on function ubp.register_model(text, bytea, jsonb, timestamptz, timestamptz, jsonb) to ubp_admin;

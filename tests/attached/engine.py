@@ -218,7 +218,8 @@ class Both:
 
     def insert(self, of: Attached, n: int, table: str | None = None) -> None:
         """One statement of new rows, some of no use."""
-        draw, rows = self.random, []
+        draw = self.random
+        rows: list[tuple[Any, ...]] = []
         for _ in range(n):
             number = self.next.get(of.name, 1)
             self.next[of.name] = number + 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -124,19 +125,13 @@ def test_a_view_is_read_beyond_its_mark(db: Database, twin: Database, form: str,
             assert not both.check(START + timedelta(days=11))["detail"].startswith("everybody")
             marks += conn.execute("select watermark_at from ubp.attached_sources").fetchall()
         assert marks == sorted(set(marks))
-        row = {
-            "id": ("insert into shop.orders values (%s, 1, now(), 'view', 1, 2, null, 'new')", -9_000, -11_000),
-            "nothing": (
-                "insert into shop.orders values (-1, 1, %s, 'view', 1, 2, null, 'new')",
-                both.since - timedelta(minutes=5),
-                both.since - timedelta(days=5),
-            ),
-            "text": (
-                "insert into shop.clicks select gen_random_uuid(), visitor, %s, 'view' from shop.clicks"
-                " where visitor is not null limit 1",
-                (both.since - timedelta(minutes=5)).replace(tzinfo=None),
-                (both.since - timedelta(days=5)).replace(tzinfo=None),
-            ),
+        near, far = (START + timedelta(days=10, hours=3) - ago for ago in (timedelta(minutes=5), timedelta(days=5)))
+        order = "insert into shop.orders values ({}, 1, {}, 'view', 1, 2, null, 'new')"
+        click = "insert into shop.clicks select gen_random_uuid(), visitor, %s, 'view' from shop.clicks"
+        row: tuple[str, Any, Any] = {
+            "id": (order.format("%s", "now()"), -9_000, -11_000),
+            "nothing": (order.format("-1", "%s"), near, far),
+            "text": (f"{click} where visitor is not null limit 1", near.replace(tzinfo=None), far.replace(tzinfo=None)),
         }[form]
         conn.execute(row[0].encode(), [row[1]])
         both.check(START + timedelta(days=12))

@@ -18,11 +18,15 @@ Place = tuple[Any, Any]
 
 
 def _places(tree: Any) -> list[Place]:
-    """(container, key) of every value."""
+    """(container, key) of every value; of a container that an edit put into itself, once."""
     found: list[Place] = []
     open_: list[Any] = [tree]
+    met: set[int] = set()
     while open_:
         at = open_.pop()
+        if id(at) in met:
+            continue
+        met.add(id(at))
         pairs: Iterator[Any] = iter(at.items()) if isinstance(at, dict) else enumerate(at)
         for key, value in pairs:
             found.append((at, key))

@@ -36,20 +36,26 @@ def steps(page: Path) -> Iterator[Step]:
             yield Step(block[1], block[2], shown, text[: block.start()].count("\n") + 1)
 
 
-def run(step: Step, db: Database, directory: Path) -> "subprocess.CompletedProcess[str]":
-    """As a reader does who stands in `directory` and has PG* set: psql or a shell, stopped by the first error."""
+def run(step: Step, db: Database, user: str, directory: Path) -> "subprocess.CompletedProcess[str]":
+    """As `user` does who stands in `directory` and has PG* set: psql or a shell, stopped by the first error."""
     commands = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"] if step.language == "sql" else ["sh", "-e"]
     return subprocess.run(
-        commands, input=step.commands, cwd=directory, env=environment(db), capture_output=True, text=True, timeout=120,
+        commands,
+        input=step.commands,
+        cwd=directory,
+        env=environment(db, user),
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
 
 
-def environment(db: Database) -> dict[str, str]:
+def environment(db: Database, user: str) -> dict[str, str]:
     programs = f"{Path(sys.executable).parent}:{find_binaries().bindir}:{os.environ['PATH']}"
     said = dict(part.split("=", 1) for part in db.dsn.split())
     postgres = {f"PG{ {'dbname': 'DATABASE'}.get(name, name.upper()) }": value for name, value in said.items()}
-    return {**os.environ, **postgres, "PATH": programs, "PGTZ": "UTC", "COLUMNS": "120", "PAGER": ""}
+    return {**os.environ, **postgres, "PGUSER": user, "PATH": programs, "PGTZ": "UTC", "COLUMNS": "120", "PAGER": ""}
 
 
 def same(shown: str, printed: str) -> bool:

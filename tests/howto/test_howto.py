@@ -1,19 +1,36 @@
 """Every page of docs/howto does what it says, run as it stands against a fresh database."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fix_database import Database
+from tests.fix_database import Database, create, drop
 from tests.howto.pages import FOLDER, PAGES, run, same, steps
+from ubp_sql.embedded import Cluster
+
+READER = "howto_reader"
+ROLES = {"load-a-file": "ubp_loader", "correct-and-delete": "ubp_admin, ubp_owner"}  # others: ubp_admin
+
+
+@pytest.fixture
+def shop_of_theirs(cluster: Cluster, installed: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database that the reader of a page owns, who is no superuser and in the roles that the page asks for."""
+    made = create(cluster, installed)
+    roles = ROLES.get(request.getfixturevalue("page").stem, "ubp_admin")
+    made.execute(f"create role {READER} login in role {roles}")
+    made.execute(f"alter database {made.name} owner to {READER}")
+    yield made
+    drop(made)
+    Database(cluster, "postgres").execute(f"drop role {READER}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_its_commands_run_as_printed(db: Database, tmp_path: Path, page: Path) -> None:
+def test_its_commands_run_as_printed(shop_of_theirs: Database, tmp_path: Path, page: Path) -> None:
     compared = 0
     for step in steps(page):
-        done = run(step, db, tmp_path)
+        done = run(step, shop_of_theirs, READER, tmp_path)
         where = f"{page.name} line {step.line}"
         assert done.returncode == 0, f"{where}: {done.stderr}"
         if step.shown is not None:

@@ -35,6 +35,8 @@ APPROVED = {
     ("ubp_sql/api/live_rows.py", "all_rows"): "heap.rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/live_read.py", "_slices"): "live_query.queries chooses among constants",
     ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",
+    ("ubp_sql/api/quality_sql.py", "meets"): "an expression as the server wrote it",
+    ("ubp_sql/api/attach_compile.py", "condition"): "as compiled",
     ("ubp_sql/api/heap.py", "number_kinds"): "as rows_query: conditions of this module, tables by quoted name",
     (
         "ubp_sql/api/event_rows.py",
@@ -43,7 +45,7 @@ APPROVED = {
     (
         "ubp_sql/api/event_rows.py",
         "number_keys",
-    ): "Origin.new_keys makes it of expressions that ubp.attach_source checked",
+    ): "Source.new_keys makes it of expressions that ubp.attach_source checked",
     ("ubp_sql/api/event_rows.py", "rebuild_event_rows"): "DDL takes no parameters; plpy.quote_literal quotes the body",
     ("ubp_sql/sources/compiled.py", "_kind"): MAP,
     ("ubp_sql/sources/compiled.py", "_attributes"): MAP,

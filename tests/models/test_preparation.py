@@ -200,6 +200,15 @@ def test_missing_values_that_nothing_fills_give_no_score() -> None:
     assert np.isnan(loaded.score_batch(np.full((1, 4), np.nan, np.float32))).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(row=st.lists(number, min_size=4, max_size=4))
+def test_no_score_is_nan(row: list[float]) -> None:
+    for link in ("identity", "sigmoid", "exp"):
+        loaded = open_model(read_model(prepared(link), tuple(FEATURES)).compiled)
+        score = loaded.score_packed(array("f", row).tobytes())
+        assert score is None or score == score
+
+
 def test_too_little_history_is_seen_before_anything_is_prepared() -> None:
     loaded = open_model(read_model(prepared(), tuple(FEATURES)).compiled)
     row = array("f", [0.5, 1.0, 2.0, 3.0]).tobytes()
@@ -318,6 +327,10 @@ def test_a_batch_can_be_ended_between_chunks(monkeypatch: pytest.MonkeyPatch) ->
     calls: list[int] = []
     assert model.score_batch(x, lambda: calls.append(1)).tobytes() == whole.tobytes()
     assert len(calls) == 3
+    monkeypatch.setattr(preparation_batch, "CHUNK_COLUMNS", 6)  # of 14 that the steps name, chunk by chunk
+    calls.clear()
+    assert model.score_batch(x, lambda: calls.append(1)).tobytes() == whole.tobytes()
+    assert len(calls) == 3 + 4 * 14 // 8
     assert model.score_batch(x[:0]).shape == (0, 1)
     assert model.score_batch(np.asfortranarray(x)).tobytes() == whole.tobytes()
     others: list[NDArray[Any]] = [x[:, :2], x.astype(np.float64), x[0]]

@@ -18,7 +18,7 @@ def feed(
     conn: Connection,
     begin: str = "2025-01-06 00:00+00",
     until: str = "2025-03-30 23:59+00",
-    every: str = "4 minutes",
+    every: str = "12 minutes",
     hours: tuple[int, int] = (0, 23),
     days: int = 7,
 ) -> None:

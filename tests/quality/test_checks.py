@@ -52,7 +52,7 @@ def test_a_bot_is_found_and_bulk_orders_and_busy_people_are_not(db: Database) ->
     with db.connect() as conn:
         bot = add(
             conn,
-            f"select 7, timestamptz '{NOON}' + g * interval '20 ms', 'view', g %% 9, null from generate_series(0, 999) g".replace(
+            f"select 7, timestamptz '{NOON}' + g * interval '20 ms', 'view', g %% 9, null::float8 from generate_series(0, 999) g".replace(
                 "%%", "%"
             ),
         )
@@ -80,31 +80,34 @@ def test_a_bot_is_found_and_bulk_orders_and_busy_people_are_not(db: Database) ->
         assert [one["user_id"] for one in found(conn, "bots")] == [11, 12, 7] or len(found(conn, "bots")) == 3
 
 
-@pytest.mark.parametrize(
-    ("values", "outliers"),
-    [
-        ("10", []),  # all alike
-        ("case when g <= 2 then 1000 else 10 end", [1, 2]),
-        ("case when g = 1 then 0.001 else 10 end", [1]),
-        ("case when g = 1 then 'Infinity'::float8 when g = 2 then 'NaN' when g = 3 then 0 else 10 end", [1]),
-        ("case when g = 1 then -10 else 10 end", [1]),
-        ("exp(sqrt(-2 * ln((g - 0.5) / 3000)) * cos(g))", []),  # log-normal, about
-        ("power((g - 0.5) / 3000, -1)", []),  # Pareto, whose mean is infinite
-        ("case when g = 1 then 1e8 else power((g - 0.5) / 3000, -0.4) end", [1]),
-        ("case g % 2 when 0 then 1 else 1000 end", []),  # two prices
-        ("null::float8", []),
-        ("case when g = 1 then 5e-324 when g = 2 then 1.7e308 else g end", [1, 2]),
-    ],
-)
-def test_outliers_by_kind(db: Database, values: str, outliers: list[int]) -> None:
+OUTLIERS: list[tuple[str, list[int]]] = [
+    ("10", []),  # all alike
+    ("case when g <= 2 then 1000 else 10 end", [1, 2]),
+    ("case when g = 1 then 0.001 else 10 end", [1]),
+    ("case when g = 1 then 'Infinity'::float8 when g = 2 then 'NaN' when g = 3 then 0 else 10 end", [1]),
+    ("case when g = 1 then -10 else 10 end", [1]),
+    ("exp(sqrt(-2 * ln((g - 0.5) / 3000)) * cos(g))", []),  # log-normal, about
+    ("power((g - 0.5) / 3000, -1)", []),  # Pareto, whose mean is infinite
+    ("case when g = 1 then 1e8 else power((g - 0.5) / 3000, -0.4) end", [1]),
+    ("case g % 2 when 0 then 1 else 1000 end", []),  # two prices
+    ("null::float8", []),
+    ("case when g = 1 then 5e-324 when g = 2 then 1.7e308 else 10 + g % 7 end", [1, 2]),
+    ("case when g <= 99 then 10 ^ g end", []),  # too few to say anything
+]
+
+
+def test_outliers_by_kind(db: Database) -> None:
+    expected: list[int] = []
     with db.connect() as conn:
-        ids = add(
-            conn,
-            f"select g, timestamptz '2025-02-05' + g * interval '1 minute', 'buy', g, ({values})::float8"
-            " from generate_series(1, 3000) g order by g",
-        )
-        expected = [ids[place - 1] for place in outliers]
-        assert check(conn, "outliers") == ({"outliers": (1, 1, 0, len(outliers))} if outliers else {})
+        for kind, (values, outliers) in enumerate(OUTLIERS):
+            ids = add(
+                conn,
+                f"select g, timestamptz '2025-02-05' + g * interval '1 minute', '{kind}', g, ({values})::float8"
+                " from generate_series(1, 3000) g",
+            )
+            expected += [ids[place - 1] for place in outliers]
+        kinds = sum(bool(outliers) for _, outliers in OUTLIERS)
+        assert check(conn, "outliers") == {"outliers": (kinds, kinds, 0, len(expected))}
         assert flags(conn, "outliers") == expected
 
 
@@ -113,14 +116,13 @@ def test_times_that_cannot_be(db: Database) -> None:
         feed(conn)
         (epoch,) = add(conn, "values (1, '1970-01-01 00:00+00', 'view', 1, 5.0)")
         columns = "user_id, event_time, kind, ingested_at"
-        (early,) = add(conn, f"values (1, '{NOON}', 'view', timestamptz '2025-02-05 10:00+00')", columns)
+        (early,) = add(conn, f"values (2, '{NOON}', 'view', timestamptz '2025-02-05 10:00+00')", columns)
         add(conn, f"values (1, '{NOON}', 'view', timestamptz '2025-02-05 11:55+00')", columns)
         far = add(
             conn,
             "values (1, now() + interval '40 days', 'view', now()), (2, now() + interval '9 years', 'view', now())",
             columns,
         )
-        add(conn, "values (1, now() + interval '5 minutes', 'view', now())", columns)
         assert check(conn) == {"impossible_times": (3, 3, 0, 4)}
         assert flags(conn, "impossible_times") == [epoch, early, *far]
         told = {one["sentence"].split(" ", 1)[1][:20]: one["severity"] for one in found(conn, "impossible_times")}
@@ -188,12 +190,12 @@ def test_christmas_and_a_feed_that_stopped(db: Database) -> None:
         ),
         (
             "update ubp.events set value = value * 100 where event_time >= '2025-03-10'",
-            "the middle value of view events is 100 times",
+            "the middle value of view events is about",
             "high",
         ),
         (
             "update ubp.events set value = value / 1000 where event_time >= '2025-02-10' and event_time < '2025-02-24'",
-            "is 1/1e+03 of",
+            "is about 1/1,000 of",
             "high",
         ),
     ],
@@ -205,7 +207,7 @@ def test_a_source_that_changed(db: Database, change: str, said: str, severity: s
         conn.execute(change.encode())
         assert check(conn) == {"drift": (1, 1, 0, found(conn, "drift")[0]["events"])}
         (one,) = found(conn, "drift")
-        assert said in one["sentence"].replace("1/1,000", "1/1e+03")
+        assert said in one["sentence"]
         assert one["severity"] == severity
         assert not math.isnan(one["detail"]["before"])
 
@@ -227,5 +229,5 @@ def test_dates_that_were_swapped(db: Database) -> None:
         )
         # It arrived on 4 May, and says 5 April of next year's order: 2025-05-04 read as 2025-04-05 is earlier, no fault.
         (live,) = add(conn, "values (3, '2025-07-02 10:00+00', 'view', timestamptz '2025-02-07 10:01+00')", columns)
-        assert check(conn) == {"swapped_dates": (1, 1, 0, len(ids) + 1)}
+        assert check(conn) == {"swapped_dates": (1, 1, 0, len(ids) + 1), "impossible_times": (0, 0, 1, 0)}
         assert flags(conn, "swapped_dates") == sorted([*ids, live])

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.running import document, refusal, ubp_sql
 from tests.fix_database import Database, create, drop
 from ubp_sql.embedded import Cluster
+from ubp_sql.errors import BadInput
 from ubp_sql.sources.guess_table import TableGuess, guess_table
 
 TABLES = """
@@ -36,6 +37,15 @@ create table visits (visitor text, day date, hour time, "when" timestamp);
 insert into visits select 'v' || g % 9, '2024-01-01'::date + g, '10:00', '2024-01-01'::timestamp + g * interval '1 day'
   from generate_series(1, 100) g;
 create table nothing (user_id int, at timestamptz, kind text);
+create table "Strange ""Name"" drop" (
+  gone int, "user" int, t timestamp, action text, j jsonb, a int[], c customers, x xml);
+alter table "Strange ""Name"" drop" drop column gone;
+insert into "Strange ""Name"" drop" ("user", t, action, j, a)
+select g % 9, case when g % 5 = 0 then 'infinity' else '0044-03-15 BC'::timestamp end, 'view', '{}', '{1}'
+  from generate_series(1, 99) g;
+create view failing as select user_id, at, 1 / (user_id - 3) as value from iso;
+create table guarded as select * from iso;
+alter table guarded enable row level security;
 comment on column orders.who is 'the customer';
 analyze;
 """
@@ -129,7 +139,30 @@ def test_what_is_open(tables: Database) -> None:
     assert view.open == ["kind"]
     assert "--   kind => '''purchase'''" in view.call_text()
     assert guessed(tables, "customers").open == ["user", "event_time", "kind"]
-    assert guessed(tables, "nothing").open == ["user", "event_time", "kind"]
+
+
+def test_an_empty_table_by_names_and_types(tables: Database) -> None:
+    guess = guessed(tables, "nothing")
+    assert guess.arguments() == {"user_id": "user_id", "event_time": "at"}
+    assert guess.open == ["kind"]
+    assert any("it is empty" in note for note in guess.notes)
+
+
+def test_strange_names_types_and_times(tables: Database) -> None:
+    guess = guessed(tables, '"Strange ""Name"" drop"')
+    assert guess.arguments() == {"user_id": '"user"', "event_time": "t", "kind": "action", "time_zone": "UTC"}
+    assert guess.problem is None
+
+
+def test_what_attaching_refuses_is_said(tables: Database) -> None:
+    guess = guessed(tables, "guarded")
+    assert "row security" in (guess.problem or "")
+    assert ubp_sql("source", "guess", "guarded", "--dsn", tables.dsn).exit_code == 2
+
+
+def test_a_view_that_fails(tables: Database) -> None:
+    with tables.connect() as conn, pytest.raises(BadInput, match="failing cannot be read: division by zero"):
+        guess_table(conn, "failing")
 
 
 def test_for_people_and_machines(tables: Database, tmp_path: Path) -> None:
@@ -152,7 +185,7 @@ def test_who_may_not_read_it(tables: Database) -> None:
         conn.execute("create role guess_nobody")
         try:
             conn.execute("set role guess_nobody")
-            with pytest.raises(Exception, match=r"may not read public\.orders"):
+            with pytest.raises(BadInput, match=r"may not read public\.orders"):
                 guess_table(conn, "public.orders")
         finally:
             conn.execute("reset role")

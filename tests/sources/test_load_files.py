@@ -166,13 +166,6 @@ def test_the_wrong_wide_encoding(db: Database, tmp_path: Path) -> None:
     assert events(db) == []
 
 
-def test_a_file_that_changes_under_the_load(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_module.LineFile, "sha256", lambda self: "0" * 64)
-    with pytest.raises(SourceError, match="changed while it was read"):
-        load_csv(db, tmp_path, TEXT)
-    assert events(db) == []
-
-
 @pytest.mark.parametrize(
     ("text", "encoding", "warned"),
     [

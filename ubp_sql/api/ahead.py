@@ -70,7 +70,7 @@ class Ahead:
         if not self.wanted:
             return False, None
         if self.low <= user_id <= self.high:
-            return self._nobody(user_id)
+            return self._nobody(user_id) if self.version.linked else (True, None)
         if self._everybody is not None:
             return self._of_everybody(user_id)
         last, self._last = self._last, user_id

@@ -154,6 +154,14 @@ def compiled(plpy: Any, memory: dict[str, Any], relation: Relation, given: dict[
     return found._replace(ascending=bool(unique and unique["found"]) and relation.watched)
 
 
+def condition(plpy: Any, memory: dict[str, Any], relation: Relation, name: str, text: str) -> str:
+    """A condition on a relation's rows, as the server writes it. Raises BadInput (UB003), which begins with `name`."""
+    with undone(plpy):
+        plpy.execute(f"create temporary table ubp_row (like {relation.name})")
+        found = _condition(*_parsed(plpy, memory, relation, name, text))
+    return found.text
+
+
 def _tried(plpy: Any, relation: Relation, found: Compiled) -> None:
     """Evaluates everything for some rows. Raises BadInput (UB003) where that fails: no refresh could read the others.
 

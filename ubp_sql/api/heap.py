@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ubp_sql.api.event_rows import PLAIN, Origin, Where
+from ubp_sql.api.event_rows import PLAIN, Origin
 from ubp_sql.api.session import Row, run
+from ubp_sql.api.source_rows import Where
 from ubp_sql.features.columns import EVERY_RULE, ITEM_TEXT, OF_ITEM, Declared, of_flag
 
 if TYPE_CHECKING:

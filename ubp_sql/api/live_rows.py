@@ -4,11 +4,12 @@ import sys
 from array import array
 from typing import Any
 
-from ubp_sql.api.event_rows import Origin, Where, origins
+from ubp_sql.api.event_rows import Origin, origins
 from ubp_sql.api.heap import LISTED, OF_USERS, OF_USERS_AND_IDS, declared_columns, rows_query
 from ubp_sql.api.live_set import LiveSet
 from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.session import Row, run
+from ubp_sql.api.source_rows import Where
 from ubp_sql.kernels.live_layout import SENT
 
 # Whether what is said of items now, and was not when the mirror was made, is about events of the user.

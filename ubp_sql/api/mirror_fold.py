@@ -183,7 +183,7 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
         return Folded(0, None)
     if parts or marks:
         said = _with_users(plpy, memory, said, parts, marks)
-        marks = [mark for mark in marks if mark.origin.source.key_type != "none"]
+        marks = [mark for mark in marks if mark.origin.attached.key_type != "none"]
     if not said.ranges and not said.users and not marks:
         return Folded(0, 0)
     from ubp_sql.mirror.spill import Portions
@@ -220,7 +220,7 @@ def _with_users(
     for origin, leaf in parts:
         users.update(attached.users_of(plpy, memory, origin, leaf))
     for mark in marks:
-        if mark.origin.source.key_type == "none":
+        if mark.origin.attached.key_type == "none":
             users.update(attached.users_beyond(plpy, memory, mark))
     return said._replace(users=sorted(users))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.event_rows import Origin, Where, origins
+from ubp_sql.api.event_rows import Origin, origins
 from ubp_sql.api.heap import (
     LISTED,
     OF_RANGE,
@@ -20,6 +20,7 @@ from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Range
 from ubp_sql.api.mirror_slices import slices_of
 from ubp_sql.api.session import run, touch
+from ubp_sql.api.source_rows import Where
 from ubp_sql.features.columns import Columns, Declared
 
 if TYPE_CHECKING:

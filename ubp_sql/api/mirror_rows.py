@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ubp_sql.api.event_rows import Origin, Where, number_keys, origins, query_origin
+from ubp_sql.api.event_rows import Origin, number_keys, origins, query_origin
 from ubp_sql.api.heap import (
     ALL_OF_USERS,
     CODED,
@@ -18,6 +18,7 @@ from ubp_sql.api.heap import (
     rows_query,
 )
 from ubp_sql.api.session import run
+from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ class Mark(NamedTuple):
     @property
     def where(self) -> Where:
         """With the marks as $1 and $2."""
-        return BEYOND_ID if self.origin.source.watermark == "event_key" else BEYOND_TIME
+        return BEYOND_ID if self.origin.attached.watermark == "event_key" else BEYOND_TIME
 
     def from_the_first(self) -> "Mark":
         """All rows up to `high`."""
-        return self._replace(low=-(2**63) if self.origin.source.watermark == "event_key" else BEFORE_US)
+        return self._replace(low=-(2**63) if self.origin.attached.watermark == "event_key" else BEFORE_US)
 
 
 class Sink(Protocol):
@@ -134,8 +135,8 @@ class Reader:
 
     def _attached(self, origin: Origin) -> None:
         """Who may read a relation need not have the right to read its partitions: as many blocks of each at a time."""
-        parts = run(self._plpy, self._memory, PARTS, ["text"], [origin.source.relation])[0]
-        if origin.source.by_blocks and parts["here"]:
+        parts = run(self._plpy, self._memory, PARTS, ["text"], [origin.attached.relation])[0]
+        if origin.attached.by_blocks and parts["here"]:
             self._blocks(origin, parts["blocks"], max(1, FIRST_BLOCKS // parts["n"]), None)
         else:
             self._portions(origin, Where(), [], [])

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.event_rows import Origin, Where, number_keys, query_origin
+from ubp_sql.api.event_rows import Origin, number_keys, query_origin
 from ubp_sql.api.mirror_rows import BEFORE_US, Mark
 from ubp_sql.api.session import Row, run
+from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import SourceChanged
 
 if TYPE_CHECKING:

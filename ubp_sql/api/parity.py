@@ -6,13 +6,14 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.ageing import ROW, ageing_of, at_as_of
-from ubp_sql.api.event_rows import EVENTS, Where, origins, query_origin
+from ubp_sql.api.event_rows import EVENTS, origins, query_origin
 from ubp_sql.api.events import read_users
 from ubp_sql.api.live import live_row
 from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.pending import pending_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, touch
+from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import BadInput, NotReady
 
 if TYPE_CHECKING:

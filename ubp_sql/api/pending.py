@@ -5,9 +5,10 @@ from struct import unpack
 from typing import Any
 
 from ubp_sql.api import mirror_sources as attached
-from ubp_sql.api.event_rows import Origin, Where, origins, query_origin
+from ubp_sql.api.event_rows import Origin, origins, query_origin
 from ubp_sql.api.heap import OF_IDS
 from ubp_sql.api.mirror_fold import Said
+from ubp_sql.api.source_rows import Where
 
 AMONG = OF_IDS._replace(users="{user} = any ($5)", array="$5")
 
@@ -23,7 +24,7 @@ def pending_users(plpy: Any, memory: dict[str, Any], said: Said, among: Iterable
     for mark in attached.marks(plpy, memory, list(everywhere.values())):
         where = mark.where
         one = where._replace(users="{user} = any ($3)", array="$3")
-        low = mark.origin.source.watermark_at
+        low = mark.origin.attached.watermark_at
         found |= _users(plpy, memory, mark.origin, where, one, [mark.low if low is None else low, mark.high], some)
     return found
 

@@ -29,7 +29,10 @@ USER_OF_KEY = """coalesce(
              (select u.user_id from ubp.users u where u.user_key = split_part(btrim($2), '.', 1) and u.tenant = 0),
              split_part(btrim($2), '.', 1)::bigint) end)"""
 BY_KEY = LOOKUP.replace("$2", USER_OF_KEY)
-RESOLVE = f"select {USER_OF_KEY.replace('$2', '$1')} as user_id"
+RESOLVE = f"""
+select k.user_id, m.user_id as whose
+  from (select {USER_OF_KEY.replace("$2", "$1")} as user_id) k
+  left join ubp.user_members m on m.member_id = k.user_id"""  # noqa: S608 - constants only
 
 
 @entry
@@ -41,22 +44,10 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
     deployed = known_deployment(plpy, memory, row["deployment_id"])
     user_id = None
     if deployed.challengers or row["packed"] is None:
-        user_id = run(plpy, memory, RESOLVE, ["text"], [user_key])[0]["user_id"]
-        row, user_id = _linked(plpy, memory, LOOKUP, task, row, user_id)
+        user_id, linked_to = run(plpy, memory, RESOLVE, ["text"], [user_key])[0].values()
+        if row["packed"] is None and linked_to is not None:
+            row, user_id = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, linked_to])[0], linked_to
     return judge(*answering(plpy, memory, deployed, user_id, row))[0]
-
-
-def _linked(
-    plpy: Any, memory: dict[str, Any], query: str, task: str, row: Row, user_id: int | None
-) -> tuple[Row, int | None]:
-    """A row of LOOKUP or DETAIL with the user that it is of; of one who has none the row of whom he was linked to."""
-    if row["packed"] is None:
-        from ubp_sql.api.members import whose
-
-        other = whose(plpy, memory, user_id)
-        if other is not None:
-            return run(plpy, memory, query, ["text", "bigint"], [task, other])[0], other
-    return row, user_id
 
 
 def _of(
@@ -82,7 +73,13 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
-    row, whose_id = _linked(plpy, memory, DETAIL, task, row, user_id)
+    whose_id = user_id
+    if row["packed"] is None:
+        from ubp_sql.api.members import whose
+
+        linked_to = whose(plpy, memory, user_id)
+        if linked_to is not None:
+            row, whose_id = run(plpy, memory, DETAIL, ["text", "bigint"], [task, linked_to])[0], linked_to
     deployed = known_deployment(plpy, memory, row["deployment_id"])
     deployed, packed = answering(plpy, memory, deployed, whose_id, row)
     percentile = row["percentile"] if row["version"] == deployed.version else None

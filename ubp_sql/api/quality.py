@@ -8,6 +8,7 @@ from typing import Any
 from ubp_sql.api.quality_findings import Finding, Kept, dismiss_finding, store, tell_refresh
 from ubp_sql.api.quality_profile import Profile
 from ubp_sql.api.quality_rules import Rule, active_rules, define_quality_rule
+from ubp_sql.api.quality_sql import meets
 from ubp_sql.api.quality_times import gaps, impossible_times, swapped_dates
 from ubp_sql.api.quality_users import duplicates, rates
 from ubp_sql.api.quality_values import drift, outliers
@@ -24,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "outliers": outliers,
     "gaps": gaps,
     "drift": drift,
+    "sql": meets,
 }
 # Two checks at once would each see half of what the other one writes.
 LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.check_quality', 0))"

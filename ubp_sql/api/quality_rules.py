@@ -37,8 +37,9 @@ class Rule(NamedTuple):
 
 
 def _number(value: Any, setting: Setting) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good and setting.low <= value <= setting.high else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not setting.low <= value <= setting.high:
+        return None
+    return None if isinstance(value, int) and value.bit_length() > 64 or math.isinf(value) else float(value)
 
 
 def _whole(value: Any, setting: Setting) -> int | None:

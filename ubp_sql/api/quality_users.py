@@ -145,21 +145,25 @@ def rates(plpy: Any, memory: dict[str, Any], rule: Rule, profile: Profile) -> li
 
     found = _pass(plpy, memory, profile).stretches.get(rule.rule, [])
     parts: dict[int, list[Flags]] = {}
+    sources: dict[int, set[int]] = {}
     for begin in range(0, len(found), MOMENTS):
         user, t_from, t_until = np.array(found[begin : begin + MOMENTS]).T
         arguments = [image(user, BIGINT), times(t_from), times(t_until), rule.source]
         row = single(plpy, memory, BURSTS, ["bytea", "bytea", "bytea", "integer"], arguments)
         for its, flags in grouped(row, "user_id").items():
             parts.setdefault(its, []).append(flags)
+        for source, flags in grouped(row, "source").items():
+            for its in np.unique(flags.user_id).tolist():
+                sources.setdefault(its, set()).add(source)
     every = [joined(several) for several in parts.values()]
     every.sort(key=lambda flags: (-len(flags), int(flags.user_id[0])))
-    findings = [_rate(rule, flags) for flags in every[:MOST_BOTS]]
+    findings = [_rate(rule, flags, sources[int(flags.user_id[0])]) for flags in every[:MOST_BOTS]]
     if len(every) > MOST_BOTS:
         findings.append(_many(every[MOST_BOTS:]))
     return findings
 
 
-def _rate(rule: Rule, flags: Flags) -> Finding:
+def _rate(rule: Rule, flags: Flags, sources: set[int]) -> Finding:
     import numpy as np
 
     user, n = int(flags.user_id[0]), len(flags)
@@ -168,7 +172,7 @@ def _rate(rule: Rule, flags: Flags) -> Finding:
     most = int((np.searchsorted(t, t + width) - np.arange(n)).max())
     return Finding(
         subject=f"user {user}",
-        source=None,
+        source=min(sources) if len(sources) == 1 else None,
         severity="high",
         user_id=user,
         sentence=f"user {user} made {n:,} events, up to {most / width * 1e6:,.0f} a second: a program, not a person",

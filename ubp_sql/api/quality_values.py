@@ -225,15 +225,20 @@ def _scales(rule: Rule, column: str, profile: Profile) -> list[Finding]:
         settings = rule.settings
         for change in shifts(medians, events, math.log(settings["scale"]), settings["weeks"], settings["events"]):
             factor = math.exp(change.after - change.before)
-            times = f"{factor:,.3g} times" if factor > 1 else f"1/{1 / factor:,.3g} of"
+            times = f"{_about(factor)} times" if factor > 1 else f"1/{_about(1 / factor)} of"
             sentence = (
-                f"the middle {column} of {kind} events is {times} what it was, "
+                f"the middle {column} of {kind} events is about {times} what it was, "
                 "from the week of {from_} to that of {until}"
             )
             what = f"{kind}{' negative' * negative} scale of {column} {low - WEEK_0 + change.begin}"
             way_out = "another unit or currency? Convert it at the source"
             found.append(_changed(source, what, "high", low - WEEK_0, change, sentence, way_out))
     return found
+
+
+def _about(number: float) -> str:
+    """Two digits: medians are told from bins 1.6 % wide."""
+    return f"{float(f'{number:.2g}'):,.10g}"
 
 
 def _changed(

@@ -53,7 +53,7 @@ def plan(plpy: Any, memory: dict[str, Any], as_of: str, name: str) -> Row:
     if why is None and at_edge is not None:
         dirty, expired = dirty_users(plpy, memory, found.feature_set_id), len(at_edge)
         new = sum(len(keys) for _, keys in said.keys)
-        named = len(pending_users(plpy, memory, said)) + new + about_items
+        named = len(pending_users(plpy, memory, said)) + new + (about_items or 0)
         users = dirty + expired + named
         why = (
             f"at most {users} users: {dirty} marked as changed, {named} in {pending['rows']} log rows to"

@@ -216,7 +216,7 @@ def renew_source(plpy: Any, memory: dict[str, Any], source_id: int, changed: boo
 @entry
 def source_report(plpy: Any, memory: dict[str, Any], source: str | None) -> list[Row]:
     """How many rows are events, and why others are none, with an example of each."""
-    from ubp_sql.api.event_rows import MOST_KEY_BYTES
+    from ubp_sql.api.source_rows import MOST_KEY_BYTES
 
     check_version(plpy, memory)
     of = single(plpy, memory, SOURCE, ["integer"], [find_source(plpy, memory, source)["source_id"]]) or {}

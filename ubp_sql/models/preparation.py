@@ -53,6 +53,7 @@ COPY, FILL, MISSING, INTERPOLATE, CLIP, LOG1P, SCALE, TRUNCATE, ONE_HOT, DOT = r
 NAMES = ("copy", "impute", "indicator", "interpolate", "clip", "log1p", "standardise", "truncate", "one_hot", "pca")
 MAX_STEPS = 1_000
 MAX_COLUMNS = 2 * MAX_FEATURES  # with those on the way
+MAX_NAMED = 20 * MAX_FEATURES  # columns of all steps together: 10 ms a row in plain Python
 _STEP = Struct("<HHIII")
 
 
@@ -107,8 +108,10 @@ class Program:
                 raise InvalidModel(f"{where}: a column that does not exist")
             columns += s.added
             numbers, named = numbers + len(s.numbers), named + len(s.columns)
-            if columns > MAX_COLUMNS or numbers > MAX_WEIGHTS or named > MAX_WEIGHTS:
-                raise InvalidModel(f"{where}: more than {MAX_COLUMNS} columns or {MAX_WEIGHTS} numbers in all")
+            if columns > MAX_COLUMNS or numbers > MAX_WEIGHTS or named > MAX_NAMED:
+                raise InvalidModel(
+                    f"{where}: more than {MAX_COLUMNS} columns, {MAX_NAMED} named or {MAX_WEIGHTS} numbers"
+                )
         if not 0 < len(self.outputs) <= MAX_FEATURES or max(self.outputs) >= columns:
             raise InvalidModel(
                 f"preparation outputs: {len(self.outputs)} of {columns} columns, or one that is not there"

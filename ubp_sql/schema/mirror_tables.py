@@ -9,7 +9,7 @@ event_log = table(
     "event_log",
     "What statements did to ubp.events and ubp.item_attributes since the last fold: written by triggers, consumed"
     " by refreshes.",
-    identity("log_id", "number of the row"),
+    column("log_id", sa.BigInteger(), "number of the row", sa.Identity(always=False, start=1), nullable=False),
     column(
         "op",
         sa.Text(),
@@ -125,7 +125,9 @@ event_columns = table(
     "Keys of events.attributes, and attributes of items, that features can use as columns (ubp.define_event_column).",
     column("position", sa.Integer(), "place in mirror_chunks.extras", sa.Identity(always=False), primary_key=True),
     column("name", sa.Text(), "name in definitions of features", nullable=False, unique=True),
-    column("attribute", sa.Text(), "key in events.attributes, item_attributes.name, or a rule (* = any)", nullable=False),
+    column(
+        "attribute", sa.Text(), "key in events.attributes, item_attributes.name, or a rule (* = any)", nullable=False
+    ),
     column(
         "type",
         sa.Text(),

@@ -61,7 +61,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
         "ubp_owner",
         "image_array array_bytes log_calendar log_event_insert log_event_update log_event_delete log_event_truncate",
     ),
-    ("ubp_auditor", "attached_sources user_members source_report event_rows all_events"),
+    ("ubp_auditor", "attached_sources user_members source_report event_rows all_events event_span"),
     ("ubp_admin", "attach_source detach_source record_source forget_source watch_sources renew_source"),
     ("ubp_analyst", "source_problems to_time newest_events"),
     ("ubp_owner", "log_source_zone log_item_attributes check_item_attributes"),

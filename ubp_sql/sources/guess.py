@@ -59,6 +59,8 @@ def guess_file(path: Path) -> FileGuess:
     key = found.keys.value
     attributes = found.attributes
     notes = [*sample.notes, *found.notes]
+    if found.userless > 0.001:
+        notes.append(f"{found.userless:.1%} of the rows have no user: they are rejected, or kept by anonymous: keep")
     if unused := found.unused():
         notes.append(f"not used: {', '.join(unused[:12])}{', ...' if len(unused) > 12 else ''}")
     keys = [key] if key else []

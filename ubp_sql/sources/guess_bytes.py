@@ -11,7 +11,7 @@ from ubp_sql.sources.lines import OTHER_FORMATS
 
 HEAD = 4 << 20  # bytes of the beginning: some 40,000 lines of a log
 PLACES, PLACE = 8, 1 << 16
-THROUGH = 64 << 20  # bytes that a packed file is unpacked for the later places: a third of a second
+THROUGH, APART = 64 << 20, 8 << 20  # a packed file is unpacked so far (a third of a second), with places so far apart
 PARQUET = b"PAR1"
 _STEP = 1 << 20
 
@@ -72,12 +72,12 @@ def _plain(stream: BinaryIO, size: int) -> Look:
 
 def _packed(stream: BinaryIO, path: Path, how: str) -> Look:
     found = Look(b"")
-    head, position = bytearray(), 0
+    head, position, piece = bytearray(), 0, b""
     try:
         for piece in packed.unpacked(how, stream.read, _STEP):
             if len(head) < HEAD:
                 head += piece
-            elif position // (THROUGH // PLACES) != (position + len(piece)) // (THROUGH // PLACES):
+            elif position // APART != (position + len(piece)) // APART:
                 found.places.append(piece[:PLACE])
             position += len(piece)
             found.whole = position <= HEAD
@@ -90,6 +90,8 @@ def _packed(stream: BinaryIO, path: Path, how: str) -> Look:
     if not head:
         raise SourceError(f"{path} holds nothing", "there is nothing to look at")
     found.head = bytes(head[:HEAD])
+    if not found.whole:
+        found.places.append(piece[-PLACE:])
     return found
 
 

@@ -41,7 +41,7 @@ def _key(part: str, column: Column) -> Candidate | None:
             return Candidate(score - 0.4, column, "its name, but no value comes twice")
         if column.missing > 0.5:
             score, why = score - 0.3, f"{why}; most rows have none"
-        why += f"; {column.distinct:,} keys in {len(column.present):,} rows"
+        why += f"; {column.distinct:,} different in {len(column.present):,} rows"
     return Candidate(min(score, 1.0), column, why)
 
 

@@ -16,7 +16,7 @@ from ubp_sql.sources.guess_candidates import (
     cancelled,
     same_thing,
 )
-from ubp_sql.sources.guess_values import MOMENTS, Column, shown
+from ubp_sql.sources.guess_values import Column, shown
 
 UNTOLD, NONE = "cannot tell", "none"
 _KINDS_SHOWN = 6
@@ -56,7 +56,7 @@ class Parts:
         without: Collection[str] = (),
     ) -> None:
         """named: the columns have names of their own, not c1, c2, ...; without: parts that are not looked for."""
-        self._columns = [column for column in columns if column.present]
+        self._columns = [column for column in columns if column.present or column.sql_type is not None]
         self._subject, self._named, self._without = subject, named, without
         self._time_sql = time_sql or _map_time
         self._taken: dict[str, Candidate] = {}
@@ -64,6 +64,7 @@ class Parts:
         self._used: set[int] = set()
         self._assign()
         self.notes: list[str] = []
+        self.userless = 0.0  # share of the rows without a user
         value = self._value()
         self.parts = [self._user(), self._time("event_time"), self._kind(value), self._item(), value]
         self.parts += [self._number("quantity"), self._duration(), self._plain("order_id"), self._time("ingested_at")]
@@ -123,10 +124,7 @@ class Parts:
                 )
             best = self._taken["user"] = Candidate(0.5, free[0], "the only column that repeats like a key")
             self._used.add(id(free[0]))
-        if best.column.missing > 0.001:
-            self.notes.append(
-                f"{best.column.missing:.1%} of the rows have no user: anonymous says what becomes of them"
-            )
+        self.userless = best.column.missing
         numbers = best.column.numbers
         whole = "; integers written as 17850.0" if numbers and "." in best.column.present[0] else ""
         return Part("user", best.column.plain, best.sure, best.why + whole, best.column.examples())
@@ -159,8 +157,7 @@ class Parts:
             return Part(part, None, UNTOLD, f"{column.name}: {form.why}", column.examples(), choices)
         sure = LIKELY if best.sure == SURE and form.sure != SURE else best.sure
         expression = self._time_sql(column, form.readings[0][0])
-        written = column.sql_type if column.sql_type in MOMENTS else form.why
-        return Part(part, expression, sure, f"{best.why}; {written}", column.examples())
+        return Part(part, expression, sure, f"{best.why}; {form.why}", column.examples())
 
     def _with_clock(self, day: Column) -> Part | None:
         """A day and, in another column, the time of day."""

@@ -109,14 +109,18 @@ def expression(value: Any) -> str:
 def guess_table(conn: psycopg.Connection[Any], name: str) -> TableGuess:
     """Look at the catalogue and at most 10,000 rows, in a transaction that writes nothing.
 
-    Raises BadInput (UB003) for what is no table or view that this role may read.
+    Raises BadInput (UB003) for what is no table or view that this role can read.
     """
     with conn.transaction(force_rollback=True), conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute("set transaction read only")
         cursor.execute(_SETTINGS)
         relation = _relation(cursor, name)
         known = cursor.execute(_COLUMNS, (relation["oid"],)).fetchall()
-        columns = _columns(cursor, relation, known)
+        try:
+            columns = _columns(cursor, relation, known)
+        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.errors.QueryCanceled) as error:
+            why = error.diag.message_primary or str(error)
+            raise BadInput(f"{name} cannot be read: {why}", "mend the view, or name the table behind it") from error
     guess = _guess(relation, columns, {c["name"]: c for c in known})
     return guess if guess.open else checked(conn, guess)
 
@@ -185,6 +189,8 @@ def _guess(relation: dict[str, Any], columns: list[Column], statistics: dict[str
         parts.append(Part("event_key", key.word, found.keys.sure, found.keys.why, key.examples()))
     notes = [note for note in found.notes if "time_zone" not in note] + _statistics(found, statistics, relation["rows"])
     parts = [_commented(part, found) for part in parts]
+    if not columns or not columns[0].values:
+        notes.append("it is empty: told by names and types alone")
     zone = "UTC" if zones else None
     if zones:
         notes.append(f"{', '.join(sorted(set(zones)))}: no time zone; name that of the clock that wrote it")
@@ -206,8 +212,9 @@ def _statistics(found: Parts, statistics: dict[str, dict[str, Any]], rows: float
     if user is not None and (distinct := statistics[user.name]["distinct"]):
         users = distinct if distinct > 0 else -distinct * max(rows, 0)
         notes.append(f"about {users:,.0f} users in {rows:,.0f} rows")
-        if not user.missing and (missing := statistics[user.name]["missing"]):
-            notes.append(f"{missing:.1%} of the rows have no user")
+    missing = max(found.userless, (statistics[user.name]["missing"] or 0) if user is not None else 0)
+    if missing > 0.001:
+        notes.append(f"{missing:.1%} of the rows have no user: they are no events")
     if kind is not None and (unseen := [w for w in statistics[kind.name]["common"] or [] if w not in kind.counts]):
         notes.append(f"kinds beyond the rows looked at: {', '.join(map(shown, unseen[:10]))}")
     return notes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ubp_sql.sources.guess_times import TimeForm, clock_only, time_form
+from ubp_sql.sources.guess_times import SURE, TimeForm, clock_only, time_form
 
 MARKERS = {"null", "none", "na", "n/a", "nan", "\\n", "-", "?", "nil", "(null)", "<null>", "unknown", "#n/a"}
 _NUMERIC = 0.98  # share of the values that must be numbers
@@ -16,6 +16,7 @@ _PLAIN = re.compile(r"[+-]?(?:\d{1,18}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _NOISE = re.compile(r"^[$€£¥₹]\s?|\s?(?:[$€£¥₹]|EUR|USD|GBP|CHF)$")
 _COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})*,\d+|[+-]?\d+,\d+|[+-]?\d{1,3}(?:\.\d{3})+")
 _POINT = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+KEYS = ("text", "uuid", "smallint", "integer", "bigint", "numeric", "double precision", "real", "oid")
 MOMENTS = ("date", "timestamp without time zone", "timestamp with time zone")
 FEW = 60  # distinct values that can be kinds
 
@@ -76,7 +77,7 @@ class Column:
     @property
     def missing(self) -> float:
         """Share of the rows without a value."""
-        return 1 - len(self.present) / len(self.values) if self.values else 1.0
+        return 1 - len(self.present) / len(self.values) if self.values else 0.0
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -101,6 +102,10 @@ class Column:
     @cached_property
     def time(self) -> TimeForm | None:
         """None for what is a plain number beyond any plausible moment, or no time at all."""
+        if self.sql_type in MOMENTS:  # whatever the values: infinity and years before Christ are times too
+            zoned, daily = self.sql_type == MOMENTS[2], self.sql_type == MOMENTS[0]
+            pattern = "YYYY-MM-DD" if daily else None
+            return TimeForm((("{}", self.sql_type),), SURE, self.sql_type, zoned=zoned, daily=daily, pattern=pattern)
         return time_form(self.present, self.head_present)
 
     @cached_property
@@ -114,9 +119,11 @@ class Column:
     @property
     def key_like(self) -> bool:
         """Could it be a key: no fractions, no long texts, no moments, more than a handful of values."""
-        if not self.present or max(map(len, self.counts)) > 100:
+        if self.sql_type not in (None, *KEYS):
             return False
-        if self.sql_type in ("boolean", "jsonb", *MOMENTS):
+        if not self.present:
+            return self.sql_type is not None
+        if max(map(len, self.counts)) > 100:
             return False
         numbers = self.numbers
         if numbers is not None and not numbers.whole:

@@ -67,6 +67,15 @@ def lock_source(cursor: Cursor, name: str, *, wait: bool, session: bool) -> bool
     return wait or row == (True,)
 
 
+def lock_part(cursor: Cursor, name: str) -> None:
+    """Until the transaction ends: nobody else commits a part of this source.
+
+    The lock of the source is not enough for what a second connection writes: where the loading process is killed, the
+    first connection, which holds that lock, may end while the second still commits.
+    """
+    cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", (_LOCK + name,))
+
+
 def unlock_source(cursor: Cursor, name: str) -> None:
     cursor.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (_LOCK + name,))
 

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 from ubp_sql.errors import SourceError, UbpError
 from ubp_sql.sources.compiled import Compiled
 from ubp_sql.sources.database import database_errors
-from ubp_sql.sources.identity import Cursor, lock_source, unlock_source
+from ubp_sql.sources.identity import Cursor, lock_part, lock_source, unlock_source
 from ubp_sql.sources.lines import Content
 from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.sources.parts import Parts, Plan
@@ -161,6 +161,7 @@ class _Load:
     def _load(self, dry_run: bool) -> LoadResult:
         name = self._map.source
         with self._transaction() as cursor:
+            lock_part(cursor, name)
             ends = known_ends(cursor, name)
         content = self._reader.scan(ends)
         with self._transaction() as cursor:

@@ -46,22 +46,19 @@ def _unzstd(read: Read, size: int) -> Iterator[bytes]:
     opened = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW)
     frame = opened.decompressobj()
     fresh = True  # nothing of the present frame was read
-    pieces: list[bytes] = []
-    held = 0
+    held = bytearray()
     for data in iter(lambda: read(ZSTD_STEP), b""):
         rest = data
         while rest:
             if frame.eof:
                 frame, fresh = opened.decompressobj(), True
-            piece = frame.decompress(rest)
+            held += frame.decompress(rest)
             fresh = False
             rest = frame.unused_data if frame.eof else b""
-            pieces.append(piece)
-            held += len(piece)
-            if held >= size:
-                yield b"".join(pieces)
-                pieces, held = [], 0
+            while len(held) >= size:
+                yield bytes(held[:size])
+                del held[:size]
     if held:
-        yield b"".join(pieces)
+        yield bytes(held)
     if not frame.eof and not fresh:
         raise EOFError

@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 from ubp_sql.errors import UbpError
 from ubp_sql.sources.compiled import Compiled
 from ubp_sql.sources.database import session_settings
-from ubp_sql.sources.identity import Cursor, Source, open_source
+from ubp_sql.sources.identity import Cursor, Source, lock_part, open_source
 from ubp_sql.sources.lines import Content
 from ubp_sql.sources.partitions import connect_beside, make_partitions, role_of
 from ubp_sql.sources.publish import publish
@@ -93,7 +93,8 @@ class Parts:
                 except BaseException:
                     staged.stack.__exit__(*sys.exc_info())
                     raise
-                if self._alone or staged.source.user_keys is None:  # the first keys decide how the next are read
+                # The first part makes the records, the first keys decide how the next are read.
+                if self._alone or self._plan.source is None or staged.source.user_keys is None:
                     under_way = None
                     self._publish(staged)
                 else:
@@ -152,6 +153,7 @@ class Parts:
         """From the temporary tables to ubp.events, and commit."""
         plan, cursor, staging = self._plan, staged.cursor, staged.staging
         with staged.stack:
+            lock_part(cursor, plan.compiled.map.source)
             if not self._dry_run:  # in a dry run the default partition takes every row for the moment
                 make_partitions(cursor, apart=not self._inside)
             source, loaded, anonymous, already, ids = publish(cursor, staged.source, plan.compiled.map, plan.load_id)

@@ -35,8 +35,7 @@ TASK = """
 select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id
   from ubp.task_definitions t where t.task = %s"""
 NAMES = "select name from ubp.feature_definitions where feature_set_id = %s order by position"
-SPAN = """
-select min(event_time) filter (where kind = %s) as first_event, max(event_time) as last_event from ubp.events"""
+SPAN = "select first_event, last_event from ubp.event_span(%s)"
 HELD_OUT = "same settings, trained only on moments whose labels end before this cut"
 REGISTER = "select ubp.register_model(%s, %s, %s, %s, %s, %s)"
 
