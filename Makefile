@@ -1,6 +1,6 @@
 # Every command does its own set-up: `make demo` on a fresh Debian with git, make and python3 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench fuzz fresh clean
+.PHONY: help setup demo test test-all check bench fuzz chaos fresh clean
 
 PY := .venv/bin/python
 UBP := .venv/bin/ubp-sql
@@ -11,6 +11,7 @@ DAYS ?=
 SEED ?=
 CASE ?=
 MUTANTS ?=
+KILLS ?=
 PYTEST_ARGS ?=
 
 help:  ## these lines
@@ -39,6 +40,9 @@ bench: setup  ## one benchmark, or the list of them: make bench [CASE=snapshot] 
 
 fuzz: setup  ## a million mutants of all that is read from outside: make fuzz [MUTANTS=n] [SEED=n]
 	@nice -n 19 $(PY) -m tests.fuzz $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+
+chaos: setup  ## loads that are killed at random moments and run again: make chaos [KILLS=200] [SEED=n]
+	@$(if $(KILLS),KILLS=$(KILLS) )$(if $(SEED),SEED=$(SEED) )$(PY) -m tests.sources.chaos
 
 fresh:  ## both commands in a bare Debian root (as root, with debootstrap)
 	@bash tests/fresh_machine.sh

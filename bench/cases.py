@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     "scan": ("predict_purchase over a million users in one statement, beside score_users", scan.run),
     "load": ("seconds to load Online Retail", load.run),
+    "load_many": ("simulated events from CSV and Parquet, beside a bare binary COPY [EVENTS, ROUNDS]", load.run_many),
     "demo": ("`make demo DATA=...` as a whole process, second run", demo.run),
     "snapshot": (
         "25 features of 100 k users from 5 M events, arrays and table, beside SQL, DuckDB and Polars [EVENTS, USERS]",

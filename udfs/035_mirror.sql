@@ -87,7 +87,8 @@ grant execute on function ubp.drop_mirror() to ubp_admin;
 
 -- ubp.define_event_column: makes an attribute a column of events that features can be about.
 -- of: event, a key of events.attributes; item, what was known of the event's item (ubp.item_attributes) when the event
--- became known. type: number; text: compared as a whole; words: a set of words (64 classes of a hash). The next fold
+-- became known; flag, how many open findings of the rule `attribute` (* = any) speak of the event, a number
+-- (docs/quality.md). type: number; text: compared as a whole; words: a set of words (64 classes of a hash). The next fold
 -- rebuilds the mirror.
 -- Errors: UB003 a name that is taken or no plain word, an unknown type or subject
 create or replace function ubp.define_event_column(name text, attribute text, type text, "of" text default 'event')
@@ -98,7 +99,7 @@ as $python$
 from ubp_sql import api
 return api.define_event_column(plpy, SD, name, attribute, type, of)
 $python$;
-comment on function ubp.define_event_column(text, text, text, text) is 'Makes a key of events.attributes, or an attribute of the event''s item, a column that features can be about: a number, a text, or the words of a text.';
+comment on function ubp.define_event_column(text, text, text, text) is 'Makes a key of events.attributes, an attribute of the event''s item, or the findings about the event, a column that features can be about: a number, a text, or the words of a text.';
 revoke all on function ubp.define_event_column(text, text, text, text) from public;
 alter function ubp.define_event_column(text, text, text, text) owner to ubp_owner;
 grant execute on function ubp.define_event_column(text, text, text, text) to ubp_admin;

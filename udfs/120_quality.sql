@@ -51,7 +51,8 @@ alter function ubp.dismiss_finding(bigint, boolean) owner to ubp_owner;
 grant execute on function ubp.dismiss_finding(bigint, boolean) to ubp_admin;
 
 -- One line a rule and source, the worst first: the worst finding of the rule, how many others there are, an example and
--- what to do, in lines of 58 characters. Then what could not be loaded, and when somebody looked last.
+-- what to do, in lines of 58 characters. Then attached sources that changed, what could not be loaded, and when somebody
+-- looked last.
 create or replace view ubp.data_quality as
 with found as (
   select q.rule, q.source, array_position(array['high', 'medium', 'low'], q.severity) as place, q.severity, q.from_time,
@@ -76,6 +77,9 @@ lines as (
          f.sentence || case when f.findings > 1 then format(' (and %s more)', f.findings - 1) else '' end as what,
          f.example, f.way_out
     from found f where f.number = 1
+  union all
+  select 1, 'high', 'attached', s.source_id, null, p.problem, null, p.way_out
+    from ubp.source_problems() p left join ubp.sources s on s.name = p.source
   union all
   select 4, 'low', 'rejected rows', r.source_id, min(r.since),
          format('%s rows of its files could not be used: ', max(r.total))

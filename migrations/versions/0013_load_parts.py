@@ -19,7 +19,9 @@ TIME = sa.TIMESTAMP(timezone=True)
 GRANTS = {
     "ubp_reader": {"select": "anonymous_events"},
     "ubp_loader": {
-        "select": "load_parts, anonymous_events, events_event_id_seq, anonymous_events_event_id_seq",
+        "select": "load_parts, anonymous_events, events_event_id_seq, anonymous_events_event_id_seq, "
+        "sources_source_id_seq",
+        "update": "sources_source_id_seq",
         "insert": "load_parts, anonymous_events",
         "delete": "load_parts",
         "update (content_sha256, rows_anonymous, continues)": "loads",
@@ -159,6 +161,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     _comments(1)
     op.execute("revoke select on ubp.events_event_id_seq from ubp_loader")
+    op.execute("revoke select, update on ubp.sources_source_id_seq from ubp_loader")
     op.execute("revoke update (content_sha256) on ubp.loads from ubp_loader")
     op.drop_column("event_keys", "load_id", schema="ubp")
     op.drop_column("loads", "continues", schema="ubp")

@@ -127,8 +127,8 @@ def test_a_model_moves_to_another_server_with_its_preparation(
         learnt = trained.one("select preparation from ubp.model_versions where version = 2")
         (tmp_path / "prep.json").write_text(json.dumps(learnt))
         (tmp_path / "bare").write_bytes(split(path.read_bytes())[1])
-        arguments = ["import", "purchase", tmp_path / "bare", "--prepare", tmp_path / "prep.json", "--dsn", other.dsn]
-        told("model", *arguments)
+        prepare = ("--prepare", tmp_path / "prep.json")
+        told("model", "import", "purchase", tmp_path / "bare", *prepare, "--dsn", other.dsn)
         assert other.one("select count(distinct compiled_sha256) from ubp.models where version > 1") == 1
         told("model", "rollback", "purchase", "--dsn", other.dsn)
         assert other.one("select version from ubp.deployed_versions where role = 'champion'") == 1
@@ -141,7 +141,8 @@ def test_a_declared_preparation_that_learns_nothing(trained: Database, tmp_path:
     (tmp_path / "prep.yaml").write_text("- {step: impute, with: 0}\n- {step: clip, low: -1, high: 1}\n")
     model = {"ubp_linear": 1, "features": names, "weights": [[1.0] * len(names)], "bias": [0.5], "link": "identity"}
     (tmp_path / "model.json").write_text(json.dumps(model))
-    arguments = ["model", "import", "purchase", tmp_path / "model.json", "--prepare", tmp_path / "prep.yaml"]
+    arguments: list[str | Path] = ["model", "import", "purchase", tmp_path / "model.json"]
+    arguments += ["--prepare", tmp_path / "prep.yaml"]
     found = document(*arguments, "--dsn", trained.dsn)
     assert found["form"] == "a linear model behind a preparation"
     assert found["warnings"] == []

@@ -26,7 +26,7 @@ APPROVED = {
     ): "an expression is SQL by design: check_text, then the server, look at it",
     ("ubp_sql/api/attach_steps.py", "execute"): "DDL takes no parameters; shown by a dry run as it is executed",
     ("ubp_sql/api/sources.py", "_probe"): "a relation whose name the server quoted",
-    ("ubp_sql/api/sources.py", "_revoked"): "DDL takes no parameters; the server quoted names",
+    ("ubp_sql/api/sources.py", "_revoke"): "DDL takes no parameters; the server quoted names",
     ("ubp_sql/api/sources.py", "forget_source"): "DDL takes no parameters; plpy.quote_ident quotes",
     ("ubp_sql/api/sources.py", "rebuild_source_functions"): "DDL of expressions that record_source compiled",
     ("ubp_sql/api/source_watch.py", "_listen"): "DDL takes no parameters; the server quoted names",
@@ -37,6 +37,7 @@ APPROVED = {
     ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",
     ("ubp_sql/api/quality_sql.py", "meets"): "an expression as the server wrote it",
     ("ubp_sql/api/attach_compile.py", "condition"): "as compiled",
+    ("ubp_sql/api/heap.py", "read_portions"): "rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/heap.py", "number_kinds"): "as rows_query: conditions of this module, tables by quoted name",
     (
         "ubp_sql/api/event_rows.py",

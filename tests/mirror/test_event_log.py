@@ -25,6 +25,22 @@ def test_one_row_a_statement(log: Log) -> None:
     assert [(op, sorted(users)) for op, _, users in found[1:]] == [("U", [1, 2, 3]), ("U", [3])]
 
 
+def test_rows_one_by_one_in_a_transaction(log: Log) -> None:
+    one = "insert into ubp.events (user_id, event_time, kind) values (%s, now(), 'view')"
+    with log.conn.transaction():
+        for user in range(5):
+            log.run(one, user)
+        assert [row[:2] for row in log.rows(LOGGED)] == [("I", 1), ("I", 1001)]
+        log.fold()
+        log.run(one, 7)
+        log.run(one, 8)
+        assert [row[:2] for row in log.rows(LOGGED)] == [("I", 1), ("I", 1001)], "what covered them was consumed"
+    log.equal()
+    log.fold()
+    log.equal()
+    log.check()
+
+
 def test_ids_far_apart_are_logged_by_users(log: Log) -> None:
     log.run(
         "insert into ubp.events (event_id, user_id, event_time, kind)"

@@ -140,7 +140,7 @@ def test_a_graph_with_categories_stands_behind_a_preparation() -> None:
 
 Step = tuple[str, str, str, dict[str, Any]]
 ML = {"domain": "ai.onnx.ml"}
-TENSORS = {
+TENSORS: dict[str, NDArray[Any]] = {
     "W": np.array([[1.0], [2], [-3]], np.float32),
     "S": np.array([-1, 3], np.int64),
     "S2": np.array([3, -1], np.int64),

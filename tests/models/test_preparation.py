@@ -327,10 +327,10 @@ def test_a_batch_can_be_ended_between_chunks(monkeypatch: pytest.MonkeyPatch) ->
     calls: list[int] = []
     assert model.score_batch(x, lambda: calls.append(1)).tobytes() == whole.tobytes()
     assert len(calls) == 3
-    monkeypatch.setattr(preparation_batch, "CHUNK_COLUMNS", 6)  # of 14 that the steps name, chunk by chunk
+    monkeypatch.setattr(preparation_batch, "CHUNK_COLUMNS", 6)  # of the 15 that the steps name, twice
     calls.clear()
     assert model.score_batch(x, lambda: calls.append(1)).tobytes() == whole.tobytes()
-    assert len(calls) == 3 + 4 * 14 // 8
+    assert len(calls) == 3 + 4 * 2
     assert model.score_batch(x[:0]).shape == (0, 1)
     assert model.score_batch(np.asfortranarray(x)).tobytes() == whole.tobytes()
     others: list[NDArray[Any]] = [x[:, :2], x.astype(np.float64), x[0]]

@@ -22,7 +22,7 @@ def feed(
     hours: tuple[int, int] = (0, 23),
     days: int = 7,
 ) -> None:
-    """Views at equal distances, in some hours (UTC), on the first days of a week; 50 users, 20 items, values 10 to 16."""
+    """Views at equal distances, in some hours (UTC), on a week's first days; 50 users, 20 items, values 10 to 16."""
     conn.execute(FEED, [begin, until, every, *hours, days])
 
 
@@ -54,8 +54,8 @@ def add(conn: Connection, rows: str, columns: str = "user_id, event_time, kind, 
     """Inserts what `rows` says (VALUES or SELECT); event ids in order. Ingested when it happened, unless said."""
     known = "" if "ingested_at" in columns else ", ingested_at"
     again = "" if "ingested_at" in columns else ", event_time::timestamptz"
+    typed = columns.replace("event_time", "event_time::timestamptz")
     text = f"""
         with given ({columns}) as ({rows})
-        insert into ubp.events ({columns}{known}) select {columns.replace("event_time", "event_time::timestamptz")}{again}
-          from given returning event_id"""
+        insert into ubp.events ({columns}{known}) select {typed}{again} from given returning event_id"""
     return sorted(row[0] for row in conn.execute(text.encode()).fetchall())

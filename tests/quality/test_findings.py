@@ -77,11 +77,8 @@ def test_own_rules_by_function_and_by_row(db: Database) -> None:
         conn.execute("insert into ubp.sources (source_id, name) values (5, 'shop')")
         columns = "user_id, event_time, kind, item_id, value, source"
         for source in (0, 5):
-            add(
-                conn,
-                f"select 1, timestamptz '2025-02-05' + g * interval '500 ms', 'view', g + {source}, 1.0, {source} from generate_series(1, 60) g",
-                columns,
-            )
+            at = "timestamptz '2025-02-05' + g * interval '500 ms'"
+            add(conn, f"select 1, {at}, 'view', g + {source}, 1.0, {source} from generate_series(1, 60) g", columns)
         assert check(conn) == {}
         settings = """{"windows": [{"seconds": 20, "events": 30}]}"""
         conn.execute("select ubp.define_quality_rule('fast', 'rate', %s, 'shop', 'half a second')", [settings])
@@ -169,13 +166,12 @@ def test_the_report_reads_like_one(db: Database) -> None:
             ("medium", "last check", "nobody has looked yet\n-> select * from ubp.check_quality()")
         ]
         feed(conn)
-        conn.execute(
-            "insert into ubp.events (user_id, event_time, kind, value) values (1, now() + interval '1 year', 'x', 'inf')"
-        )
+        conn.execute("insert into ubp.events (user_id, event_time, kind) values (1, now() + interval '1 year', 'x')")
         add(conn, TWICE)
         conn.execute(
             "insert into ubp.rejected_events (load_id, source_id, file, line, reason)"
-            " select 1, 0, 'shop.csv', g, case when g > 3 then 'no user key' else 'no time' end from generate_series(2, 9) g"
+            " select 1, 0, 'shop.csv', g, case when g > 3 then 'no user key' else 'no time' end"
+            " from generate_series(2, 9) g"
         )
         check(conn)
         rows = conn.execute("select bad, rule, source, since::text, report from ubp.data_quality").fetchall()

@@ -1,4 +1,4 @@
-"""Features that leave flagged events out: stored, live and training rows stay equal, and only whom it concerns is computed."""
+"""Features that leave flagged events out: stored, live and training rows stay equal, nobody else is computed."""
 
 from datetime import UTC, datetime
 
@@ -14,11 +14,12 @@ TWICE = "values ({0}, '2025-02-05 12:00+00', 'view', 1, 5.0), ({0}, '2025-02-05 
 
 @pytest.fixture
 def shop(db: Database) -> Database:
-    """Users 1 to 40 with a view each; set `clean` counts views that nothing speaks of, `odd` those that repeat another."""
+    """Users 1 to 40 with a view each; set `clean` counts views without a flag, `odd` those that repeat another."""
     with db.connect() as conn:
         add(
             conn,
-            "select g, timestamptz '2025-02-01' + g * interval '1 minute', 'view', g, 1.0 from generate_series(1, 40) g",
+            "select g, timestamptz '2025-02-01' + g * interval '1 minute', 'view', g, 1.0"
+            " from generate_series(1, 40) g",
         )
         conn.execute("select ubp.define_event_column('flagged', '*', 'number', 'flag')")
         conn.execute("select ubp.define_event_column('repeated', 'duplicates', 'number', 'flag')")

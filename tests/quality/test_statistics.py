@@ -1,6 +1,7 @@
 """The statistics behind the rules, beside plain loops and on tails of many shapes."""
 
 import math
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -16,6 +17,7 @@ from ubp_sql.quality.silences import main_span, silences
 from ubp_sql.quality.tails import BINS, cuts
 
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 USERS = st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=30), max_size=4)
 
 
@@ -37,7 +39,7 @@ def test_repeated_rows_are_those_of_a_plain_loop(users: list[list[tuple[int, int
         for row in range(first[user], first[user + 1]):
             seen.setdefault((user, int(t[row]), int(key[row])), []).append(row)
     for same in seen.values():
-        assert (len(same) > 1) == bool(rows & set(same))
+        assert (len(same) > 1) == bool(rows & set(same)), (same, rows)
 
 
 @settings(max_examples=200)
@@ -46,7 +48,7 @@ def test_bursts_are_those_of_a_plain_loop(users: list[list[tuple[int, int]]], ev
     first, t, key = columns(users, SECOND // 2)
     order = np.where(key == 0, -1 - np.arange(len(t)) // 3, t)  # some are lines of orders of three
     window = Window(5, events)
-    expected = set()
+    expected: set[tuple[int, int]] = set()
     for user in range(len(users)):
         own = range(first[user], first[user + 1])
         lines: set[int] = set()
@@ -77,19 +79,22 @@ def histogram(values: NDArray[np.float64]) -> tuple[I64, I64]:
     return bins, counts
 
 
+PRICES = [4.99, 9.99, 19.99, 49.99, 199.0]
+SHAPES: dict[str, Callable[[np.random.Generator, int], F64]] = {
+    "lognormal": lambda rng, n: rng.lognormal(3, 1, n),
+    "pareto": lambda rng, n: 5 * (1 + rng.pareto(1.5, n)),
+    "exponential": lambda rng, n: rng.exponential(20, n) + 0.01,
+    "prices": lambda rng, n: rng.choice(PRICES, n, p=[0.4, 0.3, 0.2, 0.09, 0.01]),
+    "constant": lambda rng, n: np.full(n, 9.99),
+}
+
+
 @pytest.mark.parametrize("n", [100, 1_000, 30_000])
-@pytest.mark.parametrize("shape", ["lognormal", "pareto", "exponential", "prices", "constant"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_no_ordinary_tail_has_outliers_and_planted_ones_are_found(shape: str, n: int) -> None:
     wrong = 0
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        values = {
-            "lognormal": lambda: rng.lognormal(3, 1, n),
-            "pareto": lambda: 5 * (1 + rng.pareto(1.5, n)),
-            "exponential": lambda: rng.exponential(20, n) + 0.01,
-            "prices": lambda: rng.choice([4.99, 9.99, 19.99, 49.99, 199.0], n, p=[0.4, 0.3, 0.2, 0.09, 0.01]),
-            "constant": lambda: np.full(n, 9.99),
-        }[shape]()
+        values = SHAPES[shape](np.random.default_rng(seed), n)
         low, high, median = cuts(*histogram(values), 3.5, 2, 7)
         wrong += int((values < low).sum() + (values > high).sum())
         assert abs(math.log(median / float(np.median(values)))) < 0.2 + 2 / math.sqrt(n)
@@ -144,7 +149,7 @@ def test_weeks_that_differ_from_those_before() -> None:
     events = np.full(10, 500)
     (one,) = shifts(share, events, 0.2, 4, 100)
     assert (one.begin, one.end, one.before, round(one.after, 2)) == (5, 6, 0.9, 0.11)
-    assert shifts(share, events, 0.2, 6, 100) == []
+    assert shifts(share, events, 0.2, 20, 100) == []
     assert shifts(share, np.full(10, 99), 0.2, 4, 100) == []
     every = np.full(20, 1_000)
     late = np.where(np.arange(20) < 8, 0, 50)

@@ -343,6 +343,16 @@ def zoo() -> list[Animal]:
             ).encode(),
             {"event_time": "occurred_at", "ingested_at": "received_at", "keys": ["event_id"], "kind": "event"},
         ),
+        Animal(
+            "some_with_items.jsonl",
+            _jsonl(
+                lambda r: (
+                    {"user_id": r["user"], "ts": r["t"].isoformat(), "type": r["kind"]}
+                    | ({"items": [{"sku": r["item"], "price": 2}]} if r["kind"] == "purchase" else {})
+                )
+            ),
+            {"user": "doc->>'user_id'", "event_time": "doc->>'ts'", "kind": "doc->>'type'", "item": None},
+        ),
         # Logs that many people have, as they are published.
         Animal(
             "rees46.csv",

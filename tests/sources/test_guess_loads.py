@@ -29,13 +29,17 @@ def test_every_proposed_map_loads(db: Database, tmp_path: Path) -> None:
         "shopify.csv": {"kind": {"constant": "purchase"}, "value": "Total"},
         "pos.csv": {"user": "Kartennr"},
     }
+    seen = set()
     for animal in ZOO.values():
         guess = looked_at(tmp_path, animal.content, animal.file)
         for name, value in filled.get(animal.file, {}).items():
             guess = guess.with_part(name, value)
-        if guess.open:
+        said = repr((guess.settings, values(guess)))
+        if guess.open or said in seen:
             continue
+        seen.add(said)
         assert_loads(db, tmp_path, animal, guess)
+    assert len(seen) > 25
 
 
 def assert_loads(db: Database, directory: Path, animal: Animal, guess: FileGuess) -> None:

@@ -139,13 +139,16 @@ def test_a_database_that_is_not_there(tmp_path: Path, map_file: Path) -> None:
     assert result.stderr.startswith("error ")
 
 
-def test_ctrl_c_rolls_back_and_says_so(db: Database, tmp_path: Path, map_file: Path) -> None:
+def test_ctrl_c_says_what_is_in(db: Database, tmp_path: Path, map_file: Path) -> None:
     path = write(tmp_path, "who,at,what\n" + "".join(f"{n},2024-01-01,view\n" for n in range(400_000)))
     code = "from tests.sources.test_load_cli import app; app()"
     command = [sys.executable, "-c", code, str(path), "--map", str(map_file), "--dsn", db.dsn]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     for _ in range(600):
-        if db.one("select count(*) from pg_stat_activity where datname = %s and query like 'with judged%%'", db.name):
+        if db.one(
+            "select count(*) from pg_stat_activity where datname = %s and query like 'insert into pg_temp.ubp_typed%%'",
+            db.name,
+        ):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -153,5 +156,6 @@ def test_ctrl_c_rolls_back_and_says_so(db: Database, tmp_path: Path, map_file: P
     assert process.returncode == 130
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
-    assert events(db) == []
-    assert db.one("select count(*) from ubp.loads") == 0
+    kept = db.one("select coalesce(sum(rows_loaded), 0) from ubp.loads")
+    assert len(events(db)) == kept
+    assert not kept or f"{kept:,} rows of {path} up to line" in stderr

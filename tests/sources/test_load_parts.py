@@ -1,6 +1,7 @@
 """A load commits in parts: what a rerun, a grown file and an undo find; ids that do not depend on where it was cut."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from ubp_sql.sources.load import LoadResult, Progress, load_file
 from ubp_sql.sources.undo import undo_load
 
 HEADER = "who,at,what,item,nr\n"
-PACKED = {"events.csv": bytes, "events.csv.gz": gzip.compress, "events.csv.zst": zstandard.compress}
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "events.csv": bytes,
+    "events.csv.gz": gzip.compress,
+    "events.csv.zst": zstandard.compress,
+}
 
 
 def rows(low: int, high: int) -> str:
@@ -41,10 +46,10 @@ def state(db: Database) -> dict[str, Any]:
     queries = {
         "events": "select user_id, event_time, kind, item_id, ingested_at, source from ubp.events order by event_id",
         "anonymous": "select event_time, kind, item_id, source from ubp.anonymous_events order by event_id",
-        "rejected": "select load_id, file, line, reason, raw from ubp.rejected_events order by rejected_id",
+        "rejected": "select file, line, reason, raw from ubp.rejected_events order by rejected_id",
         "users": "select user_id, user_key from ubp.users order by user_id",
         "items": "select item_id, item_key from ubp.items order by item_id",
-        "keys": "select source_id, event_key, load_id from ubp.event_keys order by event_key",
+        "keys": "select source_id, event_key from ubp.event_keys order by event_key",
         "loads": "select content_sha256, rows_read, rows_loaded, rows_rejected, rows_already, rows_anonymous,"
         " finished_at is null as open from ubp.loads order by load_id",
     }
@@ -56,7 +61,7 @@ def broken_off(db: Database, path: Path, load_map: Any, at_row: int) -> None:
     conn = db.connect()
 
     def kill(step: Progress) -> None:
-        if step.rows >= at_row:
+        if step.kept >= at_row:
             db.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
                 db.name,
@@ -86,8 +91,10 @@ def wipe(db: Database) -> None:
     db.execute("alter table ubp.sources alter source_id restart")
 
 
-@pytest.mark.parametrize("name", PACKED)
-@pytest.mark.parametrize("fields", [{}, {"keys": ["nr"]}, {"anonymous": "keep"}])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("events.csv", {}), ("events.csv.gz", {"keys": ["nr"]}), ("events.csv.zst", {"anonymous": "keep"})],
+)
 def test_a_load_that_was_broken_off_goes_on(db: Database, tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
     path = tmp_path / name
     path.write_bytes(PACKED[name]((HEADER + rows(0, 500)).encode()))
@@ -107,7 +114,7 @@ def test_the_ids_do_not_depend_on_the_parts(db: Database, tmp_path: Path, monkey
     """A transaction that is rolled back gives back the ids it took."""
     path, load_map = write(tmp_path, HEADER + rows(0, 500)), make_map(tmp_path, item="item")
     whole = undisturbed(db, path, load_map)
-    assert [key for _, key in whole["users"]][:5] == ["u0", "u7", "u14", "u21", "u35"]
+    assert [key for _, key in whole["users"]][:5] == ["u0", "u7", "u14", "u21", "u42"]
     assert [number - 4 * 10**15 for number, _ in whole["users"]] == list(range(len(whole["users"])))
     load(db, path, load_map, dry_run=True)
     monkeypatch.setattr("ubp_sql.sources.rows.PART_ROWS", 10_000)
@@ -121,7 +128,7 @@ def test_the_ids_do_not_depend_on_the_parts(db: Database, tmp_path: Path, monkey
     assert db.one("select max(user_id) - min(user_id) + 1 = count(*) from ubp.users")
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.zst"])
 def test_a_file_that_has_grown_is_read_on(db: Database, tmp_path: Path, name: str) -> None:
     path, load_map = tmp_path / name, make_map(tmp_path, item="item")
     path.write_bytes(PACKED[name]((HEADER + rows(0, 500)).encode()))
@@ -138,7 +145,7 @@ def test_a_file_that_has_grown_is_read_on(db: Database, tmp_path: Path, name: st
     assert [after[name] for name in ("events", "users", "items")] == [
         whole[name] for name in ("events", "users", "items")
     ]
-    assert [row[2:] for row in after["rejected"]] == [row[2:] for row in whole["rejected"]]
+    assert after["rejected"] == whole["rejected"]
     assert db.rows("select load_id, continues, rows_read from ubp.loads order by 1") == [
         {"load_id": 1, "continues": None, "rows_read": 120}, {"load_id": 2, "continues": 1, "rows_read": 1},
         {"load_id": 3, "continues": 2, "rows_read": 179}, {"load_id": 4, "continues": 3, "rows_read": 200},

@@ -1,6 +1,7 @@
 """Attributes of users and items: typed where declared, in bulk, read back as of any moment."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import refused
+from tests.cli.running import told
 from tests.fix_database import Database
 from tests.users.helpers import link, member
 
@@ -55,6 +57,18 @@ def test_out_of_a_query(keyed: Database) -> None:
         conn.execute(many)
         assert keyed.one(bulk) == 6000
         assert keyed.one(bulk) == 0
+
+
+def test_out_of_a_file(keyed: Database, tmp_path: Path) -> None:
+    file, map_file = tmp_path / "crm.csv", tmp_path / "crm.yaml"
+    file.write_text("customer,what,number,words,since\n17850,age,42,,2025-01-01\nnew@mail,plan,,gold,2025-02-01\n")
+    map_file.write_text(
+        "source: crm\nformat: csv\nuser: customer\nuser_keys: text\nevent_time: since\n"
+        "kind: \"'attribute:' || what\"\nvalue: number\nattributes: {text: words}\n"
+    )
+    told("load", file, "--map", map_file, "--dsn", keyed.dsn)
+    assert keyed.one("select value from ubp.user_profile('17850', '2025-01-02 00:00+00')") == 42
+    assert keyed.one("select text from ubp.user_profile('new@mail') where name = 'plan'") == "gold"
 
 
 def test_a_moment_knows_what_was_said_and_held_then(keyed: Database) -> None:

@@ -144,7 +144,7 @@ USERS = {
 ONE = {
     "insert": "select {user} into strict one from fresh;",
     "update": "select {user} into strict one from fresh;\n"
-    "    if one is distinct from (select {user} from gone) then\n      n := 0;\n    end if;",
+    "    if (one operator(pg_catalog.=) (select {user} from gone)) is not true then\n      n := 0;\n    end if;",
     "delete": "select {user} into strict one from gone;",
     "row": "n := 0;",
 }

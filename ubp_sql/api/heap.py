@@ -1,5 +1,6 @@
 """Events out of rows as packed columns: one query builder for every way in which they are asked for, of any origin."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.event_rows import PLAIN, Origin
@@ -35,7 +36,11 @@ select string_agg(int8send(x.user_id), '') as user_id, string_agg(timestamptz_se
            s.source_id is null as unknown, {code} as code{extras}
       from {relation} e left join ubp.sources s on s.source_id = e.source{kinds}
      where {where}
-  ) x"""
+  ) x{portions}"""
+# The same, an answer a portion: what neither blocks nor ids cut is read once, and lies in a sort meanwhile.
+NUMBERED = ",\n           (row_number() over () - 1) / {portion} as portion"
+PORTIONS = "\n group by x.portion order by x.portion"
+KNOWN_KIND = "k.code is not null and "
 # By the position of the kind in $1, and no other kinds; or by the mirror's code, 0 for a kind that has none yet.
 LISTED = ("array_position($1, e.kind)", "", "e.kind = any ($1) and ")
 CODED = ("coalesce(k.code, 0)", " left join ubp.mirror_kinds k on k.kind = e.kind", "")
@@ -96,6 +101,7 @@ def rows_query(
     relation: str | None = None,
     *,
     settled: bool = False,
+    portion: int | None = None,
 ) -> str:
     """The query of `mirror.sent.block_of`'s columns.
 
@@ -105,8 +111,10 @@ def rows_query(
     origin    where the events lie
     relation  a partition of it, quoted
     settled   as Origin.select has it
+    portion   events of an answer; None: all are one
     """
     code, kinds, named = way
+    portions = ""
     table, condition = origin.select(where, relation, settled=settled)
     sent, extras = "", ""
     for number, column in enumerate(declared, 1):
@@ -121,7 +129,12 @@ def rows_query(
             value = form.format(text=f"(e.attributes ->> {name})")
         sent += f",\n       string_agg({send}(x.x{number}), '') as x{number}"
         extras += f",\n           coalesce({value}, {missing}) as x{number}"
-    return HEAD.format(sent=sent, code=code, extras=extras, relation=table, kinds=kinds, where=named + condition)
+    if portion is not None:
+        extras, portions = extras + NUMBERED.format(portion=portion), PORTIONS
+        # As with items: whoever heard of such a row while others were read would keep it as of no kind.
+        named = KNOWN_KIND if settled else named
+    parts = {"sent": sent, "code": code, "extras": extras, "relation": table, "kinds": kinds, "portions": portions}
+    return HEAD.format(where=named + condition, **parts)
 
 
 NEW_KINDS = """
@@ -160,6 +173,17 @@ def read_rows(
     if row["user_id"] is None:
         return Found(None, False, False)
     return Found(block_of(row, declared), row["new_kinds"], row["unknown_sources"])
+
+
+def read_portions(
+    plpy: Any, query: str, types: list[str], arguments: list[Any], declared: list[Declared]
+) -> "Iterator[Found]":
+    """Portion by portion the sorted events that a query of `rows_query` finds, all of one snapshot."""
+    from ubp_sql.mirror.sent import block_of
+
+    cursor = plpy.cursor(plpy.prepare(query, types), arguments)
+    while found := cursor.fetch(1):
+        yield Found(block_of(found[0], declared), found[0]["new_kinds"], found[0]["unknown_sources"])
 
 
 DECLARED = 'select name, attribute, type, "of" from ubp.event_columns order by position'

@@ -19,6 +19,13 @@ select exists (select from ubp.event_log l
                                   and (l.items is null or e.item_id = any (l.items))
                 where l.op = 'A' and e.user_id = $1) as found"""
 
+# The server takes ids that it does not know for half a percent of a relation, so it plans the query of an attached one
+# anew for each user: 0.35 ms, of 0.45.
+PLANS = """
+select current_setting('plan_cache_mode') as before, set_config('plan_cache_mode', $1, true)"""
+Part = tuple[Origin, list[int]]
+"""Where events lie, and from which id to which, at which times; all of them without."""
+
 
 def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row] | None:
     """The user's rows that the event log speaks of; None where all of his events have to be read."""
@@ -28,24 +35,32 @@ def pending_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int
         return None
     if said.items and run(plpy, memory, OF_HIS_ITEMS, ["bigint"], [user_id])[0]["found"]:
         return None
-    if not said.ranges:
-        return []
-    kinds, numbers = list(found.plan.kinds), {one.number: one for one in everywhere}
-    types = ["text[]", "bigint[]", *["bigint"] * 4]
-    rows = []
-    for part in said.ranges:
-        if part.origin in numbers:
-            query = _query(plpy, memory, found, OF_USERS_AND_IDS, numbers[part.origin])
-            rows += run(plpy, memory, query, types, [kinds, [user_id], *part[:4]])
-    return [row for row in rows if row["user_id"] is not None]
+    numbers = {origin.number: origin for origin in everywhere}
+    parts = [(numbers[part.origin], list(part[:4])) for part in said.ranges if part.origin in numbers]
+    return _sent(plpy, memory, found, OF_USERS_AND_IDS, user_id, parts)
 
 
 def all_rows(plpy: Any, memory: dict[Any, Any], found: LiveSet, user_id: int) -> list[Row]:
     """All of the user's rows."""
+    parts: list[Part] = [(origin, []) for origin in origins(plpy, memory)]
+    return _sent(plpy, memory, found, OF_USERS, user_id, parts)
+
+
+def _sent(
+    plpy: Any, memory: dict[Any, Any], found: LiveSet, where: Where, user_id: int, parts: list[Part]
+) -> list[Row]:
+    """The user's rows of each part that has some."""
     rows = []
-    for origin in origins(plpy, memory):
-        query = _query(plpy, memory, found, OF_USERS, origin)
-        rows += run(plpy, memory, query, ["text[]", "bigint[]"], [list(found.plan.kinds), [user_id]])
+    kinds, before = list(found.plan.kinds), None
+    if any(origin.source for origin, _ in parts):
+        before = run(plpy, memory, PLANS, ["text"], ["force_generic_plan"])[0]["before"]
+    try:
+        for origin, ids in parts:
+            query, types = _query(plpy, memory, found, where, origin), ["text[]", "bigint[]", *["bigint"] * len(ids)]
+            rows += run(plpy, memory, query, types, [kinds, [user_id], *ids])
+    finally:
+        if before is not None:
+            run(plpy, memory, PLANS, ["text"], [before])
     return [row for row in rows if row["user_id"] is not None]
 
 

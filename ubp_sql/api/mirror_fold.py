@@ -62,8 +62,12 @@ select 'K', null, null, null, null, null, l.origin, array_agg(distinct k.key)
  group by l.origin
 union all""",
 )
-# Nothing attached, nobody linked: without joins that find nothing, which take 0.1 ms.
+# No source with text keys, nobody linked: without joins that find nothing, which take 0.1 ms.
 HERE = SAID.format(users="log l cross join unnest(l.users) as u (user_id)", keys="")
+# Triggers leave out what a row of this transaction covers already: the row is about to go.
+COVERED_NO_MORE = """
+select set_config('ubp.source_' || s.source_id, '', true)
+  from (select 0 as source_id union all select a.source_id from ubp.attached_sources a) s"""
 CONSUME = "with log as (delete from ubp.event_log returning *), " + EVERYWHERE  # noqa: S608 - constants only
 LOOK_EVERYWHERE = "with log as (select * from ubp.event_log), " + EVERYWHERE  # noqa: S608
 LOOK_HERE = "with log as (select * from ubp.event_log), " + HERE  # noqa: S608
@@ -146,7 +150,8 @@ def listen(rows: Any) -> Said:
 
 def look(plpy: Any, memory: dict[str, Any], everywhere: Sequence[Origin]) -> Said:
     """What the log says now; `everywhere` as `origins` found it."""
-    if len(everywhere) == 1 and not everywhere[0].linked:
+    texts = any(origin.source is not None and origin.source.user_type == "text" for origin in everywhere)
+    if not texts and not everywhere[0].linked:
         return listen(run(plpy, memory, LOOK_HERE, [], []))
     return listen(run(plpy, memory, LOOK_EVERYWHERE, [], []))
 
@@ -162,6 +167,7 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
     run(plpy, memory, store.LOCK, [], [])
     unheard = _parts(plpy, memory)
     gone, parts = _attached(plpy, memory)
+    run(plpy, memory, COVERED_NO_MORE, [], [])
     said = listen(run(plpy, memory, CONSUME, [], []))
     everywhere = origins(plpy, memory)
     said = attached.known(plpy, memory, everywhere, said)
@@ -200,6 +206,9 @@ def fold(plpy: Any, memory: dict[str, Any], refreshing: int | None = None) -> Fo
         from ubp_sql.api.mirror_compact import compact
 
         compact(plpy, memory)
+    elif marks:
+        # What sessions keep of the population goes by the version; the log said nothing of these rows.
+        store.changed(plpy, memory, built=False)
     return Folded(portions.events, users, taken if refreshing is not None else ())
 
 

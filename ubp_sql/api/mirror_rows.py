@@ -14,6 +14,7 @@ from ubp_sql.api.heap import (
     Found,
     declared_columns,
     number_kinds,
+    read_portions,
     read_rows,
     rows_query,
 )
@@ -47,11 +48,7 @@ select string_agg(int8send(x.user_id), '') as users, string_agg(int8send(x.n), '
 # The last id of a portion: those of others' tables may lie far apart.
 LAST_ID = """
 select max(x.key) as key from (select e.raw_id as key from {relation} e where {where} order by e.raw_id limit $3) x"""
-COUNT = "select count(*) as n from {relation} e where {where}"
 BETWEEN_IDS = Where(inner="{key} >= $1 and {key} <= $2")
-HASHED = "(hashtextextended(({{whose}})::text, 0) & ${0}) = ${1}"
-HASHED_PORTION = 1 << 20
-"""Where each portion costs a look at everything, fewer of them."""
 BEYOND_ID = Where(inner="{mark} > $1 and {mark} <= $2")
 BEYOND_TIME = Where(inner=f"{{mark}} > {MOMENT.format(us='$1')} and {{mark}} <= {MOMENT.format(us='$2')}")
 SOURCES = "select coalesce(array_agg(s.source_id), '{}') as ids from ubp.sources s"
@@ -154,15 +151,15 @@ class Reader:
         self._portions(mark.origin, mark.where, ["bigint", "bigint"], [mark.low, mark.high])
 
     def _portions(self, origin: Origin, where: Where, types: list[str], arguments: list[Any]) -> None:
-        """Rows that are not told apart by a block or an id, whole users at a time: by hashes of their keys."""
-        n = query_origin(self._plpy, {}, COUNT, origin, where, types, arguments)[0]["n"]
-        parts = 1
-        while parts * HASHED_PORTION < n:
-            parts *= 2
-        hashed = HASHED.format(len(types) + 1, len(types) + 2)
-        inner = f"{where.inner} and {hashed}" if where.inner else hashed
-        for part in range(parts):
-            self._read(origin, where._replace(inner=inner), [*types, "bigint", "bigint"], [*arguments, parts - 1, part])
+        """Rows that neither a block nor an id cuts."""
+        if self._settles:
+            number_keys(self._plpy, self._memory, where, types, arguments, origin)
+            number_kinds(self._plpy, where, types, arguments, origin)
+        query = rows_query(self._plpy, CODED, where, self.declared, origin, settled=self._settles, portion=PORTION)
+        for found in read_portions(self._plpy, query, types, arguments, self.declared):
+            if found.block is not None:
+                self._sink.add(found.block)
+            self.unknown_sources |= found.unknown_sources
 
     def said(self, ranges: "Sequence[Range]", users: "Sequence[int]") -> None:
         """What the log speaks of: events by ranges of ids and times, and all there is of some users."""

@@ -68,7 +68,9 @@ CHANGED = """
 insert into ubp.event_log (op, users)
 select 'U', ubp.image_array($1, '{}'::bigint[])
  where exists (select from ubp.event_columns c where c.of = 'flag')"""
-EVERYBODY = "insert into ubp.event_log (op) select 'T' where exists (select from ubp.event_columns c where c.of = 'flag')"
+EVERYBODY = (
+    "insert into ubp.event_log (op) select 'T' where exists (select from ubp.event_columns c where c.of = 'flag')"
+)
 MOST_USERS = 1_000_000
 FINDING = "select rule, dismissed_at is not null as dismissed from ubp.quality_findings where finding_id = $1"
 DISMISS = """
@@ -217,9 +219,7 @@ def _flag(plpy: Any, memory: dict[str, Any], finding: int, flags: Flags | None, 
     import numpy as np
 
     row = single(plpy, memory, FLAGS, ["bigint"], [finding])
-    stored, owners = (
-        np.frombuffer((row and row[name]) or b"", ">i8").astype(np.int64) for name in ("events", "users")
-    )
+    stored, owners = (np.frombuffer((row and row[name]) or b"", ">i8").astype(np.int64) for name in ("events", "users"))
     wanted = np.empty(0, np.int64) if flags is None else flags.event_id[:MOST_FLAGS]
     lost = ~np.isin(stored, wanted)
     changed.update(np.unique(owners[lost]).tolist())

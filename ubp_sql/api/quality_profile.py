@@ -32,7 +32,7 @@ select x.source, case when x.total >= 100 then x.kind end as kind,
   from (select h.*, floor(extract(epoch from h.at) / 3600)::bigint as hour,
                sum(h.n) over (partition by h.source, h.kind) as total
           from h) x
- group by 1, 2"""
+ group by 1, 2"""  # noqa: S608 - constants only
 BY_HOUR = f"""
 with h as materialized (
   select e.source, e.kind, date_bin(interval '1 hour', e.event_time, timestamptz 'epoch') as at, {FIGURES}
@@ -158,9 +158,7 @@ def hashed(plpy: Any, memory: dict[str, Any], query: str, types: list[str], argu
     return rows
 
 
-def _figures(
-    plpy: Any, memory: dict[str, Any], query: str, kinds: set[str]
-) -> "dict[tuple[int, str | None], I64]":
+def _figures(plpy: Any, memory: dict[str, Any], query: str, kinds: set[str]) -> "dict[tuple[int, str | None], I64]":
     found = {}
     for row in hashed(plpy, memory, query, [], []):
         found[row["source"], row["kind"]] = _numbers(row["figures"], 9)

@@ -39,7 +39,8 @@ class Rule(NamedTuple):
 def _number(value: Any, setting: Setting) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not setting.low <= value <= setting.high:
         return None
-    return None if isinstance(value, int) and value.bit_length() > 64 or math.isinf(value) else float(value)
+    huge = value.bit_length() > 64 if isinstance(value, int) else math.isinf(value)
+    return None if huge else float(value)
 
 
 def _whole(value: Any, setting: Setting) -> int | None:
@@ -61,7 +62,11 @@ def _windows(value: Any, _: Setting) -> list[dict[str, int]] | None:
             return None
         read = {name: _whole(part, Setting(None, _whole, "", 1, 1e9)) for name, part in window.items()}
         step = read.setdefault("step", 1)
-        if None in read.values() or not (read["seconds"] or 0) <= 86400 or not 2 * (step or 0) <= (read["seconds"] or 0):
+        if (
+            None in read.values()
+            or not (read["seconds"] or 0) <= 86400
+            or not 2 * (step or 0) <= (read["seconds"] or 0)
+        ):
             return None
         if (read["events"] or 0) < 2:
             return None
@@ -203,7 +208,7 @@ def define_quality_rule(
     if check_name == "sql":
         from ubp_sql.api.quality_sql import compiled
 
-        compiled(plpy, rule, read["expression"])
+        compiled(plpy, memory, rule, read["expression"])
     if source is not None and single(plpy, memory, SOURCE, ["text"], [source]) is None:
         raise BadInput(f"rule {rule!r}: there is no source {source!r}", "a name of ubp.sources")
     usual = f"{check_name} with settings of your own" if check_name != "sql" else f"Events with {read['expression']}"

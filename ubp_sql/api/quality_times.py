@@ -40,8 +40,8 @@ SWAPPED = """
 AMONG = f"""
 {PACKED} from (
   select e.event_time, e.event_id, e.user_id,
-         2 * b.place + coalesce(w.swapped between b.low - interval '1 day' and b.high + interval '1 day', false)::integer
-           as key
+         2 * b.place
+           + coalesce(w.swapped between b.low - interval '1 day' and b.high + interval '1 day', false)::integer as key
     from unnest(ubp.image_array($2, '{{}}'::bigint[]), ubp.image_array($3, '{{}}'::bigint[]),
                 ubp.image_array($4, '{{}}'::timestamptz[]), ubp.image_array($5, '{{}}'::timestamptz[]))
          with ordinality as b (first, last, low, high, place)
@@ -99,16 +99,16 @@ def swapped_dates(plpy: Any, memory: dict[str, Any], rule: Rule, profile: Profil
         row = single(plpy, memory, EARLY, ["double precision", "integer"], [off, rule.source])
         for source, flags in grouped(row, "key").items():
             parts.setdefault(source, []).append(flags)
-    for source in _ordered(plpy, memory, rule, profile):
-        parts.setdefault(source[0], []).append(source[1])
+    for source, flags in _ordered(plpy, memory, rule, profile):
+        parts.setdefault(source, []).append(flags)
     for source in _sources(rule, profile):
         first, last, (low, high) = _span(profile, source, int(off * 24))
         if first < low or last > high:
             arguments = [source, moment(low * HOUR_US), moment((high + 1) * HOUR_US - 1), off]
             types = ["integer", "timestamptz", "timestamptz", "double precision"]
-            flags = _fitting(single(plpy, memory, OUTSIDE, types, arguments))
-            if flags is not None:
-                parts.setdefault(source, []).append(flags)
+            fitting = _fitting(single(plpy, memory, OUTSIDE, types, arguments))
+            if fitting is not None:
+                parts.setdefault(source, []).append(fitting)
     found = []
     for source, several in sorted(parts.items()):
         flags = joined(several)
@@ -165,7 +165,7 @@ def _ordered(plpy: Any, memory: dict[str, Any], rule: Rule, profile: Profile) ->
     off = rule.settings["off_days"]
     bits = {}
     for source in _sources(rule, profile):
-        hours, counts = profile.hours(source, clean=False)
+        counts = profile.hours(source, clean=False)[1]
         low, high = _span(profile, source, int(off * 24))[2]
         bits[source] = block_bits(int(counts.sum()), (high + 1 - low) * HOUR_US)
     if not bits:

@@ -31,8 +31,8 @@ select string_agg(timestamptz_send(r.event_time), '') as t, string_agg(int8send(
 DUPLICATES = f"""
 {PACKED} from (
   select e.event_time, e.event_id, e.user_id, e.source,
-         row_number() over (partition by e.user_id, e.event_time, e.kind, e.item_id, e.value, e.quantity,
-                                         e.duration_s, e.attributes ->> 'order_id' order by e.ingested_at, e.event_id) as place
+         row_number() over (partition by e.user_id, e.event_time, e.kind, e.item_id, e.value, e.quantity, e.duration_s,
+                                         e.attributes ->> 'order_id' order by e.ingested_at, e.event_id) as place
     from (select n.user_id, n.event_time
             from unnest(ubp.image_array($1, '{{}}'::bigint[]), ubp.image_array($2, '{{}}'::timestamptz[]))
                  as n (user_id, event_time) offset 0) n
@@ -102,7 +102,7 @@ def _pass(plpy: Any, memory: dict[str, Any], profile: Profile) -> Seen:
 
 
 def duplicates(plpy: Any, memory: dict[str, Any], rule: Rule, profile: Profile) -> list[Finding]:
-    """A finding a source: events equal to another one in user, time, kind, item, value, quantity, duration and order."""
+    """A finding a source: events equal to another in user, time, kind, item, value, quantity, duration and order."""
     import numpy as np
 
     moments = _pass(plpy, memory, profile).moments

@@ -241,9 +241,7 @@ def _about(number: float) -> str:
     return f"{float(f'{number:.2g}'):,.10g}"
 
 
-def _changed(
-    source: int, what: str, severity: str, low: int, change: "Change", sentence: str, way_out: str
-) -> Finding:
+def _changed(source: int, what: str, severity: str, low: int, change: "Change", sentence: str, way_out: str) -> Finding:
     from datetime import UTC, datetime, timedelta
 
     begin, until = _week_us(low + change.begin), _week_us(low + change.end + 1)

@@ -148,7 +148,11 @@ def attach_source(
         with _patience(plpy, memory):
             execute(plpy, made, "caller", _refused)
     steps += [source_step(found, of), *function_steps(source_id, found, of), *made]
-    return [step.row() for step in (*steps, *said_steps(plpy, memory, found, of, given))]
+    rows = [step.row() for step in (*steps, *said_steps(plpy, memory, found, of, given))]
+    for row in rows:
+        if row["step"] == "function" and not dry_run:
+            row["detail"] = "made; a dry run shows its text"
+    return rows
 
 
 def _granted(plpy: Any, memory: dict[str, Any], relation: Relation) -> None:

@@ -265,7 +265,8 @@ class Sources:
         if filled := [code for code in codes if code.steps]:
             steps.append(step(FILL, [copies[code] for code in filled], [code.steps[0][1] for code in filled]))
         steps.append(step(TRUNCATE, list(copies.values())))
-        at, place = self.features + len(codes), {}
+        at = self.features + len(codes)
+        place: dict[tuple[Column, float], int] = {}
         for code in codes:
             values = sorted(value for source, value in self._categories if source == code)
             steps.append(step(ONE_HOT, [copies[code]], values))

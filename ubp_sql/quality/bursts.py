@@ -35,7 +35,7 @@ def bursts(first: I64, t_us: I64, order: I64, windows: Sequence[Window], active:
         new = np.ones(n, np.bool_)
         new[1:] = (step[1:] != step[:-1]) | (user[1:] != user[:-1])
         crowded = _close(user, t_us, window.events, window.seconds * SECOND)
-        lively = _close(user[new], step[new], _steps(window, active), -(-window.seconds // window.step))
+        lively = _close(user[new], step[new], _steps(window, active), -(-window.seconds // window.step) + 1)
         for place in np.intersect1d(crowded, lively).tolist():
             suspects.setdefault(place, []).append(window)
     found = []
@@ -81,7 +81,7 @@ def _stretches(t_us: I64, order: I64, windows: Sequence[Window], active: float) 
 
 
 def repeated(first: I64, t_us: I64, columns: Sequence[NDArray[np.generic]]) -> I64:
-    """Rows, one at least of each set of a user's events that are equal in time and in all columns; a few more may come.
+    """Rows, one at least of each set of a user's events that are equal in time and in the hash of all columns.
 
     columns  (n,) of 8 bytes; equal bits are equal
     """
@@ -90,7 +90,7 @@ def repeated(first: I64, t_us: I64, columns: Sequence[NDArray[np.generic]]) -> I
     tied[first[:-1][first[:-1] < len(t_us)]] = False
     group = np.cumsum(~tied)
     within = np.flatnonzero(tied | np.concatenate((tied[1:], [False])))
-    key = group[within].astype(np.uint64)
+    key = group[within].astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)
     for column in columns:
         key = (key ^ column.view(np.uint64)[within]) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)

@@ -12,7 +12,7 @@ Bools = NDArray[np.bool_]
 AROUND = 5
 DAY = 86_400_000_000
 WIDEST = 12 * DAY
-"""Dates with day and month swapped lie 27 days and more apart; where the neighbourhood is wider than this, none is told."""
+"""Dates with day and month swapped lie 27 days and more apart; of a neighbourhood wider than this none is told."""
 
 
 class Surroundings(NamedTuple):

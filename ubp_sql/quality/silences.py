@@ -102,9 +102,7 @@ def silences(
         total = float(by_hour.sum())
         if total >= needed:
             still = float(by_hour[quiet[begin:end]].sum())
-            found.append(
-                Silence(start + begin, start + end, total, total / clustering, 0, still / total, daily)
-            )
+            found.append(Silence(start + begin, start + end, total, total / clustering, 0, still / total, daily))
     pauses = sum(expected[end] - expected[begin] >= daily / 2 for begin, end in runs)
     return [one._replace(others=max(pauses - 1, 0)) for one in found]
 

@@ -1,14 +1,17 @@
 """Where the tail of a kind's values ends: cuts beyond which a value is an outlier.
 
 On a log scale an exponential tail is the heaviest that trade brings (Pareto). Its slope is estimated as Hill does
-(Annals of Statistics 3, 1975), with the median for the mean, from the values behind the MOST largest ones, so that these
-do not count. The k largest are outliers where
+(Annals of Statistics 3, 1975), from the values behind the MOST largest ones, which count as if they were no larger than
+the largest of those (the maximum likelihood of a censored sample). Of such a tail k times the distance on that scale
+between the k-th largest value and the next, divided by the slope, is an exponential variable of mean 1, independent for
+each k (Rényi, 1953). The k largest are outliers where
 
-- they are apart: `times` the next smaller value and more;
-- so many so far out have a chance below exp(-margin): k (d / slope - ln m) + ln k! > margin, with d the distance of the
-  smallest of them from the threshold and m the values beyond it;
+- that variable is above margin + ln k(k + 1): the chance that one is anywhere is exp(-margin);
+- they are `times` the next smaller value and more;
 - their modified z-score, 0.6745 |x - median| / MAD, is above `score` (Iglewicz and Hoaglin, How to Detect and Handle
   Outliers, 1993), which on its own calls some of every heavy tail outliers.
+
+Then k is counted anew, from behind the outliers.
 """
 
 import math
@@ -25,7 +28,7 @@ NORMAL = 0.6745
 MOST = (10, 100)
 """Outliers at each end, at least and at most: one of 10,000 values between these."""
 REFERENCE = (50, 200)
-"""Values that the slope is estimated from, likewise: one of 2,000."""
+"""Values that the slope is estimated from, likewise: one of 300."""
 LEAST_SLOPE = 0.1
 """Prices are made by people: where the tail is one value, four times that is apart, a tenth more is not."""
 
@@ -75,21 +78,21 @@ def _end(bins: I64, counts: I64, times: float, margin: float, least: float) -> f
     beyond = np.cumsum(counts[::-1])[::-1]  # from this bin on
     n = int(beyond[0])
     most = min(max(n // 10_000, MOST[0]), MOST[1], max(n // 20, 1))
-    behind = min(max(n // 2_000, REFERENCE[0]), REFERENCE[1], n // 4)
+    behind = min(max(n // 300, REFERENCE[0]), REFERENCE[1], n // 4)
     m = most + behind
     threshold = int(bins[np.flatnonzero(beyond > m)[-1]])
-    half = int(bins[np.flatnonzero(beyond >= most + behind // 2)[-1]])
-    slope = max((half - threshold) / BINS / math.log(2), LEAST_SLOPE)
-    end = None
+    within = np.diff(np.clip(beyond[::-1], most, m), prepend=most)[::-1]  # of the `behind` values, those in each bin
+    nearest = int(bins[np.flatnonzero(beyond > most)[-1]])
+    excess = float((within * np.maximum(bins - threshold, 0)).sum()) + most * (nearest - threshold)
+    slope = max(excess / behind / BINS, LEAST_SLOPE)
+    end, before = None, 0
     for place in range(len(bins) - 1, 0, -1):
         k = int(beyond[place])
         if k > most or bins[place] <= least:
             break
-        if (bins[place] - bins[place - 1]) / BINS < math.log(times):
-            continue
-        distance = (int(bins[place]) - threshold) / BINS
-        if k * (distance / slope - math.log(m)) + math.lgamma(k + 1) > margin:
-            end = (float(bins[place]) + float(bins[place - 1]) + 1) / 2
+        apart, own = int(bins[place] - bins[place - 1]) / BINS, k - before
+        if apart >= math.log(times) and own * apart / slope > margin + math.log(own * (own + 1)):
+            end, before = (float(bins[place]) + float(bins[place - 1]) + 1) / 2, k
     return end
 
 

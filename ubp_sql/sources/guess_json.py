@@ -15,6 +15,7 @@ from ubp_sql.sources.guess_values import Column, quoted
 from ubp_sql.sources.rows import MAX_COLUMNS
 
 ROWS = 10_000
+EVERYWHERE = 0.95  # share of the lines that must have an array whose elements are the events
 _DEEPEST = 4  # levels that are looked into
 
 
@@ -100,6 +101,8 @@ def _records_path(documents: list[dict[str, Any]]) -> tuple[str, ...] | None:
         walk(document, ())
     parts = ("event_time", "kind", "item")
     able = [p for p in found if any(guess_names.score(part, name) >= 0.5 for name in names[p] for part in parts)]
+    # A line without the array would be rejected.
+    able = [p for p in able if sum(_inside(d, p) is not None for d in documents) >= EVERYWHERE * len(documents)]
     return max(able, key=lambda path: found[path]) if able else None
 
 

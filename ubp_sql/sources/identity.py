@@ -88,12 +88,7 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
     found = cursor.fetchone()
     kept = Jsonb(load_map.model_dump(mode="json", exclude_defaults=True))
     if found is None:
-        cursor.execute(
-            "insert into ubp.sources (name, kind, time_zone, map) values (%s, 'file', %s, %s) returning source_id",
-            (load_map.source, load_map.time_zone, kept),
-        )
-        row = cursor.fetchone()
-        return Source(int(str(row[0])) if row else 0, None, None)
+        return Source(_new_source(cursor, load_map.source, load_map.time_zone, kept), None, None)
     source_id, zone, user_keys, item_keys = found
     if zone != load_map.time_zone:
         raise MapError(
@@ -109,6 +104,22 @@ def open_source(cursor: Cursor, load_map: LoadMap) -> Source:
             )
     cursor.execute("update ubp.sources set map = %s where source_id = %s", (kept, source_id))
     return Source(int(str(source_id)), _text(user_keys), _text(item_keys))
+
+
+def _new_source(cursor: Cursor, name: str, zone: str, kept: Jsonb) -> int:
+    """The number behind the highest: a sequence would leave one out where a load is killed, and a rerun differ."""
+    cursor.execute("select pg_advisory_xact_lock(hashtextextended('ubp.sources', 0))")
+    cursor.execute(
+        "insert into ubp.sources (source_id, name, kind, time_zone, map) select max(source_id) + 1, %s, 'file', %s, %s"
+        " from ubp.sources returning source_id",
+        (name, zone, kept),
+    )
+    source_id = int(str(cursor.fetchall()[0][0]))
+    cursor.execute(
+        "select setval('ubp.sources_source_id_seq', greatest(last_value, %s)) from ubp.sources_source_id_seq",
+        (source_id,),
+    )
+    return source_id
 
 
 def _text(value: object) -> str | None:

@@ -52,7 +52,11 @@ def _unzstd(read: Read, size: int) -> Iterator[bytes]:
         while rest:
             if frame.eof:
                 frame, fresh = opened.decompressobj(), True
-            held += frame.decompress(rest)
+            try:
+                held += frame.decompress(rest)
+            except zstandard.ZstdError:
+                yield bytes(held)  # what came before the damage counts lines
+                raise
             fresh = False
             rest = frame.unused_data if frame.eof else b""
             while len(held) >= size:
