@@ -50,8 +50,8 @@ def dumped(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def bits(values: Any) -> list[bytes]:
-    return [struct.pack("<f", v) if v == v else b"NaN" for v in values]
+def bits(values: Any, code: str = "f") -> list[bytes]:
+    return [struct.pack("<" + code, v) if v == v else b"NaN" for v in values]
 
 
 def check(document: dict[str, Any], rows: list[list[float]]) -> None:
@@ -63,6 +63,13 @@ def check(document: dict[str, Any], rows: list[list[float]]) -> None:
         expected = bits(reference_preparation.prepare(document, [float(v) for v in row]))
         assert bits(program.prepare(array("f", row.tobytes()))) == expected
         assert bits(prepared.tolist()) == expected
+        # And before it is rounded: float64 columns, step by step.
+        alone, together_ = [float(v) for v in row], [np.array([v], np.float64) for v in row]
+        with np.errstate(all="ignore"):
+            for apply, made in zip(program._apply, program.steps, strict=True):
+                apply(alone)
+                preparation_batch.apply_step(made, together_)
+                assert bits(alone, "d") == bits([float(column[0]) for column in together_], "d")
 
 
 @st.composite

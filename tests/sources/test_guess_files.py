@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fix_database import DATA
@@ -149,6 +149,7 @@ FRAGMENTS = [
 FILES = st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(FRAGMENTS), max_size=60).map(b"".join))
 
 
+@settings(deadline=None)
 @given(FILES, st.booleans())
 def test_no_bytes_make_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes, packed: bool) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"

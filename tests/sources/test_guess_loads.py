@@ -2,8 +2,11 @@
 
 import dataclasses
 import gzip
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.fix_database import Database
 from tests.sources.guess_zoo import ROWS, Animal
@@ -46,6 +49,32 @@ def assert_loads(db: Database, directory: Path, animal: Animal, guess: FileGuess
     load_map = LoadMap.from_text(guess.map_text(), directory / f"{animal.file}.yaml")
     result = load(db, directory / animal.file, load_map, dry_run=True)
     assert (animal.file, result.loaded, result.read) == (animal.file, animal.loads, max(animal.loads, ROWS))
+
+
+def test_parquet(db: Database, tmp_path: Path) -> None:
+    """Columns have types: nothing is read from texts."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    began = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = range(500)
+    columns = {
+        "user_id": [n % 50 for n in rows],
+        "ts": pa.array([began + timedelta(minutes=7 * n) for n in rows], pa.timestamp("ns", "UTC")),
+        "event": ["view" if n % 3 else "purchase" for n in rows],
+        "price": [1.5 if n % 7 else float("nan") for n in rows],
+        "received": pa.array([1_704_100_000_000 + n for n in rows], pa.int64()),
+        "tags": [["a"] for _ in rows],
+    }
+    path = tmp_path / "log.parquet"
+    parquet.write_table(pa.table(columns), path)
+    guess = guess_file(path)
+    found = values(guess)
+    assert (guess.format, guess.settings) == ("parquet", {})
+    assert (found["user"], found["event_time"], found["kind"]) == ("user_id", "ts", "event")
+    assert found["value"] == "nullif(price, 'nan')"
+    assert found["ingested_at"] == "to_timestamp(received::numeric / 1000)"
+    load_map = LoadMap.from_text(guess.map_text(), tmp_path / "map.yaml")
+    assert load(db, path, load_map, dry_run=True).loaded == 500
 
 
 def test_online_retail_as_the_shipped_map(db: Database, tmp_path: Path, online_retail: Path) -> None:

@@ -154,6 +154,16 @@ def test_strange_names_types_and_times(tables: Database) -> None:
     assert guess.problem is None
 
 
+def test_a_line_end_in_a_name_does_not_end_a_comment(tables: Database) -> None:
+    tables.execute('create table evil ("customer\nselect 1; --id" int, "client\nselect 1; --id" int, at timestamptz)')
+    tables.execute("insert into evil select g, g % 9, now() from generate_series(1, 99) g")
+    text = guessed(tables, "evil").call_text()
+    assert "user_id: cannot tell" in text
+    behind = text.partition(");\n")[2].splitlines()
+    assert len(behind) >= 3
+    assert all(line.startswith("--") for line in behind)
+
+
 def test_what_attaching_refuses_is_said(tables: Database) -> None:
     guess = guessed(tables, "guarded")
     assert "row security" in (guess.problem or "")

@@ -21,7 +21,7 @@ FIGURES = """
        count(*) as n, count(e.item_id) as items, count(nullif(e.value, 'NaN')) as "values",
        count(nullif(e.quantity, 'NaN')) as quantities, count(nullif(e.duration_s, 'NaN')) as durations,
        count(e.attributes) as attributes, count(e.attributes -> 'order_id') as orders,
-       count(*) filter (where e.event_time > least(e.ingested_at, now()) + interval '1 minute') as ahead"""
+       count(*) filter (where e.event_time > e.ingested_at or e.event_time > now()) as ahead"""
 MOST_KINDS = 1_000
 PACKED = f"""
 select x.source, case when x.total >= 100 then x.kind end as kind,
@@ -54,11 +54,11 @@ NUMBER = """case $1 when 'value' then e.value when 'quantity' then e.quantity::d
 INFINITE = 1_000_000
 """The bin of values without end."""
 BINNED = f"""
-select x.source, x.kind, x.negative, string_agg(int8send(x.week) || int8send(x.bin) || int8send(x.n), '') as figures
+select x.source, x.kind, x.negative, string_agg(int8send(floor(extract(epoch from x.at) / 604800)::bigint) || int8send(x.bin) || int8send(x.n), '')
+         as figures
   from (with h as materialized (
         select v.source, v.kind, v.v < 0 as negative,
-               floor((extract(epoch from date_bin(interval '7 days', v.event_time, timestamptz '2001-01-01')))
-                     / 604800)::bigint as week,
+               date_bin(interval '7 days', v.event_time, timestamptz '2001-01-01') as at,
                case when abs(v.v) = 'Infinity' then {INFINITE} else floor(ln(abs(v.v)) * 64)::bigint end as bin,
                count(*) as n
           from (select e.source, e.kind, e.event_time, {NUMBER} from {{rows}}) v

@@ -96,7 +96,7 @@ def _show(parts: "list[Part]", notes: list[str]) -> None:
             continue
         shown = _shown(part.value) if part.value is not None else " or ".join(_shown(c) for c in part.choices) or "?"
         sure = Text(part.sure, style=_COLORS.get(part.sure, ""))
-        table.add_row(part.name, Text(shown), Text(", ".join(part.examples)), sure, Text(part.why))
+        table.add_row(part.name, Text(shown), Text("; ".join(part.examples)), sure, Text(part.why))
     # Where a file or a mail takes it, nothing is cut to the width of a terminal that is not there.
     (err if err.is_terminal else Console(stderr=True, width=1_000, highlight=False)).print(table)
     for note in notes:
@@ -107,14 +107,19 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"always {value['constant']}"
     if isinstance(value, list):
-        return "\n".join(f"{kind}: {condition}" for rule in value for kind, condition in rule.items())
-    return str(value)
+        return "\n".join(_printable(f"{kind}: {condition}") for rule in value for kind, condition in rule.items())
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Names of others must not steer the terminal."""
+    return "".join(c if c.isprintable() else "·" for c in text)
 
 
 def _show_steps(found: "TableGuess") -> None:
     for step in found.steps:
         if step.get("step") in ("advice", "cannot see"):
-            err.print(f"{step['step']}: {step['detail']}", markup=False)
+            err.print(f"{step['step']}: {_printable(step['detail'])}", markup=False)
 
 
 def at_a_terminal() -> bool:

@@ -34,7 +34,6 @@ class Text:
     places: list[str]
     encoding: str
     notes: list[str]
-    whole: bool
 
 
 def look(path: Path) -> Look:
@@ -112,7 +111,7 @@ def as_text(found: Look, path: Path) -> Text:
             places.append(text[start:end])
     if "\n" not in head and head.count("\r") > 1:
         raise SourceError(f"{path}: its lines end with a carriage return alone", f"tr '\\r' '\\n' < {path} mends it")
-    return Text(head, places, encoding, notes, found.whole)
+    return Text(head, places, encoding, notes)
 
 
 def _decoded(data: bytes, encoding: str, whole: bool) -> str:

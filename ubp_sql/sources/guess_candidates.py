@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ubp_sql.sources import guess_names
-from ubp_sql.sources.guess_values import Column
+from ubp_sql.sources.guess_values import Column, shown
 
 ENOUGH, MARGIN = 0.5, 0.12  # a lower score is not taken; a rival as near as that leaves it open
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
@@ -31,7 +31,7 @@ def _key(part: str, column: Column) -> Candidate | None:
         return None
     score, why = guess_names.score(part, column.name), "its name"
     if column.refers_to and (referred := guess_names.score(part, column.refers_to)) > 0:
-        score, why = max(score, referred + 0.05), f"a foreign key to {column.refers_to}"
+        score, why = max(score, referred + 0.05), f"a foreign key to {shown(column.refers_to)}"
     if not score:
         return None
     if column.worded:

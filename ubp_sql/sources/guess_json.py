@@ -26,7 +26,6 @@ class Sample:
     format: str
     columns: list[Column]
     rows: int
-    whole: bool
     settings: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -69,7 +68,7 @@ def read_lines(text: Text, path: Path) -> Sample:
         rows = rows[:ROWS]
         head = sum(len(_inside(d, records) or []) for d in documents[:head])
     columns = _json_columns(rows, min(head, len(rows)), records)
-    return Sample("jsonl", columns, len(rows), text.whole, settings, notes)
+    return Sample("jsonl", columns, len(rows), settings, notes)
 
 
 def _refuse(text: str) -> None:
@@ -131,7 +130,7 @@ def _json_columns(
     for (level, path), values in places.items():
         steps = [quoted(key) for key in path]
         word = "->".join([level, *steps[:-1]]) + "->>" + steps[-1]
-        columns.append(Column(".".join(path), f"({word})", word, values, head, level=level))
+        columns.append(Column(".".join(path), f"({word})", word, values, head))
     return columns
 
 

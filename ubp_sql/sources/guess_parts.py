@@ -66,7 +66,7 @@ class Parts:
         self.notes: list[str] = []
         self.userless = 0.0  # share of the rows without a user
         value = self._value()
-        self.parts = [self._user(), self._time("event_time"), self._kind(value), self._item(), value]
+        self.parts = [self._user(), self._time("event_time"), self._kind(value), self._plain("item"), value]
         self.parts += [self._number("quantity"), self._duration(), self._plain("order_id"), self._time("ingested_at")]
         self.keys = self._plain("event_key")
         self._look_at_rows()
@@ -114,23 +114,18 @@ class Parts:
             free = [c for c in self._columns if id(c) not in self._used and c.key_like and c.repeats and c.distinct > 5]
             free.sort(key=lambda c: -c.distinct)
             if len(free) != 1 or self._named:
-                why = (
-                    "no column is named like a user"
-                    if self._named
-                    else "columns without names, more than one may be it"
-                )
-                return self._untold(
-                    "user", [c.plain for c in free[:6]], why if free else "no column could be a user's key"
-                )
+                why = "no column is named like a user"
+                if not self._named:
+                    why = "columns without names, more than one may be it"
+                if not free:
+                    why = "no column could be a user's key"
+                return self._untold("user", [c.plain for c in free[:6]], why)
             best = self._taken["user"] = Candidate(0.5, free[0], "the only column that repeats like a key")
             self._used.add(id(free[0]))
         self.userless = best.column.missing
         numbers = best.column.numbers
         whole = "; integers written as 17850.0" if numbers and "." in best.column.present[0] else ""
         return Part("user", best.column.plain, best.sure, best.why + whole, best.column.examples())
-
-    def _item(self) -> Part:
-        return self._plain("item")
 
     def _plain(self, part: str) -> Part:
         best = self._chosen(part)
@@ -154,7 +149,7 @@ class Parts:
             self.notes.append(f"{shown(column.name)} names no time zone: set time_zone if it is not UTC")
         if len(form.readings) > 1:
             choices = [self._time_sql(column, template) for template, _ in form.readings]
-            return Part(part, None, UNTOLD, f"{column.name}: {form.why}", column.examples(), choices)
+            return Part(part, None, UNTOLD, f"{shown(column.name)}: {form.why}", column.examples(), choices)
         sure = LIKELY if best.sure == SURE and form.sure != SURE else best.sure
         expression = self._time_sql(column, form.readings[0][0])
         return Part(part, expression, sure, f"{best.why}; {form.why}", column.examples())
@@ -167,11 +162,11 @@ class Parts:
             return None
         clock = clocks[0]
         self._used.add(id(clock))
-        both = f"{day.cleaned()} || ' ' || {clock.cleaned()}"
+        both = f"{day.cleaned} || ' ' || {clock.cleaned}"
         self.notes.append(
             f"{shown(day.name)} and {shown(clock.name)} name no time zone: set time_zone if it is not UTC"
         )
-        if day.sql_type == "date":
+        if day.sql_type == "date" and (clock.sql_type or "").startswith("time"):
             expression = f"{day.word} + {clock.word}"
         elif form.readings[0][0] == "{}" and "AM" not in (clock.clock or ""):
             expression = both
@@ -188,7 +183,7 @@ class Parts:
             return Part(part, None, NONE, "")
         numbers = best.column.numbers
         if numbers.doubt:
-            choices = [best.column.number, f"replace({best.column.cleaned()}, ',', '')::numeric"]
+            choices = [best.column.number, f"replace({best.column.cleaned}, ',', '')::numeric"]
             return self._untold(part, choices, f"{shown(best.column.name)}: {numbers.doubt}")
         why = best.why + (f"; {numbers.why}" if numbers.why else "")
         return Part(part, _number_alone(best.column), best.sure, why, best.column.examples())
@@ -200,7 +195,7 @@ class Parts:
             clocks = [c for c in self._columns if c.clock and guess_names.score("duration_s", c.name) >= ENOUGH]
             if part.sure == NONE and len(clocks) == 1 and id(clocks[0]) not in self._used:
                 self._used.add(id(clocks[0]))
-                expression = f"extract(epoch from {clocks[0].cleaned()}::interval)"
+                expression = f"extract(epoch from {clocks[0].cleaned}::interval)"
                 return Part("duration_s", expression, LIKELY, "hours and minutes by its name", clocks[0].examples())
             return part
         seconds = guess_names.seconds_of(best.column.name)
@@ -217,7 +212,7 @@ class Parts:
             if isinstance(one, Part):
                 return Part("value", None, UNTOLD, one.why, choices=one.choices)
             if one is not None and one.column.numbers and one.column.numbers.doubt:
-                choices = [one.column.number, f"replace({one.column.cleaned()}, ',', '')::numeric"]
+                choices = [one.column.number, f"replace({one.column.cleaned}, ',', '')::numeric"]
                 return Part(
                     "value", None, UNTOLD, f"{shown(one.column.name)}: {one.column.numbers.doubt}", choices=choices
                 )
@@ -335,7 +330,7 @@ def _daily(column: Column) -> bool:
 
 
 def _map_time(column: Column, template: str) -> str:
-    return column.plain if template == "{}" else template.format(column.cleaned())
+    return column.plain if template == "{}" else template.format(column.cleaned)
 
 
 def _number_alone(column: Column) -> str:

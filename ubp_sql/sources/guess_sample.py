@@ -14,11 +14,12 @@ from ubp_sql.sources import guess_names
 from ubp_sql.sources.guess_bytes import PARQUET, Text, as_text, look
 from ubp_sql.sources.guess_json import ROWS, Sample, read_lines
 from ubp_sql.sources.guess_times import time_form
-from ubp_sql.sources.guess_values import Column, read_numbers
+from ubp_sql.sources.guess_values import MOMENTS, Column, read_numbers
 from ubp_sql.sources.parquet import ParquetRows
 from ubp_sql.sources.rows import MAX_COLUMNS, TAKEN
 
 DELIMITERS = (",", ";", "\t", "|", "\x01")
+_LONG_NAMES = {"timestamptz": MOMENTS[2], "timestamp": MOMENTS[1], "time": "time without time zone"}
 _CHOICE = 1 << 18  # characters that the delimiter is told from
 # Words that an expression reads as something else than a column's name.
 _SQL_WORDS = guess_names.word_set(
@@ -106,7 +107,7 @@ def _csv(text: Text, path: Path) -> Sample:
         settings["header"] = False
     if text.encoding != "utf-8":
         settings["encoding"] = text.encoding
-    return Sample(form, columns, len(kept), text.whole, settings, notes)
+    return Sample(form, columns, len(kept), settings, notes)
 
 
 def _records(text: str, delimiter: str, quote: str | None, most: int) -> Iterator[list[str]]:
@@ -184,7 +185,7 @@ def _parquet(path: Path) -> Sample:
 
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
-            total, groups = file.metadata.num_rows, file.num_row_groups
+            groups = file.num_row_groups
             batches = list(itertools.islice(file.iter_batches(batch_size=ROWS), 1))
             for group in sorted({groups // 2, groups - 1} - {0, -1}):
                 batches += itertools.islice(file.iter_batches(batch_size=ROWS // 10, row_groups=[group]), 1)
@@ -199,8 +200,8 @@ def _parquet(path: Path) -> Sample:
             values = [v or None for batch in batches for v in batch.column(number).cast(pa.string()).to_pylist()]
         except (pa.ArrowException, ValueError):
             continue  # lists and structs have no text that a part of an event could be
-        columns.append(_column(title, staged, values, batches[0].num_rows, sql_type))
-    return Sample("parquet", columns, sum(batch.num_rows for batch in batches), total == batches[0].num_rows)
+        columns.append(_column(title, staged, values, batches[0].num_rows, _LONG_NAMES.get(sql_type, sql_type)))
+    return Sample("parquet", columns, sum(batch.num_rows for batch in batches))
 
 
 def _column(name: str, staged: str, values: list[str | None], head: int, sql_type: str | None = None) -> Column:

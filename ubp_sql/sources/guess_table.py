@@ -91,9 +91,14 @@ class TableGuess:
         for part in self.parts:
             if part.value is None and part.sure == UNTOLD:
                 name = ARGUMENTS[part.name]
-                text += f"-- {name}: cannot tell: {part.why}\n"
-                text += "".join(f"--   {name} => {quoted(expression(choice))}\n" for choice in part.choices)
-        return text + "".join(f"-- note: {note}\n" for note in self.notes)
+                text += _comment(f"{name}: cannot tell: {part.why}")
+                text += "".join(_comment(f"  {name} => {quoted(expression(choice))}") for choice in part.choices)
+        return text + "".join(_comment(f"note: {note}") for note in self.notes)
+
+
+def _comment(text: str) -> str:
+    """One line: a line end in a name must not end the comment."""
+    return f"-- {shown(text, 1_000)}\n"
 
 
 def expression(value: Any) -> str:
@@ -178,8 +183,8 @@ def _guess(relation: dict[str, Any], columns: list[Column], statistics: dict[str
         if column.sql_type == "text" and form is not None and not form.number:
             pattern = re.fullmatch(r"to_timestamp\(\{\}, '(.*)'\)", template)
             if pattern is None:  # the year first: it reads that without a pattern
-                return f"ubp.to_time({column.cleaned()})"
-            return f"ubp.to_time({column.cleaned()}, {quoted(pattern[1])}, 'UTC')"
+                return f"ubp.to_time({column.cleaned})"
+            return f"ubp.to_time({column.cleaned}, {quoted(pattern[1])}, 'UTC')"
         return template.replace("::numeric / 1000", " / 1000.0").replace("::numeric", "").format(column.word)
 
     found = Parts(columns, relation["name"], named=True, time_sql=time_sql, without=("order_id", "duration_s"))

@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from ubp_sql.sources.guess_times import SURE, TimeForm, clock_only, time_form
@@ -52,7 +52,6 @@ class Column:
     unique: bool = False  # by a constraint, not by chance
     refers_to: str = ""  # the table that a foreign key names
     now_by_default: bool = False
-    level: str = field(default="", compare=False)  # of JSON: `doc` or `record`
 
     @cached_property
     def marker(self) -> str | None:
@@ -140,22 +139,22 @@ class Column:
         """Texts of several words, as names are and codes are not."""
         return sum(" " in value.strip() for value in self.counts) > 0.05 * self.distinct
 
-    def cleaned(self, reference: str | None = None) -> str:
+    @property
+    def cleaned(self) -> str:
         """The column without its marker."""
-        word = self.word if reference is None else reference
-        return word if self.marker is None else f"nullif({word}, {quoted(self.marker)})"
+        return self.word if self.marker is None else f"nullif({self.word}, {quoted(self.marker)})"
 
     @property
     def plain(self) -> str:
         """The column as a whole expression."""
-        return self.alone if self.marker is None else self.cleaned()
+        return self.alone if self.marker is None else self.cleaned
 
     @property
     def number(self) -> str:
         """The column inside a calculation."""
         if self.sql_type not in (None, "text"):
             return self.word
-        return (self.numbers.template if self.numbers else "{}::numeric").format(self.cleaned())
+        return (self.numbers.template if self.numbers else "{}::numeric").format(self.cleaned)
 
     def examples(self, limit: int = 3) -> list[str]:
         return [shown(value) for value, _ in self.counts.most_common(limit)]
