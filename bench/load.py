@@ -30,7 +30,7 @@ value: price * quantity
 quantity: quantity
 duration_s: duration_s
 order_id: order_id
-attributes: {session: session_id, discount: discount, search_text: search_text}
+attributes: {session: session_id, discount: trim_scale(discount), search_text: search_text}
 """
 COLUMNS = "user_id, event_time, kind, item_id, value, quantity, duration_s, attributes, ingested_at, source"
 SUM = """select count(*), sum(hashtextextended(
@@ -64,9 +64,10 @@ def run() -> dict[str, Any]:
 def run_many() -> dict[str, Any]:
     """Simulated events as CSV and Parquet, beside COPY of ready bytes into a twin of ubp.events without triggers."""
     events = round(1e6 * float(os.environ.get("EVENTS") or 1))
+    server = cluster()
     directory = ROOT / ".ubp-bench" / "load_many" / f"{events}-{settings.seed()}"
     csv_file, parquet_file, ready = _files(directory, events)
-    conn = fresh(cluster(), "bench_load_many")
+    conn = fresh(server, "bench_load_many")
     maps = {"CSV": LoadMap.from_file("simulated_shop"), "Parquet": LoadMap.from_text(PARQUET_MAP, Path("bench.yaml"))}
     files = {"CSV": csv_file, "Parquet": parquet_file}
     sums, loaded = [], 0
@@ -140,7 +141,8 @@ def _files(directory: Path, events: int) -> tuple[Path, Path, Path]:
         text, whole = pa.string(), pa.int64()
         types = {
             "event_id": whole, "session_id": text, "user": whole, "event_time": pa.timestamp("us", "UTC"), "kind": text,
-            "item": whole, "price": pa.decimal128(12, 2), "quantity": whole, "order_id": text, "discount": whole,
+            "item": whole, "price": pa.decimal128(12, 2), "quantity": whole, "order_id": text,
+            "discount": pa.decimal128(6, 3),
             "duration_s": whole, "search_text": text,
         }  # fmt: skip
         options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])

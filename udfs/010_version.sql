@@ -16,7 +16,8 @@ alter function ubp.version() owner to ubp_reader;
 grant execute on function ubp.version() to ubp_analyst, ubp_auditor, ubp_loader;
 
 -- ubp.resolve_member: the id that a key text has by itself, NULL when nobody has it. Reads a key as loads do: spaces
--- around it do not count, and 17850.0 is 17850 unless a source of text keys has it as it stands. What is written about a
+-- around it do not count, and 17850.0 is 17850 unless a source of text keys has it as it stands. A number of 4e15 or more,
+-- which attached tables may have, is an id too, unless ubp.users gave it to another key. What is written about a
 -- user is written with this id, so that it stays his where a link is undone.
 create or replace function ubp.resolve_member(user_key text)
 returns bigint
@@ -25,11 +26,14 @@ set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(
     (select u.user_id from ubp.users u where u.user_key = btrim(resolve_member.user_key) and u.tenant = 0),
-    case when btrim(resolve_member.user_key) !~ '^(0|[1-9][0-9]{0,15})(\.0+)?$' then null
-         when split_part(btrim(resolve_member.user_key), '.', 1)::bigint < 4000000000000000 then coalesce(
+    case when btrim(resolve_member.user_key) !~ '^(0|[1-9][0-9]{0,18})(\.0+)?$' then null
+         when split_part(btrim(resolve_member.user_key), '.', 1)::numeric < 4000000000000000 then coalesce(
            (select u.user_id from ubp.users u
              where u.user_key = split_part(btrim(resolve_member.user_key), '.', 1) and u.tenant = 0),
-           split_part(btrim(resolve_member.user_key), '.', 1)::bigint) end);
+           split_part(btrim(resolve_member.user_key), '.', 1)::bigint)
+         when split_part(btrim(resolve_member.user_key), '.', 1)::numeric <= 9223372036854775807 then (
+           select n.id from (select split_part(btrim(resolve_member.user_key), '.', 1)::bigint as id) n
+            where not exists (select from ubp.users u where u.user_id = n.id)) end);
 end;
 comment on function ubp.resolve_member(text) is 'The id that a key text has by itself, linked or not: the one a load recorded, else the number itself; NULL when neither.';
 revoke all on function ubp.resolve_member(text) from public;
@@ -45,11 +49,14 @@ begin atomic
   select coalesce(m.user_id, k.user_id)
     from (select coalesce(
           (select u.user_id from ubp.users u where u.user_key = btrim(resolve_user.user_key) and u.tenant = 0),
-          case when btrim(resolve_user.user_key) !~ '^(0|[1-9][0-9]{0,15})(\.0+)?$' then null
-               when split_part(btrim(resolve_user.user_key), '.', 1)::bigint < 4000000000000000 then coalesce(
+          case when btrim(resolve_user.user_key) !~ '^(0|[1-9][0-9]{0,18})(\.0+)?$' then null
+               when split_part(btrim(resolve_user.user_key), '.', 1)::numeric < 4000000000000000 then coalesce(
                  (select u.user_id from ubp.users u
                    where u.user_key = split_part(btrim(resolve_user.user_key), '.', 1) and u.tenant = 0),
-                 split_part(btrim(resolve_user.user_key), '.', 1)::bigint) end) as user_id) k
+                 split_part(btrim(resolve_user.user_key), '.', 1)::bigint)
+               when split_part(btrim(resolve_user.user_key), '.', 1)::numeric <= 9223372036854775807 then (
+                 select n.id from (select split_part(btrim(resolve_user.user_key), '.', 1)::bigint as id) n
+                  where not exists (select from ubp.users u where u.user_id = n.id)) end) as user_id) k
     left join ubp.user_members m on m.member_id = k.user_id;
 end;
 comment on function ubp.resolve_user(text) is 'user_id of a key text: that of the user it was linked to, else the one a load recorded, else the number itself; NULL when none.';

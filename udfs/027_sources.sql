@@ -23,7 +23,7 @@ grant execute on function ubp.attach_source(regclass, text, text, text, text, te
 -- ubp.record_source: what attach_source may not do with the caller's rights. It checks again what it is given.
 create or replace function ubp.record_source(attached jsonb, dry_run boolean)
 returns integer
-language plpython3u volatile parallel unsafe cost 100000 security definer
+language plpython3u volatile strict parallel unsafe cost 100000 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set standard_conforming_strings = on set extra_float_digits = '1' set quote_all_identifiers = off set row_security = on
 set jit = off
@@ -57,7 +57,7 @@ grant execute on function ubp.detach_source(text) to ubp_admin;
 -- ubp.forget_source: what detach_source may not do with the caller's rights.
 create or replace function ubp.forget_source(source_id integer)
 returns boolean
-language plpython3u volatile parallel unsafe cost 100000 security definer
+language plpython3u volatile strict parallel unsafe cost 100000 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = 'warning'
 set jit = off
@@ -105,7 +105,7 @@ grant execute on function ubp.watch_sources() to ubp_admin;
 -- ubp.renew_source: what watch_sources may not do with the caller's rights.
 create or replace function ubp.renew_source(source_id integer, changed boolean)
 returns void
-language plpython3u volatile parallel unsafe cost 10000 security definer
+language plpython3u volatile strict parallel unsafe cost 10000 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $python$

@@ -24,7 +24,7 @@ GRANTS = {
         "update": "sources_source_id_seq",
         "insert": "load_parts, anonymous_events",
         "delete": "load_parts",
-        "update (content_sha256, rows_anonymous, continues)": "loads",
+        "update (rows_anonymous)": "loads",
     },
     "ubp_auditor": {"select": "load_parts, anonymous_events"},
 }
@@ -162,7 +162,6 @@ def downgrade() -> None:
     _comments(1)
     op.execute("revoke select on ubp.events_event_id_seq from ubp_loader")
     op.execute("revoke select, update on ubp.sources_source_id_seq from ubp_loader")
-    op.execute("revoke update (content_sha256) on ubp.loads from ubp_loader")
     op.drop_column("event_keys", "load_id", schema="ubp")
     op.drop_column("loads", "continues", schema="ubp")
     op.drop_column("loads", "rows_anonymous", schema="ubp")

@@ -1,5 +1,6 @@
 """ubp.attach_source and ubp.detach_source: what they do, for whom, what is heard, and that nothing stays behind."""
 
+import json
 import re
 import subprocess
 import threading
@@ -322,6 +323,27 @@ def test_only_the_owner_in_ubp_admin_may(shop: Shop) -> None:
     with shop.db.connect(user="stranger") as conn:
         steps = conn.execute("select step, detail from ubp.detach_source('orders')").fetchall()
     assert ("advice", "as the owner: revoke select on table shop.orders from ubp_owner, ubp_reader") in steps
+
+
+def test_what_records_a_source_trusts_nobody(shop: Shop) -> None:
+    """Who detaches may be a superuser: no statement of somebody else's is executed then."""
+    shop.run("grant usage on schema shop to ubp_owner; grant select on shop.orders to ubp_owner")
+    number = shop.one("select 'shop.orders'::regclass::oid::bigint")
+    given: dict[str, str | None] = {"user_id": "customer", "event_time": "at", "kind": "'x'"}
+    given |= dict.fromkeys(("item_id", "value", "ingested_at", "event_id", "time_zone", "filter"))
+    granted = {"schema": ["ubp_owner"], "relation": ["ubp_reader", "ubp_owner; drop table shop.visits"]}
+    attached = json.dumps({"relation": number, "given": given, "granted": granted})
+    for column in ("(select 1)", "customer); drop table shop.visits; --", "nothing"):
+        bad = json.dumps({"relation": number, "given": given | {"user_id": column}, "granted": granted})
+        with pytest.raises(psycopg.Error, match="user_id"):
+            shop.owner.execute("select ubp.record_source(%s, false)", [bad])
+    shop.owner.execute("select ubp.record_source(%s, false)", [attached])
+    assert shop.rows("select granted from ubp.attached_sources") == [
+        ({"schema": ["ubp_owner"], "relation": ["ubp_reader"]},)
+    ]
+    assert "does not hear" in shop.problems()[-1][1]
+    shop.rows("select * from ubp.detach_source('orders')")
+    assert shop.one("select count(*) from shop.visits") == 30
 
 
 REFUSED = [

@@ -191,6 +191,10 @@ def test_linked_users(db: Database, twin: Database, mirror: bool) -> None:
             both.check_live(START)
             if number != 1:
                 both.check(START)
+                # The log speaks of the member alone.
+                conn.execute("update ubp.events set kind = 'cart', value = %s where user_id = 2", [number])
+                assert conn.execute("select users from ubp.event_log").fetchall() == [([2],)]
+                both.check_live(START)
             for of in sources:
                 both.insert(of, 4)
                 both.change(of)

@@ -54,7 +54,8 @@ NUMBER = """case $1 when 'value' then e.value when 'quantity' then e.quantity::d
 INFINITE = 1_000_000
 """The bin of values without end."""
 BINNED = f"""
-select x.source, x.kind, x.negative, string_agg(int8send(floor(extract(epoch from x.at) / 604800)::bigint) || int8send(x.bin) || int8send(x.n), '')
+select x.source, x.kind, x.negative,
+       string_agg(int8send(floor(extract(epoch from x.at) / 604800)::bigint) || int8send(x.bin) || int8send(x.n), '')
          as figures
   from (with h as materialized (
         select v.source, v.kind, v.v < 0 as negative,

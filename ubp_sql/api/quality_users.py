@@ -128,7 +128,7 @@ def _duplicates(source: int, flags: Flags, profile: Profile) -> Finding:
         subject=f"source {source}",
         source=source,
         severity="low" if share < 0.02 else "medium",
-        sentence=f"{n:,} events ({share:.2%}) of {people:,} users say again what another event says:"
+        sentence=f"{n:,} {'event repeats' if n == 1 else 'events repeat'} another one ({share:.2%}; users: {people:,}):"
         " same user, time, kind, item, value, quantity, duration and order",
         way_out="leave them out of features, or give the load map `keys` so that a row is loaded once",
         events=n,

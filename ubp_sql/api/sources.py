@@ -11,6 +11,7 @@ from typing import Any
 
 from ubp_sql.api.attach_compile import Compiled, Expression, compiled
 from ubp_sql.api.attach_relation import (
+    OURS,
     PRIMARY_KEY,
     Relation,
     describe,
@@ -90,11 +91,14 @@ update ubp.attached_sources a set granted = a.granted || jsonb_build_object('sch
                        where o.schema_name = g.schema_name and o.source_id <> g.source_id)
 returning a.source_id"""
 FORGET_ATTACHED = "delete from ubp.attached_sources where source_id = $1"
-FORGET = "delete from ubp.sources where source_id = $1"
+FORGET = "delete from ubp.sources where source_id = $1 and kind = 'attached'"
 FORGET_CALL = "select ubp.forget_source($1) as schema_stays"
 STORED = """
 select a.source_id, a.user_key, a.user_type, a.event_time, a.kind, a.event_key, a.key_type, a.ascending
   from ubp.attached_sources a where a.relkind in ('r', 'p') order by 1"""
+
+
+ARGUMENTS = {"user_id", "event_time", "kind", "item_id", "value", "ingested_at", "event_id", "time_zone", "filter"}
 
 
 @entry
@@ -185,17 +189,15 @@ def ours(plpy: Any) -> Iterator[None]:
 def record_source(plpy: Any, memory: dict[str, Any], attached: str, dry_run: bool) -> int:
     """Writes the source's rows, its trigger functions and ubp.event_rows(), as ubp_owner; returns its number.
 
-    Everybody who may attach may call this: it trusts nothing but the grants it is told of, which detaching takes back
-    with the caller's own rights.
+    Everybody who may attach may call this: it trusts nothing but which grants to our roles it is told of.
     """
     if dry_run:
         row = single(plpy, memory, NEXT_ID, [], []) or {}
         return int(max(row["highest"], row["last"] or 0)) + 1
-    arguments = json.loads(attached)
+    oid, given, granted = _handed_on(attached)
     run(plpy, memory, ALONE, [], [])
-    found = describe(plpy, memory, int(arguments["relation"]))
+    found = describe(plpy, memory, oid)
     refuse_taken(plpy, memory, found)
-    given = arguments["given"]
     of = compiled(plpy, memory, found, _completed(plpy, memory, found, given))
     _probe(plpy, found)
     kept = json.dumps({"relation": found.source} | {name: text for name, text in given.items() if text is not None})
@@ -207,11 +209,25 @@ def record_source(plpy: Any, memory: dict[str, Any], attached: str, dry_run: boo
     run(plpy, memory, NEW_ATTACHED, NEW_TYPES, [
         source_id, found.oid, of.user.text, of.user.type, of.event_time.text, of.kind.text, _text(of.item), item,
         _text(of.value), _text(of.ingested_at), _text(key), key.type if key else "none", of.ascending,
-        _text(of.filter), sorted(of.columns), watermark(found, of), json.dumps(arguments["granted"]),
+        _text(of.filter), sorted(of.columns), watermark(found, of), json.dumps(granted),
     ])  # fmt: skip
     execute(plpy, list(function_steps(source_id, found, of)), "owner", _refused)
     _everything(plpy, memory, source_id)
     return source_id
+
+
+def _handed_on(attached: str) -> tuple[int, dict[str, str | None], dict[str, list[str]]]:
+    """The relation's oid, the arguments, and who was granted what. Raises BadInput (UB003) on what is no such thing."""
+    try:
+        found = json.loads(attached)
+        oid, given, granted = int(found["relation"]), dict(found["given"]), found["granted"]
+        # Who detaches executes these: nothing but our roles is taken.
+        roles = {of_what: [role for role in OURS if role in granted[of_what]] for of_what in ("schema", "relation")}
+    except (KeyError, TypeError, ValueError):
+        raise BadInput("this is not what ubp.attach_source hands on", "call ubp.attach_source") from None
+    if given.keys() != ARGUMENTS or any(not isinstance(text, str | None) for text in given.values()):
+        raise BadInput("these are not the arguments of ubp.attach_source", "call ubp.attach_source")
+    return oid, given, roles
 
 
 def _everything(plpy: Any, memory: dict[str, Any], source_id: int) -> None:

@@ -19,7 +19,7 @@ from ubp_sql.sources.identity import Cursor, Source, lock_part, open_source
 from ubp_sql.sources.lines import Content
 from ubp_sql.sources.partitions import connect_beside, make_partitions, role_of
 from ubp_sql.sources.publish import publish
-from ubp_sql.sources.records import Counts, Part, Record, begin_again, finish_record, open_record, take_over, write_part
+from ubp_sql.sources.records import Counts, Part, Record, begin_again, finish_record, open_record, write_part
 from ubp_sql.sources.rows import Batch, PartEnd
 from ubp_sql.sources.staging import Rejections, Staging
 
@@ -33,7 +33,7 @@ class Plan:
     part      where the known beginning ends; record: of an earlier load of the same content
     before    counts of the known beginning; done: of the parts of this load
     line      the last that is committed
-    reread    rows of a load that was finished are looked at again, by their keys
+    reread    rows of a load of which some are in the database are looked at again, by their keys
     load_id, source, rejections are known from the first part on
     """
 
@@ -171,12 +171,9 @@ class Parts:
         again = record is not None and part is None
         if record is not None:
             plan.load_id = record.load_id
-            plan.reread = again and record.finished and record.counts.loaded > 0
+            plan.reread = again and record.counts.loaded > 0
             if again and not plan.reread:
                 begin_again(cursor, plan.load_id)
-        elif part is not None and part.open:
-            plan.load_id = part.load_id
-            take_over(cursor, plan.load_id, plan.content.sha256)
         else:
             continues = part.load_id if part else None
             plan.load_id = open_record(cursor, source.source_id, plan.shown, plan.content.sha256, continues)
@@ -195,5 +192,6 @@ class Parts:
         if not plan.reread or counts.loaded:
             total = plan.before + plan.done + counts
             write_part(staged.cursor, plan.load_id, staged.first_line, end, counts, total, ids)
-        if end.position == plan.content.size and (not plan.reread or plan.done.loaded + counts.loaded):
+        ended = plan.record is not None and plan.record.finished
+        if end.position == plan.content.size and not (ended and plan.reread and not plan.done.loaded + counts.loaded):
             finish_record(staged.cursor, plan.load_id)

@@ -123,11 +123,6 @@ def begin_again(cursor: Cursor, load_id: int) -> None:
     cursor.execute(_AGAIN, (load_id,))
 
 
-def take_over(cursor: Cursor, load_id: int, sha256: str) -> None:
-    """A load that was broken off goes on with a content that has grown meanwhile."""
-    cursor.execute("update ubp.loads set content_sha256 = %s where load_id = %s", (sha256, load_id))
-
-
 def write_part(
     cursor: Cursor, load_id: int, first: int, end: PartEnd, counts: Counts, total: Counts, ids: list[int | None]
 ) -> None:
