@@ -50,6 +50,7 @@ APPROVED = {
     ("ubp_sql/sources/compiled.py", "_kind"): MAP,
     ("ubp_sql/sources/compiled.py", "_attributes"): MAP,
     ("ubp_sql/sources/compiled.py", "_compile"): MAP,
+    ("ubp_sql/sources/compiled.py", "_settle"): MAP,
     ("ubp_sql/sources/staging.py", "_type_rows"): "composed by psycopg.sql in statements.py",
     ("ubp_sql/sources/staging.py", "drop"): "names that _create was given as constants",
     ("ubp_sql/sources/statements.py", "_reason"): "a list of constants",

@@ -6,7 +6,8 @@ from tests.fix_database import Database
 
 AS_OF = datetime(2025, 3, 10, 12, tzinfo=UTC)
 EVENTS = """insert into ubp.events (user_id, event_time, kind, item_id, ingested_at)
-select u, timestamptz '2025-03-08 00:00+00' + u * interval '1 hour', 'view', u % 3, '2025-03-08' from generate_series(1, 9) u"""
+select u, timestamptz '2025-03-08 00:00+00' + u * interval '1 hour', 'view', u % 3, '2025-03-08'
+from generate_series(1, 9) u"""
 ANONYMOUS = """insert into ubp.anonymous_events (event_time, kind, item_id, ingested_at) values
   ('2025-03-09 10:00+00', 'view', 1, '2025-03-09'), ('2025-03-09 10:00+00', 'view', 1, '2025-03-09'),
   ('2025-03-09 10:00+00', 'cart', 1, '2025-03-09'), ('2025-03-10 01:00+00', 'view', 1, '2025-03-09'),

@@ -113,7 +113,7 @@ def define_found_kinds(
         else:
             kinds.append(row["kind"])
     if not kinds:
-        raise NotReady("ubp.events is empty: there are no kinds to take", "load events, or name the kinds")
+        raise NotReady("there are no events, and so no kinds to take", "load events, attach a table, or name the kinds")
     return _define(plpy, memory, name, _definition(kinds, windows), zone)
 
 

@@ -12,7 +12,6 @@ from ubp_sql.errors import SourceChanged
 if TYPE_CHECKING:
     from ubp_sql.api.mirror_fold import Said
 
-THERE = "select to_regprocedure($1) is not null as there"
 PROBLEMS = "select p.source, p.problem, p.way_out from ubp.source_problems() p"
 WATCH = "select ubp.watch_sources()"
 # Oids of another database, which this one is a copy of, say nothing. A partition without a trigger stays new:
@@ -57,8 +56,6 @@ OVERLAP = {"event_key": 10_000, "time": 3_600_000_000}
 
 def problems(plpy: Any, memory: dict[str, Any]) -> list[Row]:
     """What keeps attached sources from being read as they were attached."""
-    if not run(plpy, memory, THERE, ["text"], ["ubp.source_problems()"])[0]["there"]:
-        return []
     return list(run(plpy, memory, PROBLEMS, [], []))
 
 
@@ -72,8 +69,7 @@ def partitions(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> 
     """Whether a partition is gone, and those that are new; from now on these are listened to."""
     by_number = {origin.number: origin for origin in origins}
     rows = [row for row in run(plpy, memory, PARTS, [], []) if row["source_id"] in by_number]
-    if run(plpy, memory, THERE, ["text"], ["ubp.watch_sources()"])[0]["there"]:
-        run(plpy, memory, WATCH, [], [])
+    run(plpy, memory, WATCH, [], [])
     for row in rows:
         run(plpy, memory, KEEP_PARTS, ["integer", "text"], [row["source_id"], row["now"]])
     fresh = [(by_number[row["source_id"]], leaf) for row in rows for leaf in row["fresh"] or ()]

@@ -20,10 +20,7 @@ _ANONYMOUS = """insert into ubp.anonymous_events
 select t.event_time, t.kind, i.id, t.value, t.quantity, t.duration_s, t.attributes, {ingested}, {source}
 from pg_temp.ubp_typed t left join pg_temp.ubp_items_ids i on i.raw = t.item_key
 where t.user_key is null or btrim(t.user_key) = '' order by t.ubp_line, t.ubp_ord"""
-_NEXT = {
-    "events": "select last_value + is_called::int from ubp.events_event_id_seq",
-    "anonymous": "select last_value + is_called::int from ubp.anonymous_events_event_id_seq",
-}
+_NEXT = "select last_value + is_called::int from ubp.{}"
 
 
 def publish(
@@ -39,22 +36,22 @@ def publish(
     if load_map.ingested == "now":
         ingested = "now()"
     parts = {"ingested": sql.SQL(ingested), "source": sql.Literal(source.source_id)}
-    loaded, begin, end = _insert(cursor, "events", sql.SQL(_PUBLISH).format(**parts))
+    loaded, begin, end = _insert(cursor, "events_event_id_seq", sql.SQL(_PUBLISH).format(**parts))
     ids: list[int | None] = [begin, end, None, None]
     anonymous = 0
     if load_map.anonymous == "keep":
-        anonymous, *ids[2:] = _insert(cursor, "anonymous", sql.SQL(_ANONYMOUS).format(**parts))
+        anonymous, *ids[2:] = _insert(cursor, "anonymous_events_event_id_seq", sql.SQL(_ANONYMOUS).format(**parts))
     else:
         ids[2:] = [0, 0]
     drop_ids(cursor)
     return source, loaded + anonymous, anonymous, already, ids
 
 
-def _insert(cursor: Cursor, table: str, statement: sql.Composed) -> tuple[int, int, int]:
+def _insert(cursor: Cursor, sequence: str, statement: sql.Composed) -> tuple[int, int, int]:
     """(rows, lowest id, behind the highest): others may have taken ids in between."""
 
     def following() -> int:
-        return int(str(cursor.execute(_NEXT[table]).fetchall()[0][0]))
+        return int(str(cursor.execute(sql.SQL(_NEXT).format(sql.Identifier(sequence))).fetchall()[0][0]))
 
     begin = following()
     cursor.execute(statement)

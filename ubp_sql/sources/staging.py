@@ -38,6 +38,7 @@ from (select ubp_line, ubp_ord, pg_temp.ubp_try(ubp_staging) as reason
   from pg_temp.ubp_staging where ubp_reason is null) bad
 where bad.reason is not null and bad.ubp_line = s.ubp_line and bad.ubp_ord = s.ubp_ord"""
 
+_TYPES = {"bigint": "int8", "double precision": "float8", "real": "float4", "boolean": "bool"}  # as pg_type has them
 _LISTED = "select line, reason from ubp.rejected_events where load_id = %s and line between %s and %s"
 _REJECT = "copy ubp.rejected_events (load_id, source_id, file, line, reason, raw) from stdin (format binary)"
 _REJECT_TYPES = ["int8", "int4", "text", "int8", "text", "text"]
@@ -83,7 +84,7 @@ class Staging:
         self._unusable, self._erroneous = unusable(compiled.map), erroneous(compiled.map)
         self.read = self.rejected = self._problems = 0
         columns = [
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))
+            sql.SQL("{} {}").format(sql.Identifier(name), sql.Identifier("pg_catalog", _TYPES.get(kind, kind)))
             for name, kind in zip(compiled.columns, compiled.types, strict=True)
         ]
         cursor.execute(

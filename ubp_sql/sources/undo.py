@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import tuple_row
 
 from ubp_sql.errors import BadInput, InstallError, NotReady, UbpError
@@ -18,12 +19,8 @@ where p.load_id = %s and e.source = %s and e.event_id >= lower(p.ids) and e.even
 _DELETE_ANONYMOUS = """delete from ubp.anonymous_events e using ubp.load_parts p
 where p.load_id = %s and e.source = %s
   and e.event_id >= lower(p.anonymous_ids) and e.event_id < upper(p.anonymous_ids)"""
-_REST = (
-    "delete from ubp.event_keys where source_id = %(source)s and load_id = %(load)s",
-    "delete from ubp.rejected_events where load_id = %(load)s",
-    "delete from ubp.load_parts where load_id = %(load)s",
-    "delete from ubp.loads where load_id = %(load)s",
-)
+_KEYS = "delete from ubp.event_keys where source_id = %s and load_id = %s"
+_REST = "delete from ubp.{} where load_id = %s"
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,9 @@ def undo_load(conn: psycopg.Connection[tuple[object, ...]], load_id: int, *, dry
                 f"{deleted} rows of {name} lie where load {load_id} wrote {loaded}; nothing was deleted",
                 "somebody wrote rows of that source beside the loads: delete by hand",
             )
-        for statement in _REST:
-            cursor.execute(statement, {"source": source_id, "load": load_id})
+        cursor.execute(_KEYS, (source_id, load_id))
+        for table in ("rejected_events", "load_parts", "loads"):
+            cursor.execute(sql.SQL(_REST).format(sql.Identifier(table)), (load_id,))
         if dry_run:
             raise psycopg.Rollback()
     return UndoResult(load_id, name, file, loaded, deleted)
