@@ -52,6 +52,30 @@ def words(text: str) -> set[str]:
     return found
 
 
+def qualified(text: str) -> set[str]:
+    """The names that stand after a dot, as the server keeps them: at most 63 bytes of each."""
+    found = set()
+    after_dot = False
+    for kind, piece in _tokens(text):
+        if kind == "space":
+            continue
+        if after_dot and kind in ("word", "identifier"):
+            found |= {name.encode()[:63].decode(errors="ignore") for name in words(piece)}
+        after_dot = kind == "other" and piece == "."
+    return found
+
+
+def has_unicode_name(text: str) -> bool:
+    """Whether a name is written in the form U&"...", whose escapes `words` does not read."""
+    last = ""
+    before = ""
+    for kind, piece in _tokens(text):
+        if kind == "identifier" and last == "&" and before in ("u", "U"):
+            return True
+        before, last = last, piece
+    return False
+
+
 def check_text(text: str) -> str | None:
     """Why `text` cannot be a single expression, or None where nothing speaks against it (names are checked later)."""
     if not text.strip():

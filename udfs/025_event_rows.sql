@@ -29,6 +29,16 @@ select e.event_id, e.user_id, e.event_time, e.kind, e.item_id, e.value, e.quanti
 comment on view ubp.all_events is 'All events: those of ubp.events and those of attached relations, under the ids of linked users.';
 comment on column ubp.all_events.event_id is 'of ubp.events; of an attached relation its source times 2^48, and the key or a hash';
 comment on column ubp.all_events.user_id is 'whose, by ubp.link_users';
+comment on column ubp.all_events.event_time is 'when it happened';
+comment on column ubp.all_events.kind is 'what';
+comment on column ubp.all_events.item_id is 'with which item; NULL where the item''s key has no id yet';
+comment on column ubp.all_events.value is 'worth in your currency; NaN counts as missing';
+comment on column ubp.all_events.quantity is 'how many; NULL of an attached relation';
+comment on column ubp.all_events.duration_s is 'how long, seconds; NULL of an attached relation';
+comment on column ubp.all_events.attributes is 'anything else; NULL of an attached relation';
+comment on column ubp.all_events.ingested_at is 'when the database learnt of it; the event time where an attached relation does not say';
+comment on column ubp.all_events.source is 'ubp.sources.source_id; 0 = plain INSERT';
+comment on column ubp.all_events.tenant is 'owner of the row in a shared database; 0 = the only one';
 comment on column ubp.all_events.origin is '0: ubp.events; else source_id of the attached source';
 comment on column ubp.all_events.raw_id is 'the id as the relation has it; NULL where it is no integer';
 alter view ubp.all_events owner to ubp_owner;

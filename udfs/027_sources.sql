@@ -25,6 +25,7 @@ create or replace function ubp.record_source(attached jsonb, dry_run boolean)
 returns integer
 language plpython3u volatile strict parallel unsafe cost 100000 security definer
 set search_path = pg_catalog, pg_temp
+set check_function_bodies = on
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set standard_conforming_strings = on set extra_float_digits = '1' set quote_all_identifiers = off set row_security = on
 set jit = off
 as $python$
@@ -107,6 +108,7 @@ create or replace function ubp.renew_source(source_id integer, changed boolean)
 returns void
 language plpython3u volatile strict parallel unsafe cost 10000 security definer
 set search_path = pg_catalog, pg_temp
+set check_function_bodies = on
 set jit = off
 as $python$
 from ubp_sql import api
@@ -160,4 +162,4 @@ $plpgsql$;
 comment on function ubp.to_time(text, text, text) is 'A text as a time: by a format of to_timestamp, without one as ISO 8601; in time_zone where it has no offset; NULL where it is no such time. For expressions of ubp.attach_source.';
 revoke all on function ubp.to_time(text, text, text) from public;
 alter function ubp.to_time(text, text, text) owner to ubp_owner;
-grant execute on function ubp.to_time(text, text, text) to ubp_admin, ubp_analyst, ubp_reader, ubp_loader, ubp_auditor;
+grant execute on function ubp.to_time(text, text, text) to ubp_admin, ubp_analyst, ubp_reader, ubp_loader, ubp_auditor, ubp_listener;

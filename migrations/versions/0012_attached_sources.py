@@ -44,7 +44,8 @@ declare
   names text;
 begin
   select pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', ') into names from pg_catalog.pg_proc p
-   where p.pronamespace = 'ubp'::pg_catalog.regnamespace and p.proowner = 'ubp_owner'::pg_catalog.regrole
+   where p.pronamespace = 'ubp'::pg_catalog.regnamespace
+     and pg_catalog.pg_get_userbyid(p.proowner) in ('ubp_owner', 'ubp_listener')
      and p.prorettype = 'trigger'::pg_catalog.regtype and p.proname ~ '^source_[0-9]+_[a-z]+$';
   if names is not null then
     execute 'drop function ' || names || ' cascade';
@@ -190,10 +191,14 @@ def upgrade() -> None:
     for role, tables in GRANTS.items():
         names = ", ".join(f"ubp.{table.strip()}" for table in tables.split(","))
         op.execute(f"grant select on {names} to {role}")
+    op.execute("grant usage on schema ubp to ubp_listener")
+    op.execute("grant insert on ubp.event_log to ubp_listener")
 
 
 def downgrade() -> None:
     op.execute(DROP_FUNCTIONS)
+    op.execute("revoke insert on ubp.event_log from ubp_listener")
+    op.execute("revoke usage on schema ubp from ubp_listener")
     for what, (_, before) in COMMENTS.items():
         op.execute(f"comment on {what} is '{before}'")
     op.execute("delete from ubp.event_log where origin <> 0 or keys is not null")

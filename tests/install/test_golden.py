@@ -115,6 +115,10 @@ def test_functions_cannot_be_misled(db: Database) -> None:
     for f in found:
         # A function in C of the server's own looks up no name.
         by_name = not f["bound"] and f["language"] != "internal"
+        # With a setting the planner could not put it in place of its call; it runs with the rights of whoever asks.
+        if f["name"] == "ubp.event_rows()":
+            assert not f["definer"]
+            by_name = False
         assert not by_name or "search_path=pg_catalog, pg_temp" in str(f["config"]), f
         assert f["owner"] in ("ubp_owner", "ubp_reader"), f
         assert not f["anybody"], f

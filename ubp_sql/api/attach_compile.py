@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ubp_sql.api.attach_relation import Relation
 from ubp_sql.api.session import Row, single, sqlstate
 from ubp_sql.errors import BadInput, MapError
-from ubp_sql.expressions import check_text, is_name, portable, refuse_silent_words
+from ubp_sql.expressions import check_text, has_unicode_name, is_name, portable, qualified, refuse_silent_words, words
 
 INTEGERS = {"smallint", "integer", "bigint"}
 NUMBERS = INTEGERS | {"numeric", "real", "double precision"}
@@ -31,10 +31,21 @@ select x.what, pg_get_userbyid(x.owner) as owner
     select 'operator ' || o.oid::regoperator::text, p.proowner from pg_operator o join pg_proc p on p.oid = o.oprcode
      where d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
     union all
-    select 'domain ' || t.oid::regtype::text, t.typowner from pg_type t
-     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and t.typtype = 'd') x
+    select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
+     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
  where r.ev_class = 'pg_temp.ubp_expression'::regclass
-   and not exists (select from pg_roles o where o.oid = x.owner and (o.rolsuper or o.rolname = 'ubp_owner'))
+   and x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
+ order by 1 limit 1"""
+# Types whose literals run code of theirs: what reads a domain's array or a row type checks the domain. Without a schema
+# a name means one of pg_catalog or pg_temp.
+STRANGE = """
+select t.oid::regtype::text as what, pg_get_userbyid(t.typowner)::text as owner
+  from pg_type t left join pg_type e on e.oid = t.typelem
+ where (t.typname = any ($1) or t.typnamespace = pg_my_temp_schema() and t.typname = any ($2)
+        or exists (select from pg_attribute a where a.attrelid = $3::oid and a.atttypid = t.oid
+                      and a.attname = any ($2) and t.typtype <> 'd'))
+   and coalesce(e.typtype, t.typtype) <> 'e'
+   and not exists (select from pg_roles o where o.oid = t.typowner and o.rolsuper)
  order by 1 limit 1"""
 # The stored form of a query numbers the functions in it, PostgreSQL's own too.
 UNSTEADY = """
@@ -199,6 +210,7 @@ def _parsed(
         refuse_silent_words(text, relation.columns, name)
     except MapError as error:
         raise BadInput(error.message, error.hint) from None
+    _refuse_types(plpy, memory, relation, name, text)
     with _named(plpy, name, text, relation):
         query = f"select ({text}) as value from {relation.name} as ubp_row"  # noqa: S608 - checked above
         plpy.execute(f"create temporary view ubp_expression as {query}")
@@ -220,6 +232,19 @@ def _parsed(
     compiled_text = portable(stored["text"])
     bare = compiled_text if is_name(compiled_text) and stored["columns"] else None
     return name, kind, Expression(compiled_text, kind["base"], bare, tuple(stored["columns"]))
+
+
+def _refuse_types(plpy: Any, memory: dict[str, Any], relation: Relation, name: str, text: str) -> None:
+    """Raises BadInput (UB003) before the server reads literals of a type that somebody made, by code of his."""
+    if has_unicode_name(text):
+        raise BadInput(f'{name}: U&"..." is not allowed', "write the name's letters themselves")
+    types = ["text[]", "text[]", "bigint"]
+    found = single(plpy, memory, STRANGE, types, [sorted(qualified(text)), sorted(words(text)), relation.oid])
+    if found is not None:
+        raise BadInput(
+            f"{name}: type {found['what']} belongs to {found['owner']}, whose code would check its values",
+            f"enums may be named; else a generated column or a view of {relation.name} can hold the value",
+        )
 
 
 @contextmanager

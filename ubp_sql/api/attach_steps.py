@@ -77,10 +77,10 @@ def _shown(of: Expression) -> str:
     return f"{of.text} ({of.type})"
 
 
-def function_steps(source_id: int, relation: Relation, of: Compiled) -> Iterator[Step]:
+def function_steps(plpy: Any, source_id: int, relation: Relation, of: Compiled) -> Iterator[Step]:
     """Functions that the triggers call."""
     if relation.watched:
-        for made in functions(source_id, of):
+        for made in functions(source_id, of, plpy.quote_literal):
             yield Step("function", f"ubp.{made.name}()", made.statement, by="owner")
 
 

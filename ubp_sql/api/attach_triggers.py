@@ -6,7 +6,7 @@ Such a block takes no transaction number as long as nothing is written in it (no
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ubp_sql.api.attach_compile import Compiled
@@ -22,10 +22,7 @@ AHEAD = 1_000
 EARLIEST, LATEST = "'1900-01-01 00:00+00'", "'2300-01-01 00:00+00'"
 FUNCTION = """create or replace function ubp.{name}() returns trigger
 language plpgsql volatile parallel unsafe security definer{path}
-as $ubp$
-#variable_conflict use_column
-{body}
-$ubp$"""
+as {body}"""
 # One row is told from many by an error: that costs many 10 µs, and an aggregate would cost one row 4 µs. The second
 # row of about now that a transaction inserts by a statement of its own is logged as the first of a thousand ids to
 # come; a setting of the transaction says so to those after it. Undone to a savepoint, row and setting go together.
@@ -72,8 +69,12 @@ begin
         perform pg_catalog.set_config('ubp.source_{origin}', '{lowest}', true);
       end if;
     end if;
-    insert into ubp.event_log (op, origin, min_id, max_id, min_time, max_time)
-    values ('I', {origin}, low, high, from_time, until_time);
+    if low is null then
+      insert into ubp.event_log (op, origin) values ('T', {origin});
+    else
+      insert into ubp.event_log (op, origin, min_id, max_id, min_time, max_time)
+      values ('I', {origin}, low, high, from_time, until_time);
+    end if;
     return null;
   end if;
   begin
@@ -87,7 +88,9 @@ begin
     insert into ubp.event_log (op, origin) values ('T', {origin});
     return null;
   end;
-  if touched is null then
+  if low is null then
+    insert into ubp.event_log (op, origin) values ('T', {origin});
+  elsif touched is null then
     insert into ubp.event_log (op, origin, min_id, max_id, min_time, max_time)
     values ('I', {origin}, low, high, coalesce(earliest, {earliest}), coalesce(latest, {latest}));
   elsif pg_catalog.cardinality(touched) operator(pg_catalog.>) {most} then
@@ -158,6 +161,16 @@ EVENTS = {
 STATEMENTS = ("insert", "update", "delete", "truncate")
 
 
+# A definer's code may call what the table's owner makes of his columns, by casts of his own: whoever that runs as may
+# do nothing but log. To own a function there, a role must be one that could make it.
+OWNED = """
+revoke all on function {names} from public;
+grant execute on function {names} to ubp_admin;
+grant create on schema ubp to ubp_listener;
+{owned}
+revoke create on schema ubp from ubp_listener"""
+
+
 class Function(NamedTuple):
     """One that a trigger calls: its name without schema, and the statement that makes it."""
 
@@ -165,11 +178,18 @@ class Function(NamedTuple):
     statement: str
 
 
+def owned_statements(made: Iterable[Function]) -> str:
+    """Makes functions of `functions` what they are to be: nobody's but ubp_listener's, for triggers that ubp_admin makes."""
+    names = [f"ubp.{one.name}()" for one in made]
+    owned = "\n".join(f"alter function {name} owner to ubp_listener;" for name in names)
+    return OWNED.format(names=", ".join(names), owned=owned)
+
+
 def function_name(source_id: int, event: str) -> str:
     return f"source_{source_id}_{event}"
 
 
-def functions(source_id: int, of: Compiled) -> Iterator[Function]:
+def functions(source_id: int, of: Compiled, quoted: Callable[[str], str]) -> Iterator[Function]:
     """The trigger functions of a source; all of them, though `row` is called only where a subscription writes."""
     user, named = _named(of.user.text)
     parts = {
@@ -201,7 +221,8 @@ def functions(source_id: int, of: Compiled) -> Iterator[Function]:
                 users=USERS[event].format(user=user), one=ONE[event].format(user=user), op=op, **parts
             )
         name = function_name(source_id, event)
-        yield Function(name, FUNCTION.format(name=name, path=path, body=body))
+        text = quoted(f"\n#variable_conflict use_column\n{body}\n")
+        yield Function(name, FUNCTION.format(name=name, path=path, body=text))
 
 
 def _named(expression: str) -> tuple[str, bool]:
@@ -222,8 +243,8 @@ def trigger_statements(source_id: int, relation: str, events: tuple[str, ...]) -
         trigger = f"ubp_{event}"
         on = EVENTS[event].format(relation=relation)
         enable = "replica" if event == "row" else "always"
-        yield trigger, f"create trigger {trigger} {on} execute function ubp.{function_name(source_id, event)}()"
-        yield trigger, f"alter table {relation} enable {enable} trigger {trigger}"
+        create = f"create trigger {trigger} {on} execute function ubp.{function_name(source_id, event)}()"
+        yield trigger, f"{create}; alter table {relation} enable {enable} trigger {trigger}"
 
 
 def drop_statement(source_id: int, names: list[str], ident: Any) -> str:

@@ -11,15 +11,21 @@ from ubp_sql.api.session import run
 from ubp_sql.api.source_rows import NARROW, Source, Where, all_of, of_ids
 
 EVENTS = "ubp.events"
+# Whether the name still is the relation's that was attached: queries go by it, and would run what another one calls.
+# Numbers of another database, which this one is a copy of, say nothing.
+SAME = """(s.database <> (select d.oid from pg_database d where d.datname = current_database())
+        or exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                    where c.oid = s.relation and c.relkind = s.relkind::"char" and c.relname = s.relation_name
+                      and n.nspname = s.schema_name))"""
 # Asked before each look at rows: what a session keeps of sources is right while their rows are the same versions.
-THERE = """
+THERE = f"""
 select exists (select from ubp.user_members) as linked,
-       (select string_agg(s.xmin || ' ' || s.ctid, ',') from ubp.attached_sources s) as versions"""
-SOURCES = """
+       (select string_agg(s.xmin || ' ' || s.ctid || {SAME}, ',') from ubp.attached_sources s) as versions"""  # noqa: S608 - constants only
+SOURCES = f"""
 select s.source_id, format('%I.%I', s.schema_name, s.relation_name) as relation, s.relkind, s.user_key, s.user_type,
        s.event_time, s.kind, s.item_key, s.item_type, s.value, s.ingested_at, s.event_key, s.key_type, s.filter,
-       s.columns::text as columns, s.watermark, s.watermark_at
-  from ubp.attached_sources s order by s.source_id"""
+       s.columns::text as columns, s.watermark, s.watermark_at, {SAME} as same
+  from ubp.attached_sources s order by s.source_id"""  # noqa: S608 - constants only
 LINKED = """
 (select e.event_id, coalesce(m.user_id, e.user_id) as user_id, e.event_time, e.kind, e.item_id, e.value, e.quantity,
         e.duration_s, e.attributes, e.ingested_at, e.source, e.tenant, 0 as origin, e.event_id as raw_id
@@ -82,6 +88,7 @@ class Origin(NamedTuple):
         """
         if self.source is None:
             return self._events(where, relation or EVENTS)
+        self.source.refuse_another()
         users = where.users.format(user="e.user_id")
         relation = relation or self.source.relation
         table = self.source.table(where, relation, linked=self.linked, settled=settled)
@@ -158,6 +165,7 @@ def number_keys(
     """Gives ids to the key texts that have none among the rows of an attached source."""
     if origin.source is None:
         return
+    origin.source.refuse_another()
     kept = memory if relation is None else {}
     for query in origin.source.new_keys(where, relation or origin.source.relation, linked=origin.linked):
         run(plpy, kept, query, types, arguments)

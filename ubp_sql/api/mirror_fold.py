@@ -137,7 +137,9 @@ def listen(rows: Any) -> Said:
     ranges, users, items, keys = [], [], b"", []
     ops = {row["op"] for row in rows}
     for row in rows:
-        if row["op"] == "I":
+        if row["op"] == "I" and row["min_id"] is None:
+            ops.add("T")  # the trigger saw no id: the column's constraint is gone
+        elif row["op"] == "I":
             ranges.append(Range(row["min_id"], row["max_id"], row["from_us"], row["until_us"], row["origin"]))
         elif row["op"] == "U":
             users = list(unpack(f">{len(row['users']) // 8}q", row["users"]))

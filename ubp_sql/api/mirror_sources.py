@@ -45,10 +45,12 @@ select array_agg(v.user_id) as ids
  cross join lateral (values (u.user_id), (m.user_id)) v (user_id)
  where u.user_key = any ($1) and u.tenant = 0 and v.user_id is not null"""
 HIGHEST = "select max({mark}) as mark from {rows}"
-# Of times that an event may have: the others are no events.
+# Of times that an event may have: the others are no events. What lies ahead is read when its time has come: a mark there
+# would have passed over all that comes until then.
 NEWEST = """
-select (extract(epoch from max({mark})) * 1000000)::bigint as mark from {rows}
- where {mark} >= '1900-01-01 00:00+00' and {mark} < '2300-01-01 00:00+00'"""
+select (extract(epoch from max({mark})) * 1000000)::bigint as mark,
+       (extract(epoch from now()) * 1000000)::bigint as latest
+  from {rows} where {mark} >= '1900-01-01 00:00+00' and {mark} <= now()"""
 KEEP_MARK = "update ubp.attached_sources set watermark_at = $2 where source_id = $1"
 OVERLAP = {"event_key": 10_000, "time": 3_600_000_000}
 """Ids, and microseconds, that are read again: whoever took a number or a time may commit after who took a later one."""
@@ -118,13 +120,14 @@ def marks(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> Itera
             row = query_origin(plpy, memory, HIGHEST, origin, Where(), [], [])[0]
         else:
             row = query_origin(plpy, memory, NEWEST, origin, Where(), [], [])[0]
-        newest = row["mark"]
+        newest, before = row["mark"], source.watermark_at
         if newest is None:
             continue
-        if source.watermark_at is None:
+        if before is None:
             yield Mark(origin, BEFORE_US, newest).from_the_first()
         else:
-            yield Mark(origin, source.watermark_at - OVERLAP[form], max(newest, source.watermark_at))
+            before = min(before, row.get("latest", before))
+            yield Mark(origin, before - OVERLAP[form], max(newest, before))
 
 
 def keep_marks(plpy: Any, memory: dict[str, Any], found: Sequence[Mark]) -> None:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 # keeps the two equal.
 USER_OF_KEY = """coalesce(
       (select u.user_id from ubp.users u where u.user_key = btrim($2) and u.tenant = 0),
-      case when btrim($2) !~ '^(0|[1-9][0-9]{0,15})(\\.0+)?$' then null
-           when split_part(btrim($2), '.', 1)::bigint < 4000000000000000 then coalesce(
+      case when btrim($2) !~ '^(0|[1-9][0-9]{0,18})(\\.0+)?$' then null
+           when split_part(btrim($2), '.', 1)::numeric < 4000000000000000 then coalesce(
              (select u.user_id from ubp.users u where u.user_key = split_part(btrim($2), '.', 1) and u.tenant = 0),
-             split_part(btrim($2), '.', 1)::bigint) end)"""
+             split_part(btrim($2), '.', 1)::bigint)
+           when split_part(btrim($2), '.', 1)::numeric <= 9223372036854775807 then (
+             select n.id from (select split_part(btrim($2), '.', 1)::bigint as id) n
+              where not exists (select from ubp.users u where u.user_id = n.id)) end)"""
 BY_KEY = LOOKUP.replace("$2", USER_OF_KEY)
 RESOLVE = f"""
 select k.user_id, m.user_id as whose

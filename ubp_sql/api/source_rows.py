@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ubp_sql.errors import SourceChanged
+
 # What other tables know of an event's user: every id that is his, and whose an id is.
 IDS_OF = "{array} || array(select l.member_id from ubp.user_members l where l.user_id = any ({array}))"
 # The relation's own columns alone are in sight here, as they were when the expressions were checked.
@@ -75,7 +77,11 @@ class Where(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Row of ubp.attached_sources; `relation` is quoted. `narrow`: its columns of smaller integers than bigint."""
+    """Row of ubp.attached_sources; `relation` is quoted.
+
+    narrow  its columns of smaller integers than bigint
+    same    the name still is the relation's that was attached
+    """
 
     source_id: int
     relation: str
@@ -94,6 +100,15 @@ class Source(NamedTuple):
     narrow: frozenset[str]
     watermark: str | None
     watermark_at: int | None
+    same: bool = True
+
+    def refuse_another(self) -> None:
+        """Raises SourceChanged (UB015) where the name is another relation's by now."""
+        if not self.same:
+            raise SourceChanged(
+                f"source {self.source_id}: {self.relation} is not the relation that was attached",
+                "select * from ubp.source_problems() says what became of it",
+            )
 
     @property
     def by_blocks(self) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ubp_sql.api.attach_relation import tree
 from ubp_sql.api.attach_triggers import STATEMENTS, trigger_statements
-from ubp_sql.api.session import Row, check_version, entry, run, single
-from ubp_sql.api.sources import ALONE, CHANGED, find_source
+from ubp_sql.api.session import Row, check_version, entry, run, single, sqlstate
+from ubp_sql.api.sources import ALONE, CHANGED, find_source, patience, refuse_old_snapshot
 
 # Where each source's relation is now: by its number in the database where that was written, else by its name.
 LOCATED = """
@@ -156,7 +156,8 @@ def source_problems(plpy: Any, memory: dict[str, Any]) -> list[Row]:
 def watch_sources(plpy: Any, memory: dict[str, Any]) -> list[Row]:
     """Triggers where they are missing, names of relations that were renamed; what was done, and what others must do."""
     check_version(plpy, memory)
-    return list(_watched(plpy, memory))
+    with patience(plpy, memory):
+        return list(_watched(plpy, memory))
 
 
 def _watched(plpy: Any, memory: dict[str, Any]) -> Iterator[Row]:
@@ -190,11 +191,20 @@ def _listen(
     if not may["may"]:
         who = f"as a superuser, or as {may['owner']} in ubp_admin: ubp.watch_sources()"
         return [("cannot see", f"statements that name {relation}: it lacks {len(lacking)} triggers; {who}")], False
+    refuse_old_snapshot(plpy, memory)
     made = []
     for trigger, statement in trigger_statements(source_id, relation, lacking):
-        if statement.startswith("create") and trigger.removeprefix("ubp_") in there:
-            continue
-        plpy.execute(statement)
+        if trigger.removeprefix("ubp_") in there:
+            statement = statement.partition("; ")[2]
+        try:
+            with plpy.subtransaction():
+                plpy.execute(statement)
+        except plpy.SPIError as error:
+            if sqlstate(error) != "55P03":
+                raise
+            # A refresh goes on: until the triggers are there it reads what it cannot be told of.
+            said = f"statements that name {relation}: others use it, so that it got no trigger; try again later"
+            return [*made, ("cannot see", said)], False
         made.append(("trigger", statement))
     return made, bool(set(lacking) - {"row"})
 
@@ -202,6 +212,7 @@ def _listen(
 @entry
 def renew_source(plpy: Any, memory: dict[str, Any], source_id: int, changed: bool) -> None:
     """Notes, as ubp_owner, what a relation is called now, or that statements may have gone unheard."""
+    refuse_old_snapshot(plpy, memory)
     run(plpy, memory, ALONE, [], [])
     row = single(plpy, memory, RENEW, ["integer"], [source_id])
     if changed:

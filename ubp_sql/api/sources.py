@@ -31,7 +31,7 @@ from ubp_sql.api.attach_steps import (
     trigger_steps,
     watermark,
 )
-from ubp_sql.api.attach_triggers import drop_statement, functions
+from ubp_sql.api.attach_triggers import drop_statement, function_name, functions, owned_statements
 from ubp_sql.api.session import Row, check_version, entry, run, single, sqlstate
 from ubp_sql.errors import BadInput, InstallError, NotReady, UbpError
 
@@ -64,6 +64,13 @@ NEW_TYPES = [
 ]
 CHANGED = "insert into ubp.event_log (op, origin) values ('T', $1)"
 WHO = "select current_user::text as who"
+# Who called a function that runs as ubp_owner: a function with the caller's rights changes no role.
+OUTER = """
+select r.rolname::text as who, pg_has_role(r.oid, c.relowner, 'usage') as may
+  from pg_roles r, pg_class c
+ where r.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user) and c.oid = $1::oid"""
+ISOLATION = "select current_setting('transaction_isolation') as level"
+IS_ATTACHED = "select from ubp.attached_sources where source_id = $1"
 FIND = """
 select a.source_id, s.name, format('%I.%I', f.schema_name, f.relation_name) as relation,
        quote_ident(f.schema_name) as schema, a.granted::text as granted, y.oid is not null as there,
@@ -81,7 +88,7 @@ select a.source_id, s.name, format('%I.%I', f.schema_name, f.relation_name) as r
 NAMES = "select s.name from ubp.attached_sources a join ubp.sources s using (source_id) order by 1 limit 20"
 FUNCTIONS = """
 select p.proname::text as name from pg_proc p
- where p.pronamespace = 'ubp'::regnamespace and p.prorettype = 'trigger'::regtype and p.proowner = 'ubp_owner'::regrole
+ where p.pronamespace = 'ubp'::regnamespace and p.prorettype = 'trigger'::regtype and pg_get_userbyid(p.proowner) in ('ubp_owner', 'ubp_listener')
    and p.proname ~ ('^source_' || $1::text || '_[a-z]+$') order by 1"""
 HEIR = """
 update ubp.attached_sources a set granted = a.granted || jsonb_build_object('schema', g.granted -> 'schema')
@@ -101,6 +108,20 @@ select a.source_id, a.user_key, a.user_type, a.event_time, a.kind, a.event_key, 
 ARGUMENTS = {"user_id", "event_time", "kind", "item_id", "value", "ingested_at", "event_id", "time_zone", "filter"}
 
 
+def _begin(plpy: Any, memory: dict[str, Any]) -> None:
+    check_version(plpy, memory)
+    refuse_old_snapshot(plpy, memory)
+
+
+def refuse_old_snapshot(plpy: Any, memory: dict[str, Any]) -> None:
+    """Raises BadInput (UB003) where what others attach meanwhile could not be seen: it would be dropped."""
+    if run(plpy, memory, ISOLATION, [], [])[0]["level"] != "read committed":
+        raise BadInput(
+            "attached sources are changed at READ COMMITTED: an older snapshot hides what others have attached meanwhile",
+            "begin isolation level read committed",
+        )
+
+
 @entry
 def attach_source(
     plpy: Any,
@@ -118,7 +139,7 @@ def attach_source(
     dry_run: bool | None,
 ) -> list[Row]:
     """What was done, a row a step; with `dry_run` what would be."""
-    check_version(plpy, memory)
+    _begin(plpy, memory)
     given = {
         "user_id": user_id,
         "event_time": event_time,
@@ -141,7 +162,7 @@ def attach_source(
     if dry_run:
         source_id = _recorded(plpy, memory, arguments, dry_run=True)
     else:
-        with _patience(plpy, memory):
+        with patience(plpy, memory):
             # Before the first grant: PostgreSQL refuses two changes of one schema's rights at a time.
             run(plpy, memory, ALONE, [], [])
             execute(plpy, steps, "caller", _refused)
@@ -149,9 +170,9 @@ def attach_source(
             source_id = _recorded(plpy, memory, arguments, dry_run=False)
     made = list(trigger_steps(plpy, memory, source_id, found))
     if not dry_run:
-        with _patience(plpy, memory):
+        with patience(plpy, memory):
             execute(plpy, made, "caller", _refused)
-    steps += [source_step(found, of), *function_steps(source_id, found, of), *made]
+    steps += [source_step(found, of), *function_steps(plpy, source_id, found, of), *made]
     rows = [step.row() for step in (*steps, *said_steps(plpy, memory, found, of, given))]
     for row in rows:
         if row["step"] == "function" and not dry_run:
@@ -195,8 +216,10 @@ def record_source(plpy: Any, memory: dict[str, Any], attached: str, dry_run: boo
         row = single(plpy, memory, NEXT_ID, [], []) or {}
         return int(max(row["highest"], row["last"] or 0)) + 1
     oid, given, granted = _handed_on(attached)
+    refuse_old_snapshot(plpy, memory)
     run(plpy, memory, ALONE, [], [])
     found = describe(plpy, memory, oid)
+    _refuse_outsider(plpy, memory, found)
     refuse_taken(plpy, memory, found)
     of = compiled(plpy, memory, found, _completed(plpy, memory, found, given))
     _probe(plpy, found)
@@ -211,7 +234,11 @@ def record_source(plpy: Any, memory: dict[str, Any], attached: str, dry_run: boo
         _text(of.value), _text(of.ingested_at), _text(key), key.type if key else "none", of.ascending,
         _text(of.filter), sorted(of.columns), watermark(found, of), json.dumps(granted),
     ])  # fmt: skip
-    execute(plpy, list(function_steps(source_id, found, of)), "owner", _refused)
+    if found.watched:
+        _make_functions(plpy, source_id, of)
+        row_function = f"ubp.{function_name(source_id, 'row')}()"
+        # Triggers of rows are made for a new partition by whoever makes that.
+        plpy.execute(f"grant execute on function {row_function} to {plpy.quote_ident(found.owner)}")
     _everything(plpy, memory, source_id)
     return source_id
 
@@ -228,6 +255,12 @@ def _handed_on(attached: str) -> tuple[int, dict[str, str | None], dict[str, lis
     if given.keys() != ARGUMENTS or any(not isinstance(text, str | None) for text in given.values()):
         raise BadInput("these are not the arguments of ubp.attach_source", "call ubp.attach_source")
     return oid, given, roles
+
+
+def _refuse_outsider(plpy: Any, memory: dict[str, Any], relation: Relation) -> None:
+    """As refuse_stranger, of the role that called us."""
+    row = single(plpy, memory, OUTER, ["bigint"], [relation.oid]) or {}
+    refuse_stranger(relation._replace(may=row["may"]), row["who"])
 
 
 def _everything(plpy: Any, memory: dict[str, Any], source_id: int) -> None:
@@ -278,7 +311,7 @@ def _refused(step: Step, error: Any) -> Exception:
 
 
 @contextmanager
-def _patience(plpy: Any, memory: dict[str, Any]) -> Iterator[None]:
+def patience(plpy: Any, memory: dict[str, Any]) -> Iterator[None]:
     """Inside, nobody is waited for longer than PATIENCE, or what the session has set."""
     before = (single(plpy, memory, WAITS, [], []) or {})["before"]
     if before == "0":
@@ -303,10 +336,10 @@ def find_source(plpy: Any, memory: dict[str, Any], source: str | None) -> Row:
 @entry
 def detach_source(plpy: Any, memory: dict[str, Any], source: str | None) -> list[Row]:
     """What was taken back, a row a step."""
-    check_version(plpy, memory)
+    _begin(plpy, memory)
     row = find_source(plpy, memory, source)
     granted = json.loads(row["granted"])
-    with _patience(plpy, memory):
+    with patience(plpy, memory):
         try:
             said = single(plpy, memory, FORGET_CALL, ["integer"], [row["source_id"]]) or {}
         except plpy.SPIError as error:
@@ -315,6 +348,7 @@ def detach_source(plpy: Any, memory: dict[str, Any], source: str | None) -> list
         Step("source", row["name"], "its events are gone with the next refresh; users and items keep their ids"),
         Step("trigger", row["relation"], "functions and triggers dropped", f"access exclusive on {row['relation']}"),
     ]
+    granted = {what: [role for role in OURS if role in granted.get(what, ())] for what in ("schema", "relation")}
     if row["there"] and granted["relation"]:
         what = f"select on table {row['relation']}"
         steps.append(_revoke(plpy, what, row["relation"], granted["relation"], row["may"]))
@@ -326,7 +360,7 @@ def detach_source(plpy: Any, memory: dict[str, Any], source: str | None) -> list
 
 def _revoke(plpy: Any, what: str, name: str, roles: list[str], may: bool) -> Step:
     """A right of ours taken back; where the caller may not, the line for who may. PostgreSQL would only warn."""
-    statement = f"revoke {what} from {', '.join(roles)}"
+    statement = f"revoke {what} from {', '.join(role for role in OURS if role in roles)}"
     if not may:
         return Step("advice", name, f"as the owner: {statement}")
     plpy.execute(statement)
@@ -337,6 +371,8 @@ def _revoke(plpy: Any, what: str, name: str, roles: list[str], may: bool) -> Ste
 def forget_source(plpy: Any, memory: dict[str, Any], source_id: int) -> bool:
     """Drops what record_source made, as ubp_owner; returns whether another source needs the schema's usage."""
     run(plpy, memory, ALONE, [], [])
+    if single(plpy, memory, IS_ATTACHED, ["integer"], [source_id]) is None:
+        raise BadInput(f"source {source_id} is not attached", "select * from ubp.attached_sources")
     names = [row["name"] for row in run(plpy, memory, FUNCTIONS, ["integer"], [source_id])]
     if names:
         plpy.execute(drop_statement(source_id, names, plpy.quote_ident))
@@ -350,8 +386,14 @@ def forget_source(plpy: Any, memory: dict[str, Any], source_id: int) -> bool:
 def rebuild_source_functions(plpy: Any, memory: dict[str, Any]) -> None:
     """Makes the trigger functions of all sources again, as this version of the package writes them."""
     for row in run(plpy, memory, STORED, [], []):
-        for made in functions(row["source_id"], _stored(row)):
-            plpy.execute(made.statement)
+        _make_functions(plpy, row["source_id"], _stored(row))
+
+
+def _make_functions(plpy: Any, source_id: int, of: Compiled) -> None:
+    made = list(functions(source_id, of, plpy.quote_literal))
+    for one in made:
+        plpy.execute(one.statement)
+    plpy.execute(owned_statements(made))
 
 
 def _stored(row: Row) -> Compiled:

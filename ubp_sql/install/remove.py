@@ -6,9 +6,9 @@ from psycopg import sql
 
 from ubp_sql.install.state import ROLE_MARK, Connection, State, catalogue_path, database_search_path, one, rows
 from ubp_sql.install.steps import SUPERUSER, Step
-from ubp_sql.schema.roles import OWNER, READER, ROLES
+from ubp_sql.schema.roles import LISTENER, OWNER, READER, ROLES
 
-OURS = [OWNER, READER]
+OURS = [OWNER, READER, LISTENER]
 # One statement a kind: PostgreSQL finds the order among views, and among SQL-standard bodies that call each other.
 ROUTINES = """
 select 'drop view ' || string_agg(c.oid::regclass::text, ', ' order by c.oid) || ';' as statement

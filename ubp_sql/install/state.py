@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row, scalar_row
 
 from ubp_sql.errors import InstallError, VersionSkew
-from ubp_sql.schema.roles import OWNER, READER, ROLES
+from ubp_sql.schema.roles import LISTENER, OWNER, READER, ROLES
 
 Connection = psycopg.Connection[Any]
 ROLE_MARK = "ubp_sql: "
@@ -117,7 +117,7 @@ def _inspect(conn: Connection) -> State:
     made: dict[str, Any] = {}
     foreign: tuple[str, ...] = ()
     if schema_owner is not None:
-        foreign = tuple(row["object"] for row in rows(conn, FOREIGN, [OWNER, READER]))
+        foreign = tuple(row["object"] for row in rows(conn, FOREIGN, [OWNER, READER, LISTENER]))
         comment = one(conn, "select obj_description('ubp'::regnamespace, 'pg_namespace')") or ""
         if MADE in comment:
             made = json.loads(comment.partition(MADE)[2])

@@ -7,16 +7,19 @@ import re
 
 OWNER = "ubp_owner"
 READER = "ubp_reader"
+LISTENER = "ubp_listener"
 
 ROLES: dict[str, str] = {
     OWNER: "owns the tables of ubp_sql and the functions that write them; nobody logs in as it",
     READER: "owns the functions of ubp_sql that predict, and no table; nobody logs in as it",
+    LISTENER: "owns the trigger functions of attached tables and may only log what they hear; nobody logs in as it",
     "ubp_loader": "may load events, refresh features, score everybody",
     "ubp_analyst": "may predict and read features and scores, not events",
     "ubp_auditor": "may read every table and predict, and change nothing",
     "ubp_admin": "may define, train and deploy; member of ubp_loader, ubp_analyst and ubp_auditor",
 }
 MEMBERSHIPS: tuple[tuple[str, str], ...] = (
+    (LISTENER, OWNER),
     ("ubp_loader", "ubp_admin"),
     ("ubp_analyst", "ubp_admin"),
     ("ubp_auditor", "ubp_admin"),

@@ -8,7 +8,7 @@ from psycopg.rows import tuple_row
 
 from ubp_sql.errors import BadInput, InstallError, NotReady, UbpError
 from ubp_sql.sources.database import database_errors
-from ubp_sql.sources.identity import lock_source
+from ubp_sql.sources.identity import lock_part, lock_source
 
 _LOAD = """select s.name, l.source_id, l.file, l.rows_loaded - l.rows_anonymous, l.rows_anonymous,
   (select min(o.load_id) from ubp.loads o where o.continues = l.load_id),
@@ -48,6 +48,7 @@ def undo_load(conn: psycopg.Connection[tuple[object, ...]], load_id: int, *, dry
             raise BadInput(f"there is no load {load_id}", "ubp.loads lists them")
         name, source_id, file = str(found[0]), int(str(found[1])), str(found[2])
         lock_source(cursor, name, wait=True, session=False)
+        lock_part(cursor, name)
         # Anew: a load that ran until now may have gone on.
         _, _, _, users, anonymous, behind, in_parts = cursor.execute(_LOAD, (load_id,)).fetchone() or found
         loaded = int(str(users)) + int(str(anonymous))
