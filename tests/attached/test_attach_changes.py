@@ -107,7 +107,6 @@ def test_triggers_that_were_off_are_put_on_again(shop: Shop) -> None:
     assert [row[2].split(" ubp_")[0] for row in made] == [
         "alter table shop.orders enable always trigger",
         "create trigger",
-        "alter table shop.orders enable always trigger",
     ]
     assert shop.log(0) == [("T", None, None, None, None)], "nobody knows what was done meanwhile"
     shop.fold()

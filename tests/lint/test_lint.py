@@ -146,7 +146,7 @@ GOOD = (ROOT / "udfs" / "010_version.sql").read_text()
         ("return api.version(plpy, SD)", "return plpy.execute('select 1')", "its body is not"),
         ("return api.version(plpy, SD)", "return api.nothing(plpy, SD)", "not in api.__all__"),
         ("return api.version(plpy, SD)", "return api.version(plpy, SD, task)", "hands on (task), takes ()"),
-        ("ubp.users u where u.user_key = btrim(resolve_user", "users u where u.user_key = x(resolve_user", "users is named"),
+        ("join ubp.user_members m on", "join user_members m on", "user_members is named"),
         ("-- What is installed", "drop table ubp.events;\n-- What is installed", "DropStmt belongs into a migration"),
     ],
 )  # fmt: skip

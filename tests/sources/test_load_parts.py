@@ -339,3 +339,41 @@ def test_with_keys_an_older_state_of_a_broken_off_load_loses_no_count(db: Databa
     load(db, write(tmp_path, new), load_map)
     assert load(db, write(tmp_path, old), load_map).loaded == 0
     assert db.one("select sum(rows_loaded) from ubp.loads") == len(events(db))
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_row_that_was_cut_within_its_quotes_is_read_again(db: Database, tmp_path: Path, end: str) -> None:
+    first = HEADER + 'a,2024-01-01,v,i,1\nb,2024-01-02,v,"one' + end
+    whole = HEADER + 'a,2024-01-01,v,i,1\nb,2024-01-02,v,"one\ntwo",2\nc,2024-01-03,v,i,3\n'
+    load_map = make_map(tmp_path, item="item")
+    begun = load(db, write(tmp_path, first), load_map)
+    if end:  # in one part with rows that are in
+        with pytest.raises(SourceError, match="line 3 was loaded when it had no end yet, and goes on now"):
+            load(db, write(tmp_path, whole), load_map)
+        with db.connect() as conn:
+            undo_load(conn, begun.load_id)
+    assert load(db, write(tmp_path, whole), load_map).rejected == 0
+    assert [row["item_key"] for row in db.rows("select item_key from ubp.items order by 1")] == ["i", "one\ntwo"]
+    assert len(events(db)) == 3
+
+
+@pytest.mark.parametrize("rest", ["", 'd,2024-01-04,v,"i",4\n'])
+def test_a_quote_that_nothing_closes_does_not_keep_a_file_from_growing(db: Database, tmp_path: Path, rest: str) -> None:
+    first = HEADER + 'a,2024-01-01,v,i,1\nb,2024-01-02,v,"one,2\n'
+    load(db, write(tmp_path, first), make_map(tmp_path))
+    load(db, write(tmp_path, first + "c,2024-01-03,v,i,3\n" + rest), make_map(tmp_path))
+    assert len(events(db)) == 2 + bool(rest)
+    assert [line for line, _, _ in rejected(db)] == [3]
+
+
+def test_an_undo_waits_for_a_part_that_a_killed_load_still_commits(db: Database, tmp_path: Path) -> None:
+    from ubp_sql.sources.identity import lock_part
+
+    first = load(db, write(tmp_path, HEADER + rows(0, 20)), make_map(tmp_path))
+    with db.connect() as other, db.connect() as conn:
+        conn.execute("set lock_timeout = '100ms'")
+        with other.transaction(), other.cursor() as cursor:
+            lock_part(cursor, "s")
+            with pytest.raises((UbpError, psycopg.Error), match="lock"):
+                undo_load(conn, first.load_id)
+        assert undo_load(conn, first.load_id).deleted == first.loaded

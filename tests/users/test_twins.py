@@ -123,9 +123,27 @@ def test_predict_knows_a_key_as_resolve_member_does(keyed_template: Database) ->
     from ubp_sql.api.predict import USER_OF_KEY
 
     keys = [*TEXTS, *UNKNOWN, "17850", " 17850.00", "0", "00", "017", "1e3", "3999999999999999", "4000000000000001"]
+    keys += ["175928847299117063", "9223372036854775807", "9223372036854775808", "9" * 19]
     with keyed_template.connect() as conn:
         for key in keys:
             one = f"select {USER_OF_KEY.replace('$2', '%(key)s')}, ubp.resolve_member(%(key)s)"
             found = conn.execute(one.encode(), {"key": key}).fetchone()
             assert found is not None
             assert found[0] == found[1], key
+
+
+def test_an_integer_id_of_an_attached_table_is_its_own_key(keyed_template: Database) -> None:
+    """However long; one that was assigned to another key is not taken."""
+    with keyed_template.connect() as conn:
+        assigned = conn.execute("select user_id from ubp.users where user_id > 4000000000000000 limit 1").fetchone()
+        assert assigned is not None
+        wanted = {
+            "175928847299117063": 175928847299117063,
+            " 175928847299117063.0 ": 175928847299117063,
+            "9223372036854775807": 9223372036854775807,
+            "9223372036854775808": None,
+            str(assigned[0]): None,
+        }
+        for key, user_id in wanted.items():
+            found = conn.execute("select ubp.resolve_user(%s), ubp.resolve_member(%s)", [key, key]).fetchone()
+            assert found == (user_id, user_id), key

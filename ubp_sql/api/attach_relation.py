@@ -28,19 +28,28 @@ select c.oid::bigint as oid, n.nspname::text as schema_name, c.relname::text as 
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1::oid"""
 NUMBER = "select $1::regclass::oid::bigint as oid"
 # Functions that a view calls run with the rights of whoever reads it; so those of the views that it reads.
-CALLED = """
+CALLED_OF = """
 with recursive views as (
-  select $1::oid as oid
+  select {view}::oid as oid
   union
   select d.refobjid from views v join pg_rewrite r on r.ev_class = v.oid
     join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
     join pg_class c on c.oid = d.refobjid and c.relkind = 'v')
-select p.oid::regprocedure::text as what, pg_get_userbyid(p.proowner)::text as owner
+select x.what, pg_get_userbyid(x.owner)::text as owner
   from views v join pg_rewrite r on r.ev_class = v.oid
-  join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_proc'::regclass
-  join pg_proc p on p.oid = d.refobjid
- where not exists (select from pg_roles o where o.oid = p.proowner and (o.rolsuper or o.rolname = 'ubp_owner'))
+  join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+ cross join lateral (
+    select p.oid::regprocedure::text as what, p.proowner as owner from pg_proc p
+     where d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+    union all
+    select 'operator ' || o.oid::regoperator::text, p.proowner from pg_operator o join pg_proc p on p.oid = o.oprcode
+     where d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+    union all
+    select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
+     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
+ where x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
  order by 1 limit 1"""
+CALLED = CALLED_OF.replace("{view}", "$1")
 ATTACHED = """
 select s.name from ubp.attached_sources a join ubp.sources s using (source_id)
  where (a.schema_name, a.relation_name) = ($1, $2)

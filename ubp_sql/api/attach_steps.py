@@ -107,6 +107,8 @@ def _unseen(plpy: Any, memory: dict[str, Any], relation: Relation, of: Compiled)
     if relation.watched:
         off = f"changes while a trigger is off (alter table ... disable trigger): then {anew}"
         yield Step("cannot see", relation.name, off)
+        ddl = "alter table ... alter column ... using, which fires no trigger"
+        yield Step("cannot see", relation.name, f"values that DDL rewrites ({ddl}): {anew}")
         if relation.kind == "p":
             later = "statements that name a partition made later, before ubp.watch_sources() gave it its triggers"
             yield Step("cannot see", relation.name, later)

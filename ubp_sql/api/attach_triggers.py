@@ -179,7 +179,7 @@ class Function(NamedTuple):
 
 
 def owned_statements(made: Iterable[Function]) -> str:
-    """Makes functions of `functions` what they are to be: nobody's but ubp_listener's, for triggers that ubp_admin makes."""
+    """Gives functions of `functions` to ubp_listener, and ubp_admin the right to make triggers of them."""
     names = [f"ubp.{one.name}()" for one in made]
     owned = "\n".join(f"alter function {name} owner to ubp_listener;" for name in names)
     return OWNED.format(names=", ".join(names), owned=owned)

@@ -17,10 +17,12 @@ SAME = """(s.database <> (select d.oid from pg_database d where d.datname = curr
         or exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                     where c.oid = s.relation and c.relkind = s.relkind::"char" and c.relname = s.relation_name
                       and n.nspname = s.schema_name))"""
-# Asked before each look at rows: what a session keeps of sources is right while their rows are the same versions.
-THERE = f"""
+# Asked before each look at rows: what a session keeps of sources is right while their rows are the same versions, and
+# their relations of the same name and in files as before: a table without rows can become a view, which has none.
+THERE = """
 select exists (select from ubp.user_members) as linked,
-       (select string_agg(s.xmin || ' ' || s.ctid || {SAME}, ',') from ubp.attached_sources s) as versions"""  # noqa: S608 - constants only
+       (select string_agg(concat_ws(' ', s.xmin, s.ctid, s.relation::regclass, pg_relation_filenode(s.relation)), ',')
+          from ubp.attached_sources s) as versions"""
 SOURCES = f"""
 select s.source_id, format('%I.%I', s.schema_name, s.relation_name) as relation, s.relkind, s.user_key, s.user_type,
        s.event_time, s.kind, s.item_key, s.item_type, s.value, s.ingested_at, s.event_key, s.key_type, s.filter,
@@ -175,7 +177,7 @@ def _source(row: dict[str, Any]) -> Source:
     import json
 
     types = json.loads(row["columns"] or "{}")
-    narrow = frozenset(name for name, of_type in types.items() if of_type in NARROW)
+    narrow = frozenset(name for name, of in types.items() if of["type"] in NARROW)
     return Source(*({**row, "narrow": narrow}[name] for name in Source._fields))
 
 

@@ -12,7 +12,7 @@ from ubp_sql.errors import SourceChanged
 if TYPE_CHECKING:
     from ubp_sql.api.mirror_fold import Said
 
-PROBLEMS = "select p.source, p.problem, p.way_out from ubp.source_problems() p"
+PROBLEMS = "select p.source, p.problem, p.way_out from ubp.source_problems() p where p.problem not like 'statements that name %'"
 WATCH = "select ubp.watch_sources()"
 # Oids of another database, which this one is a copy of, say nothing. A partition without a trigger stays new:
 # statements that name it are not heard.
@@ -45,8 +45,8 @@ select array_agg(v.user_id) as ids
  cross join lateral (values (u.user_id), (m.user_id)) v (user_id)
  where u.user_key = any ($1) and u.tenant = 0 and v.user_id is not null"""
 HIGHEST = "select max({mark}) as mark from {rows}"
-# Of times that an event may have: the others are no events. What lies ahead is read when its time has come: a mark there
-# would have passed over all that comes until then.
+# Of times that an event may have: the others are no events. What lies ahead is read when its time has come: a mark
+# there would have passed over all that comes until then.
 NEWEST = """
 select (extract(epoch from max({mark})) * 1000000)::bigint as mark,
        (extract(epoch from now()) * 1000000)::bigint as latest

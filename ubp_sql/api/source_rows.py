@@ -27,6 +27,9 @@ select y.user_key, y.event_time, y.kind, y.item_key, y.value, y.ingested_at,
           from ({rows}) z) y"""
 USABLE = """x.user_key is not null and x.kind <> '' and x.event_key is not null
    and x.event_time >= '1900-01-01 00:00+00' and x.event_time < '2300-01-01 00:00+00'"""
+# Whoever asks for a user by a text asks without spaces around it. Such keys are left out: trimmed, they would be found
+# by no index on the column.
+TRIMMED = "\n   and x.user_key <> '' and x.user_key = btrim(x.user_key)"
 ATTACHED = """
 (select {event_id} as event_id, {user} as user_id, x.event_time, x.kind, {item} as item_id, x.value,
         null::real as quantity, null::real as duration_s, null::jsonb as attributes, x.ingested_at,
@@ -124,6 +127,18 @@ class Source(NamedTuple):
             return f"coalesce({self.ingested_at}, {self.event_time})"
         return f"({self.event_time})"
 
+    @property
+    def usable(self) -> str:
+        """Which of its rows are events."""
+        return USABLE + TRIMMED if self.user_type == "text" else USABLE
+
+    @property
+    def item(self) -> str:
+        """The item's key, a text without spaces around it."""
+        if self.item_type == "text":
+            return f"btrim({self.item_key})" if self.item_key else "null::text"
+        return self.item_key or "null::bigint"
+
     def table(self, where: Where, relation: str, *, linked: bool, settled: bool) -> str:
         """Its events, to read from."""
         user, joins = _joined(self)
@@ -146,7 +161,7 @@ class Source(NamedTuple):
             raw="x.event_key" if self.key_type == "integer" else "null::bigint",
             rows=self.rows(where, relation, linked=linked),
             joins=joins,
-            usable=USABLE,
+            usable=self.usable,
             where=outside,
         )
 
@@ -163,7 +178,7 @@ class Source(NamedTuple):
             user_key=self.user_key,
             event_time=self.event_time,
             kind=self.kind,
-            item_key=self.item_key or f"null::{'text' if self.item_type == 'text' else 'bigint'}",
+            item_key=self.item,
             value=self.value or "null",
             ingested_at=f"({self.ingested_at}), " if self.ingested_at else "",
             event_key=self.event_key if self.key_type != "none" else "null::bigint",
@@ -180,9 +195,9 @@ class Source(NamedTuple):
         users = of_ids(where, user) if linked else where.users.format(user=user)
         condition = f" and {users}" if users and self.user_type == "text" else ""
         if self.user_type == "text" and not condition:
-            made.append(_new_keys("users", "user_key", rows, "", ""))
+            made.append(_new_keys("users", "user_key", rows, self.usable, "", ""))
         if self.item_type == "text" and self.item_key is not None:
-            made.append(_new_keys("items", "item_key", rows, joins if condition else "", condition))
+            made.append(_new_keys("items", "item_key", rows, self.usable, joins if condition else "", condition))
         return made
 
 
@@ -212,6 +227,6 @@ def _joined(source: Source) -> tuple[str, str]:
     return ("u.user_id", JOIN_USER + of_item) if source.user_type == "text" else ("x.user_key", of_item)
 
 
-def _new_keys(table: str, column: str, rows: str, joins: str, where: str) -> str:
-    parts = {"rows": rows, "joins": joins, "usable": USABLE, "where": where, "most": MOST_KEY_BYTES}
+def _new_keys(table: str, column: str, rows: str, usable: str, joins: str, where: str) -> str:
+    parts = {"rows": rows, "joins": joins, "usable": usable, "where": where, "most": MOST_KEY_BYTES}
     return NEW_KEYS.format(table=table, column=column, **parts)

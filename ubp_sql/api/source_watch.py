@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ubp_sql.api.attach_relation import tree
+from ubp_sql.api.attach_relation import CALLED_OF, tree
 from ubp_sql.api.attach_triggers import STATEMENTS, trigger_statements
+from ubp_sql.api.event_rows import SAME
+from ubp_sql.api.patience import patience, refuse_old_snapshot
 from ubp_sql.api.session import Row, check_version, entry, run, single, sqlstate
-from ubp_sql.api.sources import ALONE, CHANGED, find_source, patience, refuse_old_snapshot
+from ubp_sql.api.sources import ALONE, CHANGED, find_source
+from ubp_sql.errors import SourceChanged
 
 # Where each source's relation is now: by its number in the database where that was written, else by its name.
 LOCATED = """
@@ -22,7 +25,7 @@ located as (
       on y.relname = a.relation_name and n.nspname = a.schema_name),
 present as (
   select l.*, format('%I.%I', n.nspname, c.relname) as now, quote_ident(n.nspname) as schema, c.relnamespace,
-         c.relrowsecurity, pg_get_userbyid(c.relowner) as owner
+         c.relrowsecurity, c.relkind::text as kind_now, pg_get_userbyid(c.relowner) as owner
     from located l join pg_class c on c.oid = l.found join pg_namespace n on n.oid = c.relnamespace),
 parts as (
   select p.source_id, t.relid as oid, coalesce(t.level, 0) as level
@@ -32,12 +35,15 @@ parts as (
 listening as (
   select p.source_id, p.oid, p.level, e.event,
          exists (select from pg_trigger g join pg_proc f on f.oid = g.tgfoid
-                  where g.tgrelid = p.oid and g.tgenabled = 'A'
+                  where g.tgrelid = p.oid and g.tgenabled = case e.event when 'row' then 'R' else 'A' end
                     and f.proname = format('source_%s_%s', p.source_id, e.event)
                     and f.pronamespace = 'ubp'::regnamespace) as hears
     from parts p join pg_class c on c.oid = p.oid and c.relkind <> 'f'
-   cross join unnest(array['insert', 'update', 'delete', 'truncate']) e (event))"""
-# A partition without any trigger is a new one: what comes through the whole is heard.
+   cross join unnest(array['insert', 'update', 'delete', 'truncate', 'row']) e (event)
+   where e.event <> 'row'
+      or p.level = 0 and exists (select from pg_subscription_rel r join parts o on o.oid = r.srrelid
+                                  where o.source_id = p.source_id))"""
+# A partition without any trigger is a new one: what comes through the whole is heard. Refreshes go on with that.
 PROBLEMS_OF = """
 select x.name as source, x.problem, x.way_out from (
   select l.name, 1 as place, case
@@ -53,11 +59,50 @@ select x.name as source, x.problem, x.way_out from (
   union all
   select p.name, 2, case when a.attname is null then format('column %I of %s is gone', c.key, p.now)
                          else format('column %I of %s is %s now, not %s', c.key, p.now,
-                                     format_type(a.atttypid, a.atttypmod), c.value) end,
+                                     format_type(a.atttypid, a.atttypmod), c.value ->> 'type') end,
          format('select * from ubp.detach_source(%L), then attach it as it is now', p.name)
-    from present p cross join lateral jsonb_each_text(p.columns) c
+    from present p cross join lateral jsonb_each(p.columns) c
     left join pg_attribute a on a.attrelid = p.found and a.attname = c.key and a.attnum > 0 and not a.attisdropped
-   where a.attname is null or format_type(a.atttypid, a.atttypmod) <> c.value
+   where a.attname is null or format_type(a.atttypid, a.atttypmod) <> c.value ->> 'type'
+  union all
+  select p.name, 2, format('column %I of %s was dropped and made again', c.key, p.now),
+         format('select * from ubp.detach_source(%L), then attach it as it is now', p.name)
+    from present p cross join lateral jsonb_each(p.columns) c
+    join pg_attribute a on a.attrelid = p.found and a.attname = c.key and a.attnum > 0 and not a.attisdropped
+   where p.here and a.attnum <> (c.value ->> 'number')::integer
+  union all
+  select p.name, 1, format('%s is no %s any more', p.now, k.what),
+         format('select * from ubp.detach_source(%L), then attach what is meant', p.name)
+    from present p cross join lateral (select case p.relkind when 'v' then 'view' when 'm' then 'materialized view'
+                                                when 'f' then 'foreign table' when 'p' then 'partitioned table'
+                                                else 'table' end as what) k
+   where p.kind_now <> p.relkind
+  union all
+  select p.name, 3, format('%s calls %s of %s, who could replace it by anything', p.now, k.what, k.owner),
+         format('functions of a superuser may be called; select * from ubp.detach_source(%L) ends it', p.name)
+    from present p cross join lateral ({called}) k
+   where p.kind_now = 'v'
+  union all
+  select p.name, 3, format('%s %s %s, whose statements are not heard', p.now,
+                           case when i.inhparent = p.found then 'has a child by INHERITS,'
+                                when p.relkind <> 'p' and c.relispartition then 'became a partition of'
+                                else 'inherits from' end,
+                           case when i.inhparent = p.found then i.inhrelid else i.inhparent end::regclass),
+         format('undo that, or select * from ubp.detach_source(%L) and attach the whole or a view', p.name)
+    from present p join pg_inherits i on i.inhrelid = p.found or i.inhparent = p.found and p.relkind = 'r'
+    join pg_class c on c.oid = p.found
+   where p.relkind in ('r', 'p')
+  union all
+  select p.name, 3, format('nothing says any more that %s of %s is unique and not null', p.event_key, p.now),
+         format('make a unique index on it and set it not null, or select * from ubp.detach_source(%L) and attach it',
+                p.name)
+    from present p
+   where p.ascending and p.relkind in ('r', 'p')
+     and not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                      where i.indrelid = p.found and a.attnotnull and i.indisunique and i.indisvalid
+                        and i.indpred is null and (i.indnkeyatts = 1 or p.relkind = 'p')
+                        and p.event_key in (quote_ident(a.attname), quote_ident(a.attname) || '::bigint',
+                                            '(' || quote_ident(a.attname) || ')::bigint'))
   union all
   select p.name, 3, p.now || ' has row security', 'attach a view of it whose owner may read the rows that are to count'
     from present p
@@ -83,9 +128,14 @@ select x.name as source, x.problem, x.way_out from (
          format('as a superuser, or as %s in ubp_admin: select * from ubp.watch_sources()', p.owner)
     from present p join listening l using (source_id)
    where not l.hears and (l.level = 0 or exists (select from listening o where o.oid = l.oid and o.hears))
-   group by p.source_id, p.name, p.owner) x
+   group by p.source_id, p.name, p.owner
+  union all
+  select p.name, 9, format('statements that name a partition are unheard: %s', l.oid::regclass),
+         format('as a superuser, or as %s in ubp_admin: select * from ubp.watch_sources()', p.owner)
+    from present p join listening l using (source_id)
+   where l.level > 0 and p.relkind = 'p' group by p.source_id, p.name, p.owner, l.oid having not bool_or(l.hears)) x
  where x.problem is not null order by x.name, x.place, x.problem"""
-PROBLEMS = "with " + LOCATED + PROBLEMS_OF
+PROBLEMS = "with " + LOCATED + PROBLEMS_OF.replace("{called}", CALLED_OF.replace("{view}", "p.found"))
 WATCHED_OF = """
 select p.source_id, p.name, p.found::bigint as oid, p.recorded, p.now, p.relkind,
        p.by_name is distinct from p.found and p.by_name is null and p.here as renamed, not p.here as restored,
@@ -104,7 +154,11 @@ select pg_has_role(c.relowner, 'usage') as may, pg_get_userbyid(c.relowner)::tex
 RENEW_CALL = "select ubp.renew_source($1, $2)"
 RENEW_OF = """
 update ubp.attached_sources a
-   set relation = p.found, database = d.oid, schema_name = n.nspname, relation_name = c.relname
+   set relation = p.found, database = d.oid, schema_name = n.nspname, relation_name = c.relname,
+       columns = case when p.here then a.columns else (
+         select coalesce(jsonb_object_agg(o.key, o.value || jsonb_build_object('number', t.attnum)), '{}')
+           from jsonb_each(a.columns) o left join pg_attribute t
+             on t.attrelid = p.found and t.attname = o.key and t.attnum > 0 and not t.attisdropped) end
   from present p join pg_class c on c.oid = p.found join pg_namespace n on n.oid = c.relnamespace
   join pg_database d on d.datname = current_database()
  where a.source_id = $1 and p.source_id = a.source_id and (p.by_name is null or p.by_name = p.found)
@@ -119,14 +173,15 @@ LOCAL = re.compile(r"case when .* then (\(.*\)::timestamp) at time zone ('.*') e
 ROWS = """
 select ({user_key}) as user_key, ({event_time})::timestamptz as event_time, ({kind})::text as kind,
        ({item_key})::text as item_key, ({value})::double precision as value, ({event_key})::text as event_key,
-       ({filter}) as wanted, {skipped} as skipped, left(row_to_json(r.*)::text, 200) as example
+       ({filter}) as wanted, {skipped} as skipped, left({example}::text, 200) as example
   from {relation} r"""
 # The first reason counts. Those of the second list do not keep an event from being one.
 REASONS = """
 select x.reason, count(*) as rows, min(x.example) filter (where x.reason <> 'event') as example
   from (select case
            when y.wanted is not true then 'filter is not true'
-           when y.user_key is null or y.user_key::text = '' then 'no user'
+           when y.user_key is null or btrim(y.user_key::text) = '' then 'no user'
+           when y.user_key::text <> btrim(y.user_key::text) then 'spaces around the user key: attach btrim(...) of it'
            when octet_length(y.user_key::text) > {most} then 'user key is longer than {most} bytes'
            when y.event_time is null then 'no event_time'
            when not isfinite(y.event_time) then 'event_time is not finite'
@@ -140,10 +195,12 @@ select x.reason, count(*) as rows, min(x.example) filter (where x.reason <> 'eve
            else 'event' end as reason, y.example
           from ({rows}) y) x
  group by x.reason order by x.reason <> 'event', 2 desc, 1"""
-SOURCE = """
-select format('%I.%I', a.schema_name, a.relation_name) as relation, a.user_key, a.event_time, a.kind, a.item_key,
-       a.value, a.event_key, a.filter, a.key_type
-  from ubp.attached_sources a where a.source_id = $1"""
+SOURCE = f"""
+select format('%I.%I', s.schema_name, s.relation_name) as relation, s.user_key, s.event_time, s.kind, s.item_key,
+       s.value, s.event_key, s.filter, s.key_type, {SAME} as same,
+       (select string_agg(format('%L, r.%I', o.key, o.key), ', ' order by o.key)
+          from jsonb_each(s.columns) o) as shown
+  from ubp.attached_sources s where s.source_id = $1"""  # noqa: S608 - constants only
 
 
 @entry
@@ -192,7 +249,7 @@ def _listen(
         who = f"as a superuser, or as {may['owner']} in ubp_admin: ubp.watch_sources()"
         return [("cannot see", f"statements that name {relation}: it lacks {len(lacking)} triggers; {who}")], False
     refuse_old_snapshot(plpy, memory)
-    made = []
+    made: list[tuple[str, str]] = []
     for trigger, statement in trigger_statements(source_id, relation, lacking):
         if trigger.removeprefix("ubp_") in there:
             statement = statement.partition("; ")[2]
@@ -231,10 +288,14 @@ def source_report(plpy: Any, memory: dict[str, Any], source: str | None) -> list
 
     check_version(plpy, memory)
     of = single(plpy, memory, SOURCE, ["integer"], [find_source(plpy, memory, source)["source_id"]]) or {}
+    if not of["same"]:
+        raise SourceChanged(f"{of['relation']} is not what was attached", "select * from ubp.source_problems()")
     names = ("user_key", "event_time", "kind", "item_key", "value", "event_key")
     parts = {name: of[name] or "null" for name in names} | {"filter": of["filter"] or "true"}
     local = LOCAL.fullmatch(of["event_time"])
     skipped = f"({local[1]} at time zone {local[2]}) at time zone {local[2]} <> {local[1]}" if local else "false"
-    rows = ROWS.format(relation=of["relation"], skipped=skipped, **parts)
+    rows = ROWS.format(
+        relation=of["relation"], skipped=skipped, example=f"json_build_object({of['shown'] or ''})", **parts
+    )
     keyed = "false" if of["key_type"] == "none" else "true"
     return list(plpy.execute(REASONS.format(rows=rows, most=MOST_KEY_BYTES, keyed=keyed)))

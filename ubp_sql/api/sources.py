@@ -32,13 +32,10 @@ from ubp_sql.api.attach_steps import (
     watermark,
 )
 from ubp_sql.api.attach_triggers import drop_statement, function_name, functions, owned_statements
+from ubp_sql.api.patience import PATIENCE, patience, refuse_old_snapshot
 from ubp_sql.api.session import Row, check_version, entry, run, single, sqlstate
 from ubp_sql.errors import BadInput, InstallError, NotReady, UbpError
 
-PATIENCE = "10s"
-"""Behind whoever waits for a lock on a table all its writers wait."""
-WAITS = "select current_setting('lock_timeout') as before"
-SET_WAITS = "select set_config('lock_timeout', $1, true)"
 # Two who attach, detach or look after sources do so one after the other.
 ALONE = "select pg_advisory_xact_lock(hashtextextended('ubp.sources', 0))"
 RECORD = "select ubp.record_source($1, $2) as source_id"
@@ -53,7 +50,8 @@ insert into ubp.attached_sources
   (source_id, schema_name, relation_name, relation, database, relkind, user_key, user_type, event_time, kind, item_key,
    item_type, value, ingested_at, event_key, key_type, ascending, filter, columns, watermark, granted, attached_by)
 select $1, n.nspname, c.relname, c.oid, d.oid, c.relkind, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-       (select coalesce(jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)), '{}') from pg_attribute a
+       (select coalesce(jsonb_object_agg(a.attname, jsonb_build_object(
+                 'type', format_type(a.atttypid, a.atttypmod), 'number', a.attnum)), '{}') from pg_attribute a
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attname = any ($15)), $16, $17,
        coalesce(nullif(current_setting('role'), 'none'), session_user)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -69,12 +67,12 @@ OUTER = """
 select r.rolname::text as who, pg_has_role(r.oid, c.relowner, 'usage') as may
   from pg_roles r, pg_class c
  where r.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user) and c.oid = $1::oid"""
-ISOLATION = "select current_setting('transaction_isolation') as level"
 IS_ATTACHED = "select from ubp.attached_sources where source_id = $1"
 FIND = """
 select a.source_id, s.name, format('%I.%I', f.schema_name, f.relation_name) as relation,
        quote_ident(f.schema_name) as schema, a.granted::text as granted, y.oid is not null as there,
-       pg_has_role(y.relowner, 'usage') as may, pg_has_role(z.nspowner, 'usage') as may_schema
+       pg_has_role(y.relowner, 'usage') as may, y.relkind in ('r', 'p') as watched,
+       pg_has_role(z.nspowner, 'usage') as may_schema
   from ubp.attached_sources a join ubp.sources s using (source_id)
   left join (pg_class x join pg_namespace n on n.oid = x.relnamespace)
     on x.oid = a.relation and a.database = (select d.oid from pg_database d where d.datname = current_database())
@@ -88,7 +86,8 @@ select a.source_id, s.name, format('%I.%I', f.schema_name, f.relation_name) as r
 NAMES = "select s.name from ubp.attached_sources a join ubp.sources s using (source_id) order by 1 limit 20"
 FUNCTIONS = """
 select p.proname::text as name from pg_proc p
- where p.pronamespace = 'ubp'::regnamespace and p.prorettype = 'trigger'::regtype and pg_get_userbyid(p.proowner) in ('ubp_owner', 'ubp_listener')
+ where p.pronamespace = 'ubp'::regnamespace and p.prorettype = 'trigger'::regtype
+   and pg_get_userbyid(p.proowner) in ('ubp_owner', 'ubp_listener')
    and p.proname ~ ('^source_' || $1::text || '_[a-z]+$') order by 1"""
 HEIR = """
 update ubp.attached_sources a set granted = a.granted || jsonb_build_object('schema', g.granted -> 'schema')
@@ -111,15 +110,6 @@ ARGUMENTS = {"user_id", "event_time", "kind", "item_id", "value", "ingested_at",
 def _begin(plpy: Any, memory: dict[str, Any]) -> None:
     check_version(plpy, memory)
     refuse_old_snapshot(plpy, memory)
-
-
-def refuse_old_snapshot(plpy: Any, memory: dict[str, Any]) -> None:
-    """Raises BadInput (UB003) where what others attach meanwhile could not be seen: it would be dropped."""
-    if run(plpy, memory, ISOLATION, [], [])[0]["level"] != "read committed":
-        raise BadInput(
-            "attached sources are changed at READ COMMITTED: an older snapshot hides what others have attached meanwhile",
-            "begin isolation level read committed",
-        )
 
 
 @entry
@@ -310,16 +300,6 @@ def _refused(step: Step, error: Any) -> Exception:
     return BadInput(f"{step.object}: {said}", step.detail[:200])
 
 
-@contextmanager
-def patience(plpy: Any, memory: dict[str, Any]) -> Iterator[None]:
-    """Inside, nobody is waited for longer than PATIENCE, or what the session has set."""
-    before = (single(plpy, memory, WAITS, [], []) or {})["before"]
-    if before == "0":
-        run(plpy, memory, SET_WAITS, ["text"], [PATIENCE])
-    yield
-    run(plpy, memory, SET_WAITS, ["text"], [before])
-
-
 def find_source(plpy: Any, memory: dict[str, Any], source: str | None) -> Row:
     """Row of FIND, by the source's name, or the relation's if only one has it. Raises BadInput (UB003)."""
     rows = run(plpy, memory, FIND, ["text"], [source])
@@ -341,6 +321,9 @@ def detach_source(plpy: Any, memory: dict[str, Any], source: str | None) -> list
     granted = json.loads(row["granted"])
     with patience(plpy, memory):
         try:
+            if row["may"] and row["watched"]:
+                # The whole before its partitions, as writers do: to drop triggers locks them in any order.
+                plpy.execute(f"lock table {row['relation']} in access exclusive mode")
             said = single(plpy, memory, FORGET_CALL, ["integer"], [row["source_id"]]) or {}
         except plpy.SPIError as error:
             raise _refused(Step("lock", row["relation"], ""), error) if sqlstate(error) == "55P03" else error from None

@@ -206,6 +206,19 @@ class LineFile:
         if (size, digest.hexdigest()) != (content.size, content.sha256):
             raise SourceError(f"{self.shown} changed while it was read; nothing was loaded", "load it again")
 
+    def around(self, position: int, size: int) -> tuple[str, str]:
+        """What stands before and behind a position of the content, at most `size` bytes each."""
+        start = max(0, position - size)
+        found = b""
+        with self._content(start) as chunks:
+            for chunk in chunks:
+                found += chunk
+                if len(found) >= position - start + size:
+                    break
+        encoding = "utf-8" if self._wide else self.encoding
+        before, behind = found[: position - start], found[position - start : position - start + size]
+        return before.decode(encoding, "replace"), behind.decode(encoding, "replace")
+
     def goes_on_in_line(self, content: Content) -> bool:
         """Was the known beginning cut off within a line, which goes on now?"""
         if not 0 < content.known < content.size:

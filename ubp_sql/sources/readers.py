@@ -1,5 +1,6 @@
 """A file of any format as columns and batches."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from ubp_sql.sources.lines import Content, LineFile
 from ubp_sql.sources.load_map import LoadMap
 from ubp_sql.sources.parquet import ParquetRows
-from ubp_sql.sources.rows import Batch, CsvRows, jsonl_batches
+from ubp_sql.sources.rows import Batch, CsvRows, goes_on_in_quotes, jsonl_batches
 
 
 class Reader(Protocol):
@@ -64,7 +65,11 @@ class _Text:
         return content
 
     def cut_in_line(self, content: Content) -> bool:
-        return self._file.goes_on_in_line(content)
+        if self._file.goes_on_in_line(content):
+            return True
+        if self._map.format == "jsonl" or not 0 < content.known < content.size:
+            return False
+        return goes_on_in_quotes(*self._file.around(content.known, 2 * csv.field_size_limit()), self._map)
 
     def columns(self) -> tuple[list[str], list[str], list[str]]:
         if self._map.format == "jsonl":

@@ -2,6 +2,7 @@
 
 import bisect
 import csv
+import io
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -222,6 +223,23 @@ class CsvRows:
                     replay = self._window[end - self._base :]
                     break
         yield from part.last(self._start, self._block, batch)
+
+
+def goes_on_in_quotes(before: str, behind: str, load_map: LoadMap) -> bool:
+    """Does the last line of `before` open a quote that `behind` closes?
+
+    One that nothing closes, or that closes within a field, costs its line and no other.
+    """
+    if load_map.quote is None:
+        return False
+    line = before[before.rfind("\n", 0, -1) + 1 :]
+    lines = io.StringIO(line + behind, newline="\n")
+    reader = csv.reader(lines, delimiter=load_map.delimiter, quotechar=load_map.quote, strict=True)
+    try:
+        next(reader)
+    except (csv.Error, StopIteration):
+        return False
+    return reader.line_num > 1
 
 
 def _plain(error: csv.Error) -> str:
