@@ -30,7 +30,7 @@ GRANTS = {
     "insert, update, delete on ubp.quality_rules": "ubp_admin",
 }
 # (rule, check, settings, meaning)
-SHIPPED = (
+SHIPPED: tuple[tuple[str, str, dict[str, object], str], ...] = (
     (
         "swapped_dates",
         "swapped_dates",

@@ -99,7 +99,7 @@ def test_no_literal_runs_code_of_its_type(shop: Shop, user: str) -> None:
 
 
 def test_expressions_call_nothing_of_ours_but_to_time(shop: Shop) -> None:
-    said = shop.refused("'shop.orders', 'octet_length(ubp.array_image(array[customer]))', 'at', '''x'''")
+    said = shop.refused("'shop.orders', 'cardinality(ubp.image_array(null::bytea, array[customer]))', 'at', '''x'''")
     assert "ubp_owner" in str(said)
     shop.run("alter table shop.orders add clock text")
     shop.attach("'shop.orders', 'customer', 'ubp.to_time(clock)', '''x'''")
@@ -277,3 +277,13 @@ def test_a_partition_nobody_hears_is_named_and_refreshes_go_on(shop: Shop) -> No
     shop.fold()
     shop.run("select * from ubp.watch_sources()")
     assert shop.problems() == []
+
+
+def test_triggers_may_use_what_the_schema_has(shop: Shop) -> None:
+    shop.run("alter table shop.orders add what shop.mood")
+    shop.attach("'shop.orders', 'case when what = ''buy'' then sku end', 'at', '''x'''")
+    shop.run("insert into shop.orders (customer, at, sku, what) values (1, now(), 'b', 'buy')")
+    shop.run("update shop.orders set amount = 9 where sku = 'b'")
+    assert shop.log()[-1] == ("U", None, None, None, ["b"])
+    shop.detach()
+    assert shop.one("select has_schema_privilege('ubp_listener', 'shop', 'usage')") is False

@@ -57,7 +57,7 @@ def pair() -> Iterator[tuple[Database, Database]]:
 def test_what_a_subscription_writes_is_heard(pair: tuple[Database, Database]) -> None:
     there, here = pair
     steps = here.rows("select * from ubp.attach_source('orders', 'customer', 'at', '''buy''', dry_run => true)")
-    assert "alter table public.orders enable replica trigger ubp_row" in [row["detail"] for row in steps]
+    assert any("alter table public.orders enable replica trigger ubp_row" in row["detail"] for row in steps)
     here.execute("select * from ubp.attach_source('public.orders', 'customer', 'at', '''buy''')")
     there.execute("insert into orders select g, 'c' || g % 2, now() from generate_series(1, 4) g")
     there.execute("update orders set customer = 'd' where id = 1")

@@ -185,7 +185,7 @@ def test_two_databases_side_by_side(empty_db: Database, db: Database) -> None:
         commands.init(conn)
         same(empty_db, db)
         _, kept = commands.uninstall(conn, run=True)
-    assert sum("another database of this server uses it" in line for line in kept) == 6
+    assert sum("another database of this server uses it" in line for line in kept) == 7
     assert db.one("select ubp.version()") == ubp_sql.__version__
     assert db.one("select has_function_privilege('ubp_analyst', 'ubp.predict(text, bigint)', 'execute')")
 

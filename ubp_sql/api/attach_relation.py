@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from ubp_sql.api.session import run, single
 from ubp_sql.errors import BadInput, InstallError
 
-OURS = ("ubp_owner", "ubp_reader")
-"""Who reads attached relations: refreshes as the owner, scores and live features as the reader."""
+OURS = ("ubp_owner", "ubp_reader", "ubp_listener")
+"""Who needs rights: refreshes read as the owner, scores and live features as the reader; the listener runs triggers."""
 DESCRIBE = """
 select c.oid::bigint as oid, n.nspname::text as schema_name, c.relname::text as relation_name, c.relkind::text as kind,
        format('%I.%I', n.nspname, c.relname) as name, quote_ident(n.nspname) as schema,

@@ -8,6 +8,10 @@ from ubp_sql.api.attach_relation import KINDS, MISSING, Relation, tree
 from ubp_sql.api.attach_triggers import STATEMENTS, functions, trigger_statements
 from ubp_sql.api.session import Row, run, single
 
+NAMESPACE = "select relnamespace::bigint as oid from pg_class where oid = $1::oid"
+DEAF = """
+select r.rolname::text as role from pg_roles r
+ where r.rolname = 'ubp_listener' and not has_schema_privilege(r.oid, $1::oid, 'usage')"""
 # Indexes by the text of their first column or expression.
 INDEXED = """
 select exists (select from pg_index i
@@ -29,13 +33,16 @@ class Step(NamedTuple):
         return {name: value or None for name, value in zip(self._fields[:4], self[:4], strict=True)}
 
 
-def missing_grants(plpy: Any, memory: dict[str, Any], relation: Relation) -> dict[str, list[str]]:
+def missing_grants(plpy: Any, memory: dict[str, Any], relation: Relation, of: Compiled) -> dict[str, list[str]]:
     """Which of our roles lack usage of the schema, and select on the relation."""
-    schema = "select relnamespace::bigint as oid from pg_class where oid = $1::oid"
-    of = (single(plpy, memory, schema, ["bigint"], [relation.oid]) or {})["oid"]
-    rows = run(plpy, memory, MISSING, ["bigint", "bigint"], [of, relation.oid])
+    number = (single(plpy, memory, NAMESPACE, ["bigint"], [relation.oid]) or {})["oid"]
+    rows = run(plpy, memory, MISSING, ["bigint", "bigint"], [number, relation.oid])
+    schema = [row["role"] for row in rows if row["of_schema"]]
+    # What a trigger evaluates may name a type or a function of the relation's schema.
+    if relation.watched and f"{relation.schema}." in of.user.text:
+        schema += [row["role"] for row in run(plpy, memory, DEAF, ["bigint"], [number])]
     return {
-        "schema": [row["role"] for row in rows if row["of_schema"]],
+        "schema": schema,
         "relation": [row["role"] for row in rows if row["of_relation"]],
     }
 

@@ -26,8 +26,10 @@ select exists (select from ubp.user_members) as linked,
 SOURCES = f"""
 select s.source_id, format('%I.%I', s.schema_name, s.relation_name) as relation, s.relkind, s.user_key, s.user_type,
        s.event_time, s.kind, s.item_key, s.item_type, s.value, s.ingested_at, s.event_key, s.key_type, s.filter,
-       s.columns::text as columns, s.watermark, s.watermark_at, {SAME} as same
+       s.columns::text as columns, s.watermark, s.watermark_at, {SAME} as same,
+       (select o.name from ubp.sources o where o.source_id = s.source_id) as name
   from ubp.attached_sources s order by s.source_id"""  # noqa: S608 - constants only
+PROBLEM = "select p.problem, p.way_out from ubp.source_problems() p where p.source = $1 limit 1"
 LINKED = """
 (select e.event_id, coalesce(m.user_id, e.user_id) as user_id, e.event_time, e.kind, e.item_id, e.value, e.quantity,
         e.duration_s, e.attributes, e.ingested_at, e.source, e.tenant, 0 as origin, e.event_id as raw_id
@@ -128,7 +130,7 @@ def origins(plpy: Any, memory: dict[Any, Any]) -> Sequence[Origin]:
         return [Origin(None, True)] if linked else HERE
     kept = memory.get("origins")
     if kept is None or kept[:2] != (there["versions"], linked):
-        sources = [Origin(_source(row), linked) for row in run(plpy, memory, SOURCES, [], [])]
+        sources = [Origin(_source(plpy, memory, row), linked) for row in run(plpy, memory, SOURCES, [], [])]
         kept = memory["origins"] = (there["versions"], linked, [Origin(None, linked), *sources])
     found: list[Origin] = kept[2]
     return found
@@ -173,12 +175,19 @@ def number_keys(
         run(plpy, kept, query, types, arguments)
 
 
-def _source(row: dict[str, Any]) -> Source:
+def _source(plpy: Any, memory: dict[Any, Any], row: dict[str, Any]) -> Source:
     import json
 
     types = json.loads(row["columns"] or "{}")
     narrow = frozenset(name for name, of in types.items() if of["type"] in NARROW)
-    return Source(*({**row, "narrow": narrow}[name] for name in Source._fields))
+    changed = None if row["same"] else _changed(plpy, memory, row["name"], row["relation"])
+    return Source(*({**row, "narrow": narrow, "changed": changed}[name] for name in Source._fields))
+
+
+def _changed(plpy: Any, memory: dict[Any, Any], name: str, relation: str) -> tuple[str, str]:
+    for row in run(plpy, memory, PROBLEM, ["text"], [name]):
+        return f"source {name}: {row['problem']}", row["way_out"]
+    return f"source {name}: {relation} is not what was attached", f"detach it: ubp.detach_source('{name}')"
 
 
 def rebuild_event_rows(plpy: Any, memory: dict[Any, Any]) -> None:

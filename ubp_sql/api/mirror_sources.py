@@ -12,7 +12,10 @@ from ubp_sql.errors import SourceChanged
 if TYPE_CHECKING:
     from ubp_sql.api.mirror_fold import Said
 
-PROBLEMS = "select p.source, p.problem, p.way_out from ubp.source_problems() p where p.problem not like 'statements that name %'"
+# Of a partition without triggers what comes through the whole is heard.
+PROBLEMS = """
+select p.source, p.problem, p.way_out from ubp.source_problems() p
+ where p.problem not like 'statements that name %'"""
 WATCH = "select ubp.watch_sources()"
 # Oids of another database, which this one is a copy of, say nothing. A partition without a trigger stays new:
 # statements that name it are not heard.

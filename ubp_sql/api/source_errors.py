@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 # A relation, schema, column or function is gone or has another type, or may not be read.
 CODES = {"42P01", "3F000", "42703", "42883", "42804", "42846", "42809", "42501"}
-PROBLEM = "select p.source, p.problem, p.way_out from ubp.source_problems() p where p.problem not like 'statements that name %' limit 1"
+PROBLEM = """
+select p.source, p.problem, p.way_out from ubp.source_problems() p
+ where p.problem not like 'statements that name %' limit 1"""
 
 
 def source_changed(plpy: Any, error: Any) -> SourceChanged | None:

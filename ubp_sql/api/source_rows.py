@@ -82,8 +82,8 @@ class Where(NamedTuple):
 class Source(NamedTuple):
     """Row of ubp.attached_sources; `relation` is quoted.
 
-    narrow  its columns of smaller integers than bigint
-    same    the name still is the relation's that was attached
+    narrow   its columns of smaller integers than bigint
+    changed  the name is no longer the relation's that was attached: what became of it, and the way out
     """
 
     source_id: int
@@ -103,15 +103,12 @@ class Source(NamedTuple):
     narrow: frozenset[str]
     watermark: str | None
     watermark_at: int | None
-    same: bool = True
+    changed: tuple[str, str] | None = None
 
     def refuse_another(self) -> None:
-        """Raises SourceChanged (UB015) where the name is another relation's by now."""
-        if not self.same:
-            raise SourceChanged(
-                f"source {self.source_id}: {self.relation} is not the relation that was attached",
-                "select * from ubp.source_problems() says what became of it",
-            )
+        """Raises SourceChanged (UB015) where the name is nobody's, or another relation's, by now."""
+        if self.changed:
+            raise SourceChanged(*self.changed)
 
     @property
     def by_blocks(self) -> bool:

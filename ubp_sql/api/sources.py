@@ -146,7 +146,7 @@ def attach_source(
     who = (single(plpy, memory, WHO, [], []) or {})["who"]
     refuse_stranger(found, who)
     of = compiled(plpy, memory, found, _completed(plpy, memory, found, given))
-    missing = missing_grants(plpy, memory, found)
+    missing = missing_grants(plpy, memory, found, of)
     arguments = json.dumps({"relation": found.oid, "given": given, "granted": missing})
     steps = [*lock_step(found), *grant_steps(found, missing)]
     if dry_run:
@@ -156,7 +156,7 @@ def attach_source(
             # Before the first grant: PostgreSQL refuses two changes of one schema's rights at a time.
             run(plpy, memory, ALONE, [], [])
             execute(plpy, steps, "caller", _refused)
-            _granted(plpy, memory, found)
+            _granted(plpy, memory, found, of)
             source_id = _recorded(plpy, memory, arguments, dry_run=False)
     made = list(trigger_steps(plpy, memory, source_id, found))
     if not dry_run:
@@ -170,9 +170,9 @@ def attach_source(
     return rows
 
 
-def _granted(plpy: Any, memory: dict[str, Any], relation: Relation) -> None:
+def _granted(plpy: Any, memory: dict[str, Any], relation: Relation, of: Compiled) -> None:
     """Raises InstallError (UB011) where a grant did nothing: PostgreSQL only warns who may not give it."""
-    for step in grant_steps(relation, missing_grants(plpy, memory, relation)):
+    for step in grant_steps(relation, missing_grants(plpy, memory, relation, of)):
         raise InstallError(f"the caller may not give rights on {step.object}", f"as its owner: {step.detail}")
 
 
