@@ -449,12 +449,14 @@ def test_partitions(shop: Shop) -> None:
     shop.fold()
     shop.equal()
     shop.run("create table shop.sales_3 partition of shop.sales for values from ('2024-03-01') to ('2024-04-01')")
-    assert shop.problems() == [], "what comes through the whole is heard"
+    assert [problem for _, problem, _ in shop.problems()] == [
+        "statements that name a partition are unheard: shop.sales_3"
+    ], "what comes through the whole is heard"
     shop.run("insert into shop.sales_3 (id, customer, at) values (80, 4, '2024-03-07')")
     shop.fold()
     shop.equal()
     made = shop.rows("select step, object from ubp.watch_sources()")
-    assert made == [("trigger", "shop.sales_3")] * 8
+    assert made == [("trigger", "shop.sales_3")] * 4
     assert shop.rows("select * from ubp.watch_sources()") == []
     shop.run("insert into shop.sales_3 (id, customer, at) values (81, 4, '2024-03-07')")
     shop.fold()

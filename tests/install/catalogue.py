@@ -57,7 +57,7 @@ select format('%s: %s to %s', c.relname, string_agg(lower(a.privilege_type), ', 
 union all
 select format('%s.%s: %s to %s', c.relname, t.attname, lower(a.privilege_type), coalesce(r.rolname, 'public'))
   from pg_class c join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) a
-  left join pg_roles r on r.oid = a.grantee where c.relnamespace = 'ubp'::regnamespace
+  left join pg_roles r on r.oid = a.grantee where c.relnamespace = 'ubp'::regnamespace and not t.attisdropped
 union all
 select format('%s(%s): execute to %s', p.proname, pg_get_function_identity_arguments(p.oid),
               coalesce(r.rolname, 'public'))
