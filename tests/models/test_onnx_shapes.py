@@ -198,12 +198,13 @@ session.run(None, {"x": numpy.full((1, 12), -2.0**31, "float32")})
 
 
 def test_a_division_of_whole_numbers_ends_the_process() -> None:
-    """What the rule about divisors is for: were this not so, it could go."""
+    """What the rule about divisors is for: it may go with the releases before 1.32, which ends no process any more."""
     m = Maker()
     lowest, minus_one = m.add("Cast", "x", to=6), m.add("Cast", m.add("Div", "x", m.put(np.float32(2**31))), to=6)
     data = m.bytes(m.add("Cast", m.add("Mod", lowest, minus_one), to=1), F)
     done = subprocess.run([sys.executable, "-c", LOWEST], input=data, capture_output=True)
-    assert done.returncode == -signal.SIGFPE, done
+    release = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    assert done.returncode == (-signal.SIGFPE if release < (1, 32) else 0), done
     with pytest.raises(UnsupportedModel, match="divided only by known ones above zero"):
         network_of(read_graph(data), NAMES)
 
