@@ -41,22 +41,14 @@ alter function ubp.resolve_member(text) owner to ubp_reader;
 grant execute on function ubp.resolve_member(text) to ubp_owner, ubp_analyst, ubp_auditor, ubp_loader;
 
 -- ubp.resolve_user: whose a key is: as resolve_member, and of a key that ubp.link_users linked the user whose it became.
+-- OFFSET keeps the planner from writing the call in place of each of its uses.
 create or replace function ubp.resolve_user(user_key text)
 returns bigint
 language sql stable parallel unsafe security definer cost 10
 set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(m.user_id, k.user_id)
-    from (select coalesce(
-          (select u.user_id from ubp.users u where u.user_key = btrim(resolve_user.user_key) and u.tenant = 0),
-          case when btrim(resolve_user.user_key) !~ '^(0|[1-9][0-9]{0,18})(\.0+)?$' then null
-               when split_part(btrim(resolve_user.user_key), '.', 1)::numeric < 4000000000000000 then coalesce(
-                 (select u.user_id from ubp.users u
-                   where u.user_key = split_part(btrim(resolve_user.user_key), '.', 1) and u.tenant = 0),
-                 split_part(btrim(resolve_user.user_key), '.', 1)::bigint)
-               when split_part(btrim(resolve_user.user_key), '.', 1)::numeric <= 9223372036854775807 then (
-                 select n.id from (select split_part(btrim(resolve_user.user_key), '.', 1)::bigint as id) n
-                  where not exists (select from ubp.users u where u.user_id = n.id)) end) as user_id) k
+    from (select ubp.resolve_member(resolve_user.user_key) as user_id offset 0) k
     left join ubp.user_members m on m.member_id = k.user_id;
 end;
 comment on function ubp.resolve_user(text) is 'user_id of a key text: that of the user it was linked to, else the one a load recorded, else the number itself; NULL when none.';

@@ -10,8 +10,8 @@ import pytest
 from tests.attached.engine import CLICKS, ORDERS, Attached, attach, create
 from tests.fix_database import Database
 from tests.mirror.helpers import Log
-from tests.mirror.test_interleavings import FOLDERS, WRITERS, Process, folder_steps, possible
 from tests.mirror.test_interleavings import ORDERS as STEPS
+from tests.mirror.test_interleavings import WRITERS, in_order
 
 Step = Callable[[psycopg.Connection[Any]], object]
 DRAWN = Random(7).sample(STEPS, 12)
@@ -40,17 +40,7 @@ def _writer(of: Attached, users: range) -> list[Step]:
 def _run(log: Log, of: Attached, number: int, order: str) -> None:
     base = 1000 * (number + 1)
     users = {"a": range(base, base + 5), "b": range(base + 100, base + 105)}
-    processes = {letter: Process(log.db, _writer(of, users[letter])) for letter in WRITERS}
-    processes |= {letter: Process(log.db, folder_steps()) for letter in FOLDERS}
-    try:
-        for letter in possible(order):
-            processes[letter].step(log.db)
-        for process in processes.values():
-            process.wait()
-    finally:
-        for process in processes.values():
-            process.conn.close()
-    log.fold()
+    in_order(log, order, {letter: _writer(of, users[letter]) for letter in WRITERS})
     everyone = [*users["a"], *users["b"]]
     if of is CLICKS:
         everyone = [user for (user,) in log.rows(IDS, [str(user) for user in everyone])]

@@ -99,10 +99,9 @@ def possible(order: str) -> Iterator[str]:
             late = []
 
 
-def _run(log: Log, number: int, order: str) -> None:
-    base = 1000 * (number + 1)
-    users = {"a": range(base, base + 5), "b": range(base + 100, base + 105)}
-    processes = {letter: Process(log.db, _writer(users[letter])) for letter in WRITERS}
+def in_order(log: Log, order: str, writers: dict[str, list[Callable[[psycopg.Connection[Any]], object]]]) -> None:
+    """Takes the steps of writers and of two folds in this order, then folds what is left."""
+    processes = {letter: Process(log.db, steps) for letter, steps in writers.items()}
     processes |= {letter: Process(log.db, folder_steps()) for letter in FOLDERS}
     try:
         for letter in possible(order):
@@ -113,6 +112,12 @@ def _run(log: Log, number: int, order: str) -> None:
         for process in processes.values():
             process.conn.close()
     log.fold()
+
+
+def _run(log: Log, number: int, order: str) -> None:
+    base = 1000 * (number + 1)
+    users = {"a": range(base, base + 5), "b": range(base + 100, base + 105)}
+    in_order(log, order, {letter: _writer(users[letter]) for letter in WRITERS})
     everyone = [*users["a"], *users["b"]]
     found = log.read("mirror", users=everyone)
     assert found["user_id"].tolist() == everyone, order

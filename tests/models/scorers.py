@@ -1,10 +1,13 @@
 """One model through every scorer that we have."""
 
+import struct
 from array import array
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ubp_sql.errors import InvalidModel, UnsupportedModel
 from ubp_sql.install import native as build
 from ubp_sql.models.loaded import TreeModel, open_model
 from ubp_sql.models.walker import Walker
@@ -35,3 +38,15 @@ def same_bits(found: F64, expected: F64) -> None:
     assert found.shape == expected.shape
     unequal = (found.view(np.uint64) != expected.view(np.uint64)) & ~(np.isnan(found) & np.isnan(expected))
     assert not unequal.any(), (found[unequal][:3], expected[unequal][:3])
+
+
+def refused_or_scored(sound: bytes, at: int, value: int, end: int) -> None:
+    """A compiled value with one byte changed under a right sum, and one that ends early: refused, or they score."""
+    data = bytearray(sound[:-4])
+    data[at] = value
+    for made in (bytes(data) + struct.pack("<I", crc32(bytes(data))), sound[:end]):
+        try:
+            model = open_model(made)
+        except (InvalidModel, UnsupportedModel):
+            continue
+        model.all_packed(bytes(model.size))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.models.scorers import by_all
+from tests.models.scorers import by_all, refused_or_scored
 from ubp_sql.errors import BadInput, InvalidModel, UnsupportedModel
 from ubp_sql.kernels.forest_codes import EXP, IDENTITY, LINKS, SIGMOID, SOFTMAX
 from ubp_sql.models import linear as linear_module
@@ -151,14 +151,7 @@ def test_another_layout_is_named() -> None:
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, len(SOUND) - 5), value=st.integers(0, 255), end=st.integers(0, len(SOUND)))
 def test_changed_bytes_are_refused_or_score(at: int, value: int, end: int) -> None:
-    data = bytearray(SOUND[:-4])
-    data[at] = value
-    for made in (bytes(data) + struct.pack("<I", crc32(bytes(data))), SOUND[:end]):
-        try:
-            model = open_model(made)
-        except (InvalidModel, UnsupportedModel):
-            continue
-        model.all_packed(bytes(model.size))
+    refused_or_scored(SOUND, at, value, end)
 
 
 def test_a_batch_can_be_ended_between_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.models import reference_preparation
-from tests.models.scorers import by_all
+from tests.models.scorers import by_all, refused_or_scored
 from ubp_sql.errors import BadInput, InvalidModel, UnsupportedModel
 from ubp_sql.models import linear_text, preparation_batch
 from ubp_sql.models.blob import outputs_of
@@ -316,14 +316,7 @@ def test_preparations_stand_behind_each_other_no_more_than_twice() -> None:
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, len(SOUND) - 5), value=st.integers(0, 255), end=st.integers(0, len(SOUND)))
 def test_changed_bytes_are_refused_or_score(at: int, value: int, end: int) -> None:
-    data = bytearray(SOUND[:-4])
-    data[at] = value
-    for made in (bytes(data) + struct.pack("<I", crc32(bytes(data))), SOUND[:end]):
-        try:
-            model = open_model(made)
-        except (InvalidModel, UnsupportedModel):
-            continue
-        model.all_packed(bytes(model.size))
+    refused_or_scored(SOUND, at, value, end)
 
 
 def test_a_batch_can_be_ended_between_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

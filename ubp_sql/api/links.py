@@ -8,13 +8,14 @@ been made, which is how it is undone.
 from collections.abc import Iterable
 from typing import Any
 
+from ubp_sql.api.patience import refuse_old_snapshot
 from ubp_sql.api.session import check_version, entry, run, single
 from ubp_sql.errors import BadInput, UbpError
 from ubp_sql.features.windows import shown
 
 # Two links at once, each of which is fine by itself, could make a circle.
 LOCK = "select pg_advisory_xact_lock(hashtextextended('ubp.user_links', 0))"
-ISOLATION = "select current_setting('transaction_isolation') as level"
+ISOLATION = "a link needs a transaction at READ COMMITTED: an older snapshot hides what others have linked meanwhile"
 # OFFSET keeps the planner from writing the call in place of each of its uses.
 KNOWN = """
 select k.user_id, coalesce(m.user_id, k.user_id) as whose
@@ -119,11 +120,7 @@ def members(links: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 def _begin(plpy: Any, memory: dict[str, Any]) -> None:
     check_version(plpy, memory)
-    if run(plpy, memory, ISOLATION, [], [])[0]["level"] != "read committed":
-        raise BadInput(
-            "a link needs a transaction at READ COMMITTED: an older snapshot hides what others have linked meanwhile",
-            "begin isolation level read committed",
-        )
+    refuse_old_snapshot(plpy, memory, ISOLATION)
     run(plpy, memory, LOCK, [], [])
 
 

@@ -8,7 +8,7 @@ from ubp_sql.api import mirror_store as store
 from ubp_sql.api.event_rows import Origin, origins
 from ubp_sql.api.mirror_items import with_users_about
 from ubp_sql.api.mirror_rows import Mark, Range, Reader
-from ubp_sql.api.session import run, single
+from ubp_sql.api.session import run, sent_ids, single
 
 if TYPE_CHECKING:
     from ubp_sql.mirror.spill import Portions
@@ -132,8 +132,6 @@ class Said(NamedTuple):
 
 def listen(rows: Any) -> Said:
     """Rows of CONSUME, or of what `look` asks."""
-    from struct import unpack
-
     ranges, users, items, keys = [], [], b"", []
     ops = {row["op"] for row in rows}
     for row in rows:
@@ -142,7 +140,7 @@ def listen(rows: Any) -> Said:
         elif row["op"] == "I":
             ranges.append(Range(row["min_id"], row["max_id"], row["from_us"], row["until_us"], row["origin"]))
         elif row["op"] == "U":
-            users = list(unpack(f">{len(row['users']) // 8}q", row["users"]))
+            users = list(sent_ids(row["users"]))
         elif row["op"] == "A":
             items = row["users"]
         elif row["op"] == "K":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.event_rows import Origin, number_keys, query_origin
 from ubp_sql.api.mirror_rows import BEFORE_US, Mark
-from ubp_sql.api.session import Row, run
+from ubp_sql.api.session import Row, run, sent_ids
 from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import SourceChanged
 
@@ -93,7 +93,7 @@ def users_of(plpy: Any, memory: dict[str, Any], origin: Origin, leaf: str) -> li
     quoted = leaf.replace("'", "''").replace("{", "{{").replace("}", "}}")
     inside = Where(inner=f"tableoid = '{quoted}'::regclass")
     number_keys(plpy, {}, inside, [], [], origin)
-    return _unpacked(query_origin(plpy, {}, USERS, origin, inside, [], [])[0]["users"])
+    return list(sent_ids(query_origin(plpy, {}, USERS, origin, inside, [], [])[0]["users"]))
 
 
 def known(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin], said: "Said") -> "Said":
@@ -152,10 +152,4 @@ def users_beyond(plpy: Any, memory: dict[str, Any], mark: Mark) -> list[int]:
     """Whose events are new, of a source that has to be read by whole users."""
     types, arguments = ["bigint", "bigint"], [mark.low, mark.high]
     number_keys(plpy, memory, mark.where, types, arguments, mark.origin)
-    return _unpacked(query_origin(plpy, memory, USERS, mark.origin, mark.where, types, arguments)[0]["users"])
-
-
-def _unpacked(sent: bytes | None) -> list[int]:
-    from struct import unpack
-
-    return list(unpack(f">{len(sent or b'') // 8}q", sent or b""))
+    return list(sent_ids(query_origin(plpy, memory, USERS, mark.origin, mark.where, types, arguments)[0]["users"]))

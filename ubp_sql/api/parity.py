@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Iterator
-from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.ageing import ROW, ageing_of, at_as_of
@@ -12,7 +11,7 @@ from ubp_sql.api.live import live_row
 from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.pending import pending_users
-from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, touch
+from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, sent_ids, touch
 from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import BadInput, NotReady
 
@@ -80,13 +79,13 @@ def parity_check(plpy: Any, memory: dict[str, Any], sample: int | None, name: st
 def _drawn(plpy: Any, memory: dict[str, Any], found: FeatureSet, sample: int) -> list[Row]:
     """Rows of ROWS, of twice as many users at most for each place where events lie."""
     number, kinds = found.feature_set_id, list(found.definition.kinds)
-    users = set(_unpacked(run(plpy, memory, WITH_ROW, ["integer", "integer"], [number, sample])))
+    users = set(sent_ids(run(plpy, memory, WITH_ROW, ["integer", "integer"], [number, sample])[0]["users"]))
     everywhere = origins(plpy, memory)
     for origin in everywhere:
         name = EVENTS if origin.source is None else origin.source.relation
         about = run(plpy, memory, EVENTS_ABOUT, ["text"], [name])[0]["n"]
         types, arguments = ["text[]", "integer", "double precision"], [kinds, sample, 10 * sample / max(about, 1.0)]
-        users.update(_unpacked(query_origin(plpy, {}, WITH_EVENT, origin, DRAWN, types, arguments)))
+        users.update(sent_ids(query_origin(plpy, {}, WITH_EVENT, origin, DRAWN, types, arguments)[0]["users"]))
     said = look(plpy, memory, everywhere)
     waits = pending_users(plpy, memory, said, users)
     if said.items:
@@ -94,11 +93,6 @@ def _drawn(plpy: Any, memory: dict[str, Any], found: FeatureSet, sample: int) ->
     rows = run(plpy, memory, ROWS, ["integer", "bigint[]"], [number, list(users)])
     everybody = said.everything or said.anew
     return [{**row, "pending": row["pending"] or everybody or row["user_id"] in waits} for row in rows]
-
-
-def _unpacked(rows: Any) -> tuple[int, ...]:
-    sent = rows[0]["users"] or b""
-    return unpack(f">{len(sent) // 8}q", sent)
 
 
 def _differing(

@@ -1,4 +1,4 @@
-"""How whoever changes attached sources minds others: how long he waits for them, and that he sees what they did."""
+"""How whoever changes sources or links minds others: how long he waits for them, and that he sees what they did."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +24,10 @@ def patience(plpy: Any, memory: dict[str, Any]) -> Iterator[None]:
     run(plpy, memory, SET_WAITS, ["text"], [before])
 
 
-def refuse_old_snapshot(plpy: Any, memory: dict[str, Any]) -> None:
-    """Raises BadInput (UB003) where what others attach meanwhile could not be seen: it would be dropped."""
+ATTACHED = "attached sources change at READ COMMITTED: an older snapshot hides what others have attached meanwhile"
+
+
+def refuse_old_snapshot(plpy: Any, memory: dict[str, Any], why: str = ATTACHED) -> None:
+    """Raises BadInput (UB003) where what others do meanwhile could not be seen: it would be dropped."""
     if run(plpy, memory, ISOLATION, [], [])[0]["level"] != "read committed":
-        raise BadInput(
-            "attached sources change at READ COMMITTED: an older snapshot hides what others have attached meanwhile",
-            "begin isolation level read committed",
-        )
+        raise BadInput(why, "begin isolation level read committed")

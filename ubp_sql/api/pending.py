@@ -1,13 +1,13 @@
 """Whom the next fold will find changed: what waits in the event log, and rows that no trigger saw."""
 
 from collections.abc import Iterable
-from struct import unpack
 from typing import Any
 
 from ubp_sql.api import mirror_sources as attached
 from ubp_sql.api.event_rows import Origin, origins, query_origin
 from ubp_sql.api.heap import OF_IDS
 from ubp_sql.api.mirror_fold import Said
+from ubp_sql.api.session import sent_ids
 from ubp_sql.api.source_rows import Where
 
 AMONG = OF_IDS._replace(users="{user} = any ($5)", array="$5")
@@ -41,5 +41,4 @@ def _users(
     types = ["bigint"] * len(arguments)
     if among is not None:
         where, types, arguments = one, [*types, "bigint[]"], [*arguments, among]
-    sent = query_origin(plpy, memory, attached.USERS, origin, where, types, arguments)[0]["users"] or b""
-    return set(unpack(f">{len(sent) // 8}q", sent))
+    return set(sent_ids(query_origin(plpy, memory, attached.USERS, origin, where, types, arguments)[0]["users"]))

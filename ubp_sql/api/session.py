@@ -97,6 +97,13 @@ def single(plpy: Any, memory: dict[str, Any], query: str, types: list[str], argu
     return found[0] if len(found) else None
 
 
+def sent_ids(sent: bytes | None) -> tuple[int, ...]:
+    """Ids that a query sent as string_agg(int8send(...), ''); none for NULL."""
+    from struct import unpack
+
+    return unpack(f">{len(sent or b'') // 8}q", sent or b"")
+
+
 def touch(plpy: Any, memory: dict[str, Any]) -> None:
     """Lets a pending cancel or statement timeout take effect between two chunks of a kernel."""
     run(plpy, memory, "select 1", [], [])
