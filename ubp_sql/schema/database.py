@@ -1,7 +1,9 @@
 """Everything that schema `ubp` holds, as one metadata: what migrations are compared with."""
 
 from ubp_sql.schema import (
+    calibration_tables,
     catalogue_tables,
+    decision_tables,
     item_tables,
     load_tables,
     mirror_tables,
@@ -10,6 +12,7 @@ from ubp_sql.schema import (
     refresh_tables,
     source_tables,
     standing_tables,
+    study_tables,
     tables,
     user_tables,
 )
@@ -17,7 +20,9 @@ from ubp_sql.schema.base import SCHEMA, metadata
 
 __all__ = [
     "SCHEMA",
+    "calibration_tables",
     "catalogue_tables",
+    "decision_tables",
     "item_tables",
     "load_tables",
     "metadata",
@@ -27,6 +32,7 @@ __all__ = [
     "refresh_tables",
     "source_tables",
     "standing_tables",
+    "study_tables",
     "tables",
     "user_tables",
 ]

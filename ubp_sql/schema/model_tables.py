@@ -89,6 +89,8 @@ deployments = table(
         server_default=sa.text("'infinity'"),
     ),
     column("cancelled_at", TIME, "when it was called off before its time"),
+    column("map_id", sa.BigInteger(), "calibration map of the model; NULL = none"),
+    sa.ForeignKeyConstraint(["map_id", "model_id"], ["ubp.calibration_maps.map_id", "ubp.calibration_maps.model_id"]),
     sa.Index("deployments_task_last_idx", "task", unique=True, postgresql_where=sa.text("retired_at = 'infinity'")),
     sa.Index(None, "task", "retired_at"),
 )
@@ -119,6 +121,8 @@ deployment_arms = table(
     column("feature_set_id", sa.Integer(), "feature set the model reads", nullable=False),
     column("feature_set_hash", sa.Text(), "hash of that set the model was trained on", nullable=False),
     column("population_position", sa.Integer(), "feature that must be at least 1 for a score", nullable=False),
+    column("map_id", sa.BigInteger(), "calibration map of the model; NULL = none"),
+    sa.ForeignKeyConstraint(["map_id", "model_id"], ["ubp.calibration_maps.map_id", "ubp.calibration_maps.model_id"]),
     sa.CheckConstraint("role in ('challenger', 'shadow')", name="role"),
     sa.CheckConstraint("share >= 0 and share <= 1 and (role = 'challenger') = (share > 0)", name="share"),
 )

@@ -1,0 +1,17 @@
+"""Models have an explainer: the covers of their trees, which reasons need.
+
+Locks: none.
+"""
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

@@ -1,0 +1,56 @@
+"""Tables of schema `ubp`: when tasks abstain, and how far outcomes were from scores."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from ubp_sql.schema.base import NOW, TIME, column, identity, table
+
+NUMBERS = ARRAY(sa.Double())
+
+task_policies = table(
+    "task_policies",
+    "When a task abstains (ubp.set_abstention); no row: never.",
+    column("task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task"), primary_key=True),
+    column(
+        "least_events",
+        sa.Integer(),
+        "no value for a user with fewer events of the population's kind; NULL = one is enough",
+    ),
+    column(
+        "most_age", sa.Interval(), "no value when the stored features are older than that; NULL = whatever their age"
+    ),
+    column("set_at", TIME, "when", nullable=False, server_default=NOW),
+    column("set_by", sa.Text(), "role that said so", nullable=False, server_default=sa.text("session_user")),
+    sa.CheckConstraint("least_events >= 1", name="least_events"),
+    sa.CheckConstraint("most_age > interval '0'", name="most_age"),
+)
+
+conformal_quantiles = table(
+    "conformal_quantiles",
+    "How far outcomes were from a model's scores where it was held out; the newest row of a model counts.",
+    identity("conformal_id", "number"),
+    column("model_id", sa.BigInteger(), "model", sa.ForeignKey("ubp.models.model_id"), nullable=False, index=True),
+    column(
+        "form",
+        sa.Text(),
+        "interval: amounts by score group; set: 1 - p of an outcome, by outcome: no, yes",
+        nullable=False,
+    ),
+    column(
+        "edges",
+        NUMBERS,
+        "score above which the next group begins, ascending; one fewer than groups, none for a set",
+        nullable=False,
+    ),
+    column(
+        "quantiles",
+        NUMBERS,
+        "quantiles at equal steps of level, group after group; infinite: too few held-out users for it",
+        nullable=False,
+    ),
+    column("users", ARRAY(sa.BigInteger()), "held-out users of each group", nullable=False),
+    column("cuts", ARRAY(TIME), "moments they were held out at", nullable=False),
+    column("created_at", TIME, "when", nullable=False, server_default=NOW),
+    column("created_by", sa.Text(), "role that made it", nullable=False, server_default=sa.text("session_user")),
+    sa.CheckConstraint("form in ('interval', 'set')", name="form"),
+)
