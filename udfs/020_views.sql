@@ -121,19 +121,28 @@ grant select on ubp.shadow_report to ubp_analyst, ubp_auditor, ubp_loader;
 
 create or replace view ubp.tasks as
 select t.task, t.meaning, t.label_kind, t.population_kind, t.horizon, s.name as feature_set,
-       v.version as deployed_version, v.auc as test_auc, s.as_of
+       v.version as deployed_version, v.auc as test_auc, s.as_of, (t.label - 'types')::text as label, t.output,
+       x.metric as test_metric, x.value as test_value
   from ubp.task_definitions t
   join ubp.feature_sets s using (feature_set_id)
-  left join ubp.model_versions v on v.task = t.task and v.deployed;
+  left join ubp.model_versions v on v.task = t.task and v.deployed
+  left join lateral (
+    select m.metric, m.value from ubp.model_metrics m join ubp.models o using (model_id)
+     where o.task = t.task and o.version = v.version
+       and m.metric = case t.output when 'amount' then 'mae' else 'auc' end order by m.cut desc limit 1) x on true;
 comment on view ubp.tasks is 'What can be predicted, by which version, as of which moment';
 comment on column ubp.tasks.task is 'name; ubp.predict_<task> is made with the first deployment';
 comment on column ubp.tasks.meaning is 'what a score says, in a sentence';
-comment on column ubp.tasks.label_kind is 'label: an event of this kind within the horizon';
+comment on column ubp.tasks.label_kind is 'event kind that the label is about; NULL = several, or a table';
 comment on column ubp.tasks.population_kind is 'whom it is asked of: users with an event of this kind before';
 comment on column ubp.tasks.horizon is 'how far ahead';
 comment on column ubp.tasks.feature_set is 'name of the set of features it uses';
 comment on column ubp.tasks.deployed_version is 'version that answers now; NULL = none';
 comment on column ubp.tasks.test_auc is 'area under the ROC curve of that version on its last test cut';
 comment on column ubp.tasks.as_of is 'moment of the stored features; NULL = never refreshed';
+comment on column ubp.tasks.label is 'rule of the label: docs/tasks.md';
+comment on column ubp.tasks.output is 'chance: a probability · amount: a number in the label''s unit';
+comment on column ubp.tasks.test_metric is 'what its last test is told by: auc of a chance, mae (mean absolute error) of an amount';
+comment on column ubp.tasks.test_value is 'its value on the last test cut of the deployed version';
 alter view ubp.tasks owner to ubp_owner;
 grant select on ubp.tasks to ubp_analyst, ubp_auditor, ubp_loader;

@@ -77,20 +77,21 @@ alter function ubp.drop_feature_set(text) owner to ubp_owner;
 grant execute on function ubp.drop_feature_set(text) to ubp_admin;
 
 -- ubp.define_task: one row of ubp.tasks. The same definition again changes nothing.
--- Errors: UB003 bad name, kind, horizon · UB005 unknown feature set
-create or replace function ubp.define_task(task text, label_kind text, population_kind text default null, horizon interval default '30 days', feature_set text default 'default', meaning text default null)
+-- label: what is predicted, as docs/tasks.md has it; label_kind is short for {"any": label_kind}.
+-- Errors: UB003 bad name, rule, kind, horizon, a label that features would know · UB005 unknown feature set · UB011 the label's table may not be read
+create or replace function ubp.define_task(task text, label_kind text default null, population_kind text default null, horizon interval default '30 days', feature_set text default 'default', meaning text default null, label jsonb default null)
 returns void
 language plpython3u volatile parallel unsafe cost 1000 security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'iso_8601' set timezone = 'UTC' set datestyle = 'ISO, YMD'
 as $python$
 from ubp_sql import api
-return api.define_task(plpy, SD, task, label_kind, population_kind, horizon, feature_set, meaning)
+return api.define_task(plpy, SD, task, label_kind, population_kind, horizon, feature_set, meaning, label)
 $python$;
-comment on function ubp.define_task(text, text, text, interval, text, text) is 'Defines what is predicted: an event of label_kind within the horizon, for users with an event of population_kind (default: label_kind) before.';
-revoke all on function ubp.define_task(text, text, text, interval, text, text) from public;
-alter function ubp.define_task(text, text, text, interval, text, text) owner to ubp_owner;
-grant execute on function ubp.define_task(text, text, text, interval, text, text) to ubp_admin;
+comment on function ubp.define_task(text, text, text, interval, text, text, jsonb) is 'Defines what is predicted: an event of label_kind within the horizon, or what the rule label says of events or of a table, for users with an event of population_kind (default: the label''s first kind) before.';
+revoke all on function ubp.define_task(text, text, text, interval, text, text, jsonb) from public;
+alter function ubp.define_task(text, text, text, interval, text, text, jsonb) owner to ubp_owner;
+grant execute on function ubp.define_task(text, text, text, interval, text, text, jsonb) to ubp_admin;
 
 -- ubp.rebuild_generated: run by every installation; harmless at any time.
 create or replace function ubp.rebuild_generated()

@@ -41,7 +41,7 @@ def upgrade() -> None:
         ),
         sa.Column("method", sa.Text(), nullable=False, comment="how importance was found: shap or sampled shap"),
         sa.Column(
-            "calibrated", sa.Boolean(), nullable=False, comment="whether effects went through a calibration map"
+            "map_id", sa.BigInteger(), nullable=True, comment="calibration map that effects went through; NULL = none"
         ),
         sa.Column("studied_at", TIME, server_default=sa.text("now()"), nullable=False, comment="when"),
         sa.Column(

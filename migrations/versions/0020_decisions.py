@@ -52,21 +52,28 @@ def upgrade() -> None:
             "form",
             sa.Text(),
             nullable=False,
-            comment="interval: amounts by score group; set: 1 - p of an outcome, by outcome: no, yes",
+            comment="interval: of |amount - score| / scale; set: of 1 - score of an outcome that came, no, then yes",
         ),
         sa.Column(
-            "edges",
+            "knots",
             NUMBERS,
             nullable=False,
-            comment="score above which the next group begins, ascending; one fewer than groups, none for a set",
+            comment="scores between which the scale goes in straight lines, ascending; none for a set",
         ),
+        sa.Column("scales", NUMBERS, nullable=False, comment="mean of |amount - score| around each knot"),
         sa.Column(
             "quantiles",
             NUMBERS,
             nullable=False,
-            comment="quantiles at equal steps of level, group after group; infinite: too few held-out users for it",
+            comment="at the levels 0.001 to 0.999, outcome after outcome; infinite: too few held-out users for it",
         ),
-        sa.Column("users", ARRAY(sa.BigInteger()), nullable=False, comment="held-out users of each group"),
+        sa.Column(
+            "least", sa.Double(), nullable=True, comment="amounts pile up here, at their lower end; NULL = nowhere"
+        ),
+        sa.Column(
+            "most", sa.Double(), nullable=True, comment="amounts pile up here, at their upper end; NULL = nowhere"
+        ),
+        sa.Column("users", sa.BigInteger(), nullable=False, comment="held-out users"),
         sa.Column("cuts", ARRAY(TIME), nullable=False, comment="moments they were held out at"),
         sa.Column("created_at", TIME, server_default=NOW, nullable=False, comment="when"),
         sa.Column(

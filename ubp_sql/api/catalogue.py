@@ -1,4 +1,4 @@
-"""Feature sets and tasks: what is computed, what is predicted, and the objects generated from them."""
+"""Feature sets: what is computed, and the objects generated from them and from tasks."""
 
 import json
 import re
@@ -66,24 +66,11 @@ select $1, f.position, f.name, f.family, f.kind, f.window_days, f.unit, f.meanin
     (position integer, name text, family text, kind text, window_days integer, unit text, meaning text, null_rule text,
      sql_type text, time_window text, edge_rule text, cost text, spec jsonb, sql_oracle text)"""
 ZONE = "select 1 as found from pg_timezone_names where name = $1"
-SAME_TASK = """
-select label_kind = $2 and population_kind = $3 and horizon = $4 and feature_set_id = $5 as same
-  from ubp.task_definitions where task = $1"""
-NEW_TASK = """
-insert into ubp.task_definitions (task, meaning, label_kind, population_kind, horizon, feature_set_id)
-values ($1, $2, $3, $4, $5, $6)"""
-# The trainer keeps label windows of past cuts clear of the test cut: months and years differ in length.
-HORIZON = """
-select $1 > interval '0' and $1 <= interval '36500 days' and date_trunc('month', $1) = interval '0' as good"""
 SETS = "select feature_set_id from ubp.feature_sets order by feature_set_id"
 DEPLOYED = "select distinct task from ubp.deployments order by task"
 
-TASK_WORD = re.compile(r"[^a-z0-9]+")
-TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
 # user_features_<name> must fit the 63 letters that PostgreSQL keeps of an identifier.
 SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,48}")
-# Names of ours that predict_<task> would collide with.
-RESERVED_TASKS = {"detail", "many", "if"}
 MOST_SPECS = 2_000
 MOST_CHARS = 4 << 20
 
@@ -230,7 +217,7 @@ def _grow(plpy: Any, memory: dict[str, Any], set_name: str, specs: Sequence[Feat
     run(plpy, memory, LOCK, ["text"], [set_name or ""])
     declared = declared_columns(plpy, memory)
     if single(plpy, memory, EXISTS, ["text"], [set_name]) is None:
-        _check_kinds(plpy, memory, specs, ())
+        check_kinds(plpy, memory, specs, ())
         definition = FeatureSetDefinition((), (), (specs[0],), tuple(declared)).grown(specs[1:], declared)
         _define(plpy, memory, set_name, definition)
         return definition
@@ -238,7 +225,7 @@ def _grow(plpy: Any, memory: dict[str, Any], set_name: str, specs: Sequence[Feat
     definition = found.definition.grown(specs, declared)
     if definition is found.definition:
         return definition
-    _check_kinds(plpy, memory, specs, found.definition.kinds)
+    check_kinds(plpy, memory, specs, found.definition.kinds)
     used = single(plpy, memory, IN_USE, ["integer"], [found.feature_set_id])
     if used is not None:
         raise BadInput(
@@ -252,7 +239,8 @@ def _grow(plpy: Any, memory: dict[str, Any], set_name: str, specs: Sequence[Feat
     return definition
 
 
-def _check_kinds(plpy: Any, memory: dict[str, Any], specs: Sequence[FeatureSpec], known: Sequence[str]) -> None:
+def check_kinds(plpy: Any, memory: dict[str, Any], specs: Sequence[FeatureSpec], known: Sequence[str]) -> None:
+    """Raises BadInput (UB003) where a spec names a kind that is not `known` and that no event has."""
     kinds = sorted({kind for spec in specs for kind in kinds_of(spec)} - set(known))
     row = single(plpy, memory, UNKNOWN_KINDS, ["text[]"], [kinds]) if kinds else None
     if row is not None:
@@ -273,51 +261,6 @@ def copy_feature_set(plpy: Any, memory: dict[str, Any], set_name: str, new_name:
 def _make_view(plpy: Any, found: FeatureSet) -> None:
     for statement in view_statements(found, plpy.quote_ident, plpy.quote_literal):
         plpy.execute(statement)
-
-
-@entry
-def define_task(
-    plpy: Any,
-    memory: dict[str, Any],
-    task: str,
-    label_kind: str,
-    population_kind: str | None,
-    horizon: str,
-    set_name: str,
-    meaning: str | None,
-) -> None:
-    """One row of ubp.task_definitions; the same definition again changes nothing."""
-    check_version(plpy, memory)
-    if not task or not TASK_NAME.fullmatch(task) or task in RESERVED_TASKS:
-        raise BadInput(
-            f"{task!r} is no name for a task", "lower-case letters, digits and _, at most 51; it names predict_<task>"
-        )
-    found = feature_set(plpy, memory, set_name)
-    population_kind = population_kind or label_kind
-    for kind in (label_kind, population_kind):
-        if kind not in found.definition.kinds:
-            raise BadInput(
-                f"feature set {set_name!r} does not cover the kind {kind!r}",
-                f"its kinds: {', '.join(found.definition.kinds)}; ubp.define_feature_set makes another",
-            )
-    if found.definition.lifetime_count(population_kind) is None:
-        raise BadInput(
-            f"feature set {set_name!r} has no number of all {population_kind} events: whom to ask would not be known",
-            f"select ubp.define_feature('count_{TASK_WORD.sub('_', population_kind.lower())[:40]}_all', 'count', "
-            f"array[{plpy.quote_literal(population_kind)}], feature_set => '{set_name}')",
-        )
-    row = single(plpy, memory, HORIZON, ["interval"], [horizon])
-    if row is None or not row["good"]:
-        raise BadInput(f"horizon {horizon} is not a positive number of days or hours", "for example interval '30 days'")
-    key = [task, label_kind, population_kind, horizon, found.feature_set_id]
-    same = single(plpy, memory, SAME_TASK, ["text", "text", "text", "interval", "integer"], key)
-    if same is not None:
-        if not same["same"]:
-            raise BadInput(f"task {task!r} exists with another definition", "give the new task another name")
-        return
-    meaning = meaning or f"an event of kind {label_kind} within the horizon"
-    types = ["text", "text", "text", "text", "interval", "integer"]
-    run(plpy, memory, NEW_TASK, types, [task, meaning, label_kind, population_kind, horizon, found.feature_set_id])
 
 
 @entry

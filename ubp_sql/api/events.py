@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api import mirror_store as store
 from ubp_sql.api.event_rows import origins
 from ubp_sql.api.heap import OF_RANGE, OF_USERS, declared_columns
-from ubp_sql.api.mirror_read import batches, listed, mirror_now, overlay_of, users_of
+from ubp_sql.api.mirror_read import batches, listed, listed_rows, mirror_now, overlay_of, users_of
 from ubp_sql.api.session import single
 from ubp_sql.features.columns import KEYS, NUMBERS, Columns, Declared
 
@@ -40,6 +40,22 @@ def read_users(
         return None if found is None else _events(found, columns)
     block = users_of(plpy, memory, mirror, list(kinds), columns, declared, users)
     return None if block is None else _events(block, columns)
+
+
+def read_with(
+    plpy: Any, memory: dict[str, Any], kinds: Sequence[str], columns: Columns, user_id: int, hypothetical: str
+) -> "Events | None":
+    """As `read_users` of one user and further events of his, as hypothetical.py has them; from rows, not the mirror."""
+    from ubp_sql.api.hypothetical import block_of
+    from ubp_sql.mirror.merge import merge
+
+    declared = _declared(plpy, memory, columns)
+    arguments = [list(kinds), [user_id]]
+    blocks = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], arguments, origins(plpy, memory))
+    block = block_of(plpy, memory, kinds, declared, user_id, hypothetical)
+    if block is not None:
+        blocks.append(block)
+    return _events(merge(blocks), columns) if blocks else None
 
 
 def read_all(

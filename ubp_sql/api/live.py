@@ -28,13 +28,22 @@ select d.name, d.unit, d.meaning from ubp.feature_definitions d where d.feature_
 
 
 def live_bytes(
-    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
+    plpy: Any,
+    memory: dict[Any, Any],
+    key: str | int,
+    user_id: int | None,
+    as_of: str | None,
+    hypothetical: str | None = None,
 ) -> bytes | None:
     """float32 features of a user at `as_of` in the set's order, machine order; None for one without events by then.
+
+    hypothetical  further events of the user, as hypothetical.py has them; he is nobody else's by ubp.link_users then
 
     Raises BadInput (UB003) on a moment that is NULL, infinite or far, NotReady (UB005) without such a set,
     FeatureSetMismatch (UB002) where this code would compute the set differently.
     """
+    if hypothetical:
+        return _of_id(plpy, memory, key, user_id, as_of, hypothetical)[1]
     return _of_set(plpy, memory, key, user_id, as_of)[1]
 
 
@@ -52,15 +61,20 @@ def _of_set(
 
 
 def _of_id(
-    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None
+    plpy: Any,
+    memory: dict[Any, Any],
+    key: str | int,
+    user_id: int | None,
+    as_of: str | None,
+    hypothetical: str | None = None,
 ) -> tuple[LiveSet, bytes | None]:
     """Of the id as it stands, linked to another or not."""
-    found, question = ask(plpy, memory, key, user_id, as_of)
+    found, question = ask(plpy, memory, key, user_id, as_of, hypothetical=hypothetical)
     if question is None:
         return found, None
     said = _computed(plpy, memory, found, question)
     if said == TIED:
-        found, with_ids = ask(plpy, memory, key, user_id, as_of, ids=True)
+        found, with_ids = ask(plpy, memory, key, user_id, as_of, ids=True, hypothetical=hypothetical)
         question = with_ids or question
         said = _computed(plpy, memory, found, question)
     if said == DONE:
@@ -73,7 +87,7 @@ def _of_id(
     if said == NOBODY:
         return found, None
     # No library, too many events, an infinite time, or a chunk whose columns are not as long as its directory says.
-    return found, _by_numba(plpy, memory, found, question)
+    return found, _by_numba(plpy, memory, found, question, hypothetical)
 
 
 def _computed(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question) -> int:
@@ -87,10 +101,13 @@ def _computed(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Quest
     return said
 
 
-def _by_numba(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question) -> bytes | None:
+def _by_numba(
+    plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question, hypothetical: str | None
+) -> bytes | None:
     from ubp_sql.api.live_numba import row_of
 
-    return row_of(plpy, memory, found.feature_set_id, question.user_id, question.as_of_us, question.weekday)
+    set_id, (user_id, as_of_us, weekday, *_) = found.feature_set_id, question
+    return row_of(plpy, memory, set_id, user_id, as_of_us, weekday, hypothetical)
 
 
 def live_row(

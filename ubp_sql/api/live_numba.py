@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ubp_sql.api.events import read_users
+from ubp_sql.api.events import read_users, read_with
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.session import prepare_numba, touch
 from ubp_sql.api.standings import finish_all
@@ -10,9 +10,18 @@ from ubp_sql.kernels.codes import DAY_US
 
 
 def row_of(
-    plpy: Any, memory: dict[str, Any], feature_set_id: int, user_id: int, as_of_us: int, weekday: int
+    plpy: Any,
+    memory: dict[str, Any],
+    feature_set_id: int,
+    user_id: int,
+    as_of_us: int,
+    weekday: int,
+    hypothetical: str | None = None,
 ) -> bytes | None:
-    """float32 features at a moment, known by then, machine order; None for a user without events by then."""
+    """float32 features at a moment, known by then, machine order; None for a user without events by then.
+
+    hypothetical  further events, as hypothetical.py has them
+    """
     found = feature_set(plpy, memory, feature_set_id)
     definition = found.definition
     prepare_numba()
@@ -20,7 +29,10 @@ def row_of(
 
     from ubp_sql.features.compute import compute
 
-    events = read_users(plpy, memory, definition.kinds, definition.columns, [user_id])
+    if hypothetical:
+        events = read_with(plpy, memory, definition.kinds, definition.columns, user_id, hypothetical)
+    else:
+        events = read_users(plpy, memory, definition.kinds, definition.columns, [user_id])
     if events is None:
         return None
     some = (events.t_us < as_of_us) & (events.ingested_us <= as_of_us) & (events.kind >= 0)

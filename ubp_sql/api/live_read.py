@@ -49,11 +49,19 @@ class Question(namedtuple("Question", ("user_id", "as_of_us", "weekday", "table"
 
 
 def ask(
-    plpy: Any, memory: dict[Any, Any], key: str | int, user_id: int | None, as_of: str | None, *, ids: bool = False
+    plpy: Any,
+    memory: dict[Any, Any],
+    key: str | int,
+    user_id: int | None,
+    as_of: str | None,
+    *,
+    ids: bool = False,
+    hypothetical: str | None = None,
 ) -> tuple[LiveSet, Question | None]:
     """The set of that name or number with the user's events; None for a NULL user and for one without events.
 
-    ids  whether to read the ids of events in chunks, which as a rule nothing depends on
+    ids           whether to read the ids of events in chunks, which as a rule nothing depends on
+    hypothetical  further events, as hypothetical.py has them
 
     Raises BadInput (UB003) on a moment that is NULL, infinite or far.
     """
@@ -68,7 +76,7 @@ def ask(
         if pieces is None and user_id is not None:
             pieces = places.learn(plpy, memory, user_id)
         some = pieces if pieces and found.native.usable and _few(pieces) else []
-        chunks = _slices(plpy, memory, found, user_id, as_of, some, ids=ids or places.pending)
+        chunks = _slices(plpy, memory, found, user_id, as_of, some, ids=ids or places.pending or bool(hypothetical))
         row = chunks[0] if chunks else None
         if row is None or row["hash"] != found.hash or row.get("declared") != found.positions:
             found = load_set(plpy, memory, key)
@@ -77,7 +85,7 @@ def ask(
         if question is None:
             return found, None
         if not row["mirrored"]:
-            return found, _heap(plpy, memory, found, question)
+            return found, _heap(plpy, memory, found, question, hypothetical)
         pending, places.pending = places.pending, row["pending"]
         if row["version"] != places.version or len(chunks) < max(1, len(some)):
             places.learn(plpy, memory, question.user_id)
@@ -89,7 +97,8 @@ def ask(
 
         late = pending_rows(plpy, memory, found, question.user_id)
     if late is None:
-        return found, _heap(plpy, memory, found, question)
+        return found, _heap(plpy, memory, found, question, hypothetical)
+    late += _made_up(plpy, memory, found, question, hypothetical)
     if not pieces and not late:
         return found, None
     if not found.native.usable or len(some) < len(pieces or ()):
@@ -136,12 +145,25 @@ def _question(row: Row, user_id: int | None, as_of: str) -> Question | None:
     return None if user_id is None else Question(user_id, as_of_us, (local_us // DAY_US + 3) % 7)
 
 
-def _heap(plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question) -> Question | None:
+def _made_up(
+    plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question, hypothetical: str | None
+) -> list[Row]:
+    if not hypothetical:
+        return []
+    from ubp_sql.api.hypothetical import sent_rows
+
+    return sent_rows(plpy, memory, found, question.user_id, hypothetical)
+
+
+def _heap(
+    plpy: Any, memory: dict[Any, Any], found: LiveSet, question: Question, hypothetical: str | None
+) -> Question | None:
     if not found.native.usable:
         return question
     from ubp_sql.api.live_rows import all_rows
 
     rows = all_rows(plpy, memory, found, question.user_id)
+    rows += _made_up(plpy, memory, found, question, hypothetical)
     return packed_question(plpy, memory, found, question, [], rows) if rows else None
 
 

@@ -60,6 +60,7 @@ class Deployed:
     def __init__(self, row: Row, loaded: Loaded, ageing: Ageing) -> None:
         self.loaded = loaded
         self.task: str = row["task"]
+        self.model_id: int = row["model_id"]
         self.version: int = row["version"]
         self.feature_set_id: int = row["feature_set_id"]
         self.population: int = row["population_position"] - 1

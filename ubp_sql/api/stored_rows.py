@@ -22,6 +22,17 @@ select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg
   from (select user_id, features, anchors from ubp.feature_rows
          where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
 DOWNWARDS = UPWARDS.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
+# A feature of at least 1 says who has a score; without one, everybody counts. NaN is above every number.
+SAMPLE = """
+with whom as materialized (
+  select r.user_id from ubp.feature_rows r
+   where r.feature_set_id = $1 and ($2 is null or r.features[$2] >= 1 and r.features[$2] <> 'NaN'))
+select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg(r.features)) as features,
+       ubp.array_image(array_agg(r.anchors) filter (where $4)) as anchors, (select count(*) from whom) as drawn_from
+  from (select r.user_id, r.features, r.anchors
+          from (select w.user_id, hashint8extended(w.user_id, 0) as place from whom w order by place, user_id limit $3) w
+          join ubp.feature_rows r on r.feature_set_id = $1 and r.user_id = w.user_id
+         order by w.place, w.user_id) r"""
 LOWEST = -(2**63)
 READ_USERS = 4_000  # a call of a kernel costs 0.1 ms by itself; larger values leave the processor's caches
 UNEQUAL = ("2202E", "22004")  # array_agg of arrays that differ in length, and of none beside some
@@ -33,6 +44,16 @@ class SetMoment(NamedTuple):
     plan: "Plan"
     as_of_us: int
     weekday: int
+
+
+class Sampled(NamedTuple):
+    """What a sample is drawn from: users of a set whose feature at a position is at least 1; None: all."""
+
+    feature_set_id: int
+    features: int
+    moment: SetMoment
+    position: int | None
+    most: int
 
 
 def all_rows(plpy: Any, memory: dict[str, Any], deployed: Deployed, moment: SetMoment) -> "Iterator[Stored]":
@@ -57,20 +78,40 @@ def some_rows(
 
     Raises FeatureSetMismatch (UB002) as `all_rows`.
     """
+    width = len(moment.plan.anchors)
+    arguments = [deployed.feature_set_id, user_id, n, width > 0]
+    chunk = _read(plpy, memory, query, ["integer", "bigint", "integer", "boolean"], arguments)
+    return _stored(chunk, moment, deployed.loaded.features)
+
+
+def sampled_rows(plpy: Any, memory: dict[str, Any], of: "Sampled") -> "tuple[F32, int]":
+    """(n, features) rows of a sample in the order of its hash, and how many users it was drawn from.
+
+    Raises FeatureSetMismatch (UB002) as `all_rows`.
+    """
+    width = len(of.moment.plan.anchors)
+    arguments = [of.feature_set_id, of.position, of.most, width > 0]
+    chunk = _read(plpy, memory, SAMPLE, ["integer", "integer", "integer", "boolean"], arguments)
+    return _stored(chunk, of.moment, of.features)[1], chunk["drawn_from"]
+
+
+def _read(plpy: Any, memory: dict[str, Any], query: str, types: list[str], arguments: list[Any]) -> Any:
+    try:
+        return run(plpy, memory, query, types, arguments)[0]
+    except plpy.SPIError as error:
+        if error.sqlstate in UNEQUAL:
+            raise FeatureSetMismatch(*OTHER_LENGTH) from None
+        raise
+
+
+def _stored(chunk: Any, moment: SetMoment, wide: int) -> "Stored":
+    """Ids (n,) and rows (n, wide) of images of arrays."""
     import numpy as np
 
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, REAL
     from ubp_sql.features.compute import age_rows
 
     width = len(moment.plan.anchors)
-    arguments = [deployed.feature_set_id, user_id, n, width > 0]
-    try:
-        chunk = run(plpy, memory, query, ["integer", "bigint", "integer", "boolean"], arguments)[0]
-    except plpy.SPIError as error:
-        if error.sqlstate in UNEQUAL:
-            raise FeatureSetMismatch(*OTHER_LENGTH) from None
-        raise
-    wide = deployed.loaded.features
     if chunk["users"] is None:
         return np.empty(0, np.int64), np.empty((0, wide), np.float32)
     users = _array(chunk["users"], BIGINT, np.int64).copy()

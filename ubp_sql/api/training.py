@@ -3,21 +3,26 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ubp_sql.api.catalogue import HORIZON
 from ubp_sql.api.events import read_all
-from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
+from ubp_sql.api.heap import declared_columns
+from ubp_sql.api.label_table import Read, open_table, outcomes_in
+from ubp_sql.api.moments import HOLIDAYS, FeatureSet, feature_set, moment_us
 from ubp_sql.api.session import check_version, entry, prepare_numba, run, single, touch
 from ubp_sql.api.standings import finish_all, keep, of_set, record
+from ubp_sql.api.task_definition import refuse_horizon, stored_rule
 from ubp_sql.api.zones import clock
 from ubp_sql.errors import BadInput, UnknownTask
+from ubp_sql.features.columns import CLOCK, Columns, types_of
+from ubp_sql.features.label_rule import AMOUNT, LabelRule
 from ubp_sql.features.standing import day_of
 
 if TYPE_CHECKING:
     from ubp_sql.features.events import Events
+    from ubp_sql.features.labels import Outcomes
     from ubp_sql.kernels.dispatch import F32, I64
 
 TASK = """
-select t.feature_set_id, t.label_kind, t.population_kind, t.horizon from ubp.task_definitions t where t.task = $1"""
+select t.feature_set_id, t.label, t.population_kind, t.horizon from ubp.task_definitions t where t.task = $1"""
 WIDTH = "select (extract(epoch from $1) * 1000000)::bigint as us"
 # How far the log goes. What users are may be said of any time, and what is planned has not happened: neither shows that
 # all before it has been seen.
@@ -32,6 +37,8 @@ KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.
 ATTRIBUTE = "attribute:"
 
+# Earlier than every moment.
+NONE = -(1 << 62)
 # Features of one batch: a value of 1 GB is PostgreSQL's limit, and on its way a batch is held a few times.
 BATCH_BYTES = 16 << 20
 
@@ -39,21 +46,31 @@ BATCH_BYTES = 16 << 20
 class Question(NamedTuple):
     """What is asked for, checked.
 
-    label, population  places of the two kinds among the definition's
-    cuts               (UTC, local) of each cut, ascending; None: at every event of the kinds in `moments`
-    width_us           of the label's window
-    whenever_known     True: an event counts whenever it became known; False: only if by the cut
-    share              of the negatives that is kept
+    rule            of the label
+    kinds           the definition's, then those that only the label looks at: a kind's place is its code
+    columns         of events, those that only the label reads too
+    population      place of the population's kind
+    cuts            (UTC, local) of each cut, ascending; None: at every event of the kinds in `moments`
+    width_us        of the label's window
+    whenever_known  True: an event counts whenever it became known; False: only if by the cut
+    share           of the negatives that is kept
     """
 
     found: FeatureSet
-    label: int
+    rule: LabelRule
+    kinds: tuple[str, ...]
+    columns: Columns
     population: int
     cuts: list[tuple[int, int]] | None
     moments: list[int]
     width_us: int
     whenever_known: bool
     share: float
+
+    @property
+    def reach_us(self) -> int:
+        """From a cut to the end of its label's window."""
+        return self.rule.from_us + self.width_us
 
 
 @entry
@@ -72,9 +89,32 @@ def training_matrix(
     if question.found.definition.standings and question.cuts is not None:
         # Here, for an error on the way of a generator loses its line.
         keep(plpy, memory, of_set(question.found), _days(question.cuts))
+    read = _opened(plpy, memory, question)
+    return _batches(plpy, memory, question, read, _seen_us(plpy, memory, read))
+
+
+@entry
+def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str | None:
+    """How far outcomes of the task are known; None where none is."""
+    check_version(plpy, memory)
+    question = ask(plpy, memory, task, None, None, "cut", None)
+    seen_us = _seen_us(plpy, memory, _opened(plpy, memory, question))
+    row = single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us]) if seen_us > NONE else None
+    return row["t"] if row else None
+
+
+def _opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:
+    """The label's table, where it has one."""
+    table = question.rule.table
+    return None if table is None else open_table(plpy, memory, table, question.found.time_zone)
+
+
+def _seen_us(plpy: Any, memory: dict[str, Any], read: Read | None) -> int:
+    """How far outcomes are known, NONE where none is: a table may be behind the events."""
+    if read is not None:
+        return read.seen_us
     newest = single(plpy, memory, NEWEST, [], [])
-    seen_us = newest["us"] if newest and newest["us"] is not None else -(1 << 62)
-    return _batches(plpy, memory, question, seen_us)
+    return newest["us"] if newest and newest["us"] is not None else NONE
 
 
 def ask(
@@ -101,17 +141,24 @@ def ask(
     if negatives is not None and not 0 < negatives <= 1:
         raise BadInput(f"negatives is {negatives:g}", "the share to keep, above 0 and at most 1; NULL keeps all")
     if horizon is not None:
-        good = single(plpy, memory, HORIZON, ["interval"], [horizon])
-        if good is None or not good["good"]:
-            raise BadInput(
-                f"horizon {horizon} is not a positive number of days or hours", "for example interval '30 days'"
-            )
+        refuse_horizon(plpy, memory, horizon)
+    rule = stored_rule(row["label"])
+    if negatives is not None and rule.output == AMOUNT:
+        raise BadInput(
+            f"negatives is {negatives:g}, and labels of task {task!r} are amounts", "NULL keeps all rows"
+        )
     found = feature_set(plpy, memory, row["feature_set_id"])
+    rule, columns = _reading(plpy, memory, found, rule)
+    if "holiday" in rule.columns and not found.definition.uses_holidays:
+        days = single(plpy, memory, HOLIDAYS, ["text"], [found.time_zone])
+        found = found._replace(holidays=tuple((days and days["days"]) or ()))
     kinds = list(found.definition.kinds)
     width = single(plpy, memory, WIDTH, ["interval"], [row["horizon"] if horizon is None else horizon])
     return Question(
         found,
-        kinds.index(row["label_kind"]),
+        rule,
+        tuple(dict.fromkeys((*kinds, *rule.kinds))),
+        columns,
         kinds.index(row["population_kind"]),
         None if cuts is None else _cuts(plpy, memory, cuts, found.time_zone),
         [place for place, kind in enumerate(kinds) if not kind.startswith(ATTRIBUTE)],
@@ -119,6 +166,17 @@ def ask(
         known_at == "now",
         1.0 if negatives is None else negatives,
     )
+
+
+def _reading(plpy: Any, memory: dict[str, Any], found: FeatureSet, rule: LabelRule) -> tuple[LabelRule, Columns]:
+    """The rule against the event columns there are now, and the columns that it and the features read."""
+    numbers, keys, local = found.definition.columns
+    if rule.columns:
+        types = types_of(tuple(declared_columns(plpy, memory)))
+        rule = rule.checked(types)
+        numbers = tuple(dict.fromkeys((*numbers, *(name for name in rule.columns if types[name] == "number"))))
+        keys = tuple(dict.fromkeys((*keys, *(name for name in rule.columns if types[name] == "key"))))
+    return rule, Columns(numbers, keys, local or any(name in CLOCK for name in rule.columns))
 
 
 def record_population(plpy: Any, memory: dict[str, Any], question: Question) -> None:
@@ -151,16 +209,17 @@ def _cuts(plpy: Any, memory: dict[str, Any], cuts: list[str | None], zone: str) 
     return sorted(found)
 
 
-def _batches(plpy: Any, memory: dict[str, Any], question: Question, seen_us: int) -> Iterator[Any]:
+def _batches(
+    plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int
+) -> Iterator[Any]:
     prepare_numba()
     import numpy as np
 
     from ubp_sql.features.labels import member_from
     from ubp_sql.features.rows import of_users
 
-    definition = question.found.definition
     cuts_us, _ = _columns(question)
-    for events in read_all(plpy, memory, definition.kinds, definition.columns):
+    for events in read_all(plpy, memory, question.kinds, question.columns):
         member_us = member_from(events, question.population, whenever_known=question.whenever_known)
         at_events, at_cuts = np.diff(events.first), len(cuts_us) - np.searchsorted(cuts_us, member_us)
         touch(plpy, memory)
@@ -169,10 +228,38 @@ def _batches(plpy: Any, memory: dict[str, Any], question: Question, seen_us: int
         group = np.cumsum(pairs) // _most(question)
         ends = [*(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
         local_of = _local_of(plpy, memory, question, events)
+        outcomes = _outcomes(question, events) if read is None else outcomes_in(read, events.user_id)
+        events = _of_features(question, events)
         for low, high in zip([0, *ends[:-1]], ends, strict=True):
             if pairs[low:high].any():
-                part = of_users(events, low, high)
-                yield from _of_part(plpy, memory, question, seen_us, part, member_us[low:high], local_of)
+                part, after = of_users(events, low, high), outcomes.of_users(low, high)
+                yield from _of_part(plpy, memory, question, seen_us, part, after, member_us[low:high], local_of)
+
+
+def _outcomes(question: Question, events: "Events") -> "Outcomes":
+    """The events that the label counts."""
+    import numpy as np
+
+    from ubp_sql.features.conditions import meeting
+    from ubp_sql.features.labels import outcomes_of
+
+    rule = question.rule
+    kinds = [question.kinds.index(kind) for kind in rule.kinds]
+    mine = meeting(events, kinds, rule.where, np.array(question.found.holidays, np.int64))
+    return outcomes_of(events, mine, events.numbers[rule.of] if rule.of else None)
+
+
+def _of_features(question: Question, events: "Events") -> "Events":
+    """The events as the features' plan knows them: kinds of the label alone are of no kind."""
+    known = len(question.found.definition.kinds)
+    if len(question.kinds) == known:
+        return events
+    import numpy as np
+
+    from ubp_sql.features.events import Events
+
+    parts = {name: getattr(events, name) for name in Events.__slots__}
+    return Events.trusted(**{**parts, "kind": np.where(events.kind < known, events.kind, np.int32(-1))})
 
 
 def _local_of(plpy: Any, memory: dict[str, Any], question: Question, events: "Events") -> Callable[["I64"], "I64"]:
@@ -205,13 +292,14 @@ def _of_part(
     question: Question,
     seen_us: int,
     events: "Events",
+    outcomes: "Outcomes",
     member_us: "I64",
     local_of: Callable[["I64"], "I64"],
 ) -> Iterator[Any]:
     """The batches of a few users: one, but for a user with more events than a batch holds."""
     import numpy as np
 
-    from ubp_sql.features.labels import Pairs, at_cuts, at_events, drawn, happened
+    from ubp_sql.features.labels import Pairs, at_cuts, at_events, drawn, label
 
     if question.cuts is None:
         pairs = at_events(events, member_us, question.moments)
@@ -219,20 +307,37 @@ def _of_part(
         pairs = at_cuts(member_us, _columns(question)[0])
     touch(plpy, memory)
     # At an event the window begins just after it: the event itself, and others at its very time, are no outcome.
-    begin_us = 1 if question.cuts is None else 0
-    labels = happened(events, question.label, pairs, begin_us, question.width_us, between=lambda: touch(plpy, memory))
+    begin_us = question.rule.from_us + (1 if question.cuts is None else 0)
+    labels = label(
+        _form(question.rule),
+        outcomes,
+        pairs,
+        begin_us,
+        question.width_us,
+        question.reach_us,
+        between=lambda: touch(plpy, memory),
+    )
     touch(plpy, memory)
     if question.share < 1:
         kept = (labels == 1) | drawn(events.user_id[pairs.user], pairs.cut_us, question.share)
         pairs, labels = Pairs(pairs.user[kept], pairs.cut_us[kept]), labels[kept]
-    matured = (pairs.cut_us <= seen_us - question.width_us).astype(np.uint8)
+    matured = (pairs.cut_us <= seen_us - question.reach_us).astype(np.uint8)
     weights = np.where(labels == 1, 1, 1 / question.share).astype("<f4")
+    if question.rule.output == AMOUNT:
+        labels = labels.astype("<f8", copy=False)
     for low in range(0, len(labels), _most(question)):
         part = slice(low, low + _most(question))
         user, cut_us = pairs.user[part], pairs.cut_us[part]
         features = _features(plpy, memory, question, events, user, cut_us, local_of(cut_us))
         columns = (events.user_id[user].astype("<i8"), cut_us.astype("<i8"), labels[part], matured[part], weights[part])
         yield (*(column.tobytes() for column in columns), features.tobytes())
+
+
+def _form(rule: LabelRule) -> str:
+    """What is made of the outcomes: rows of a table are summed, or there is one."""
+    if rule.table is None:
+        return rule.form
+    return "any" if rule.table.value is None else "sum"
 
 
 def _features(

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubp_sql.features.events import Events
-from ubp_sql.kernels.dispatch import I64, U8
+from ubp_sql.kernels.dispatch import DAY_US, F64, I64, U8
 
 NEVER = 1 << 62
 """Later than every moment."""
 TOGETHER = 1 << 17
 """Pairs looked up at a time: a bisection among a million events of one user takes some 40 ms."""
+SUMMED = 1 << 24
+"""Values added between two pauses: some 20 ms."""
 
 
 class Pairs(NamedTuple):
@@ -70,43 +72,100 @@ def at_events(events: Events, member_us: I64, kinds: Sequence[int]) -> Pairs:
     return Pairs(user[new], t_us[new])
 
 
-def happened(
-    events: Events,
-    kind: int,
+class Outcomes(NamedTuple):
+    """What may happen after a cut, of u users: events that a label counts, or rows of a table.
+
+    first  (u+1,) int64   user i owns outcomes first[i]:first[i+1]
+    t_us   (n,) int64     ascending within a user
+    value  (n,) float64   what is summed, NaN = missing; None where nothing is
+    """
+
+    first: I64
+    t_us: I64
+    value: F64 | None = None
+
+    def of_users(self, low: int, high: int) -> "Outcomes":
+        """Those of users low..high-1, numbered from 0."""
+        span = slice(self.first[low], self.first[high])
+        return Outcomes(
+            self.first[low : high + 1] - self.first[low],
+            self.t_us[span],
+            None if self.value is None else self.value[span],
+        )
+
+
+def outcomes_of(events: Events, mine: NDArray[np.bool_], value: F64 | None = None) -> Outcomes:
+    """The events that `mine` (n,) marks, with their value."""
+    found = np.flatnonzero(mine)
+    return Outcomes(found.searchsorted(events.first), events.t_us[found], None if value is None else value[found])
+
+
+def label(
+    form: str,
+    outcomes: Outcomes,
     pairs: Pairs,
     begin_us: int,
     width_us: int,
+    latest_us: int = 0,
     between: Callable[[], None] = lambda: None,
-) -> U8:
-    """(p,) 1 where an event of `kind` lies in [cut + begin, cut + begin + width), whenever it became known.
+) -> U8 | F64:
+    """(p,) what the outcomes in [cut + begin, cut + begin + width) come to, whenever they became known.
 
-    between  called after some 100 ms of work
+    form       any, none: uint8, whether there is one, or none; count, sum: float64, how many, the sum of their values,
+               0.0 without one; days_until: float64, days from the cut to the first
+    latest_us  what days_until says, in microseconds, where there is none
+    between    called after some 100 ms of work
     """
-    n = len(events.t_us)
-    # The first event of the kind at or after each event, of whichever user; n: there is none.
-    following = np.full(n + 1, n)
-    mine = np.flatnonzero(events.kind == kind)
-    following[mine] = mine
-    following = np.minimum.accumulate(following[::-1])[::-1]
-    labels = np.zeros(len(pairs.user), np.uint8)
-    for low in range(0, len(labels), TOGETHER):
+    found = np.zeros(len(pairs.user), np.uint8 if form in ("any", "none") else np.float64)
+    longest = int(np.diff(outcomes.first).max(initial=0))
+    for low in range(0, len(found), TOGETHER):
         between()
         part = slice(low, low + TOGETHER)
-        user, from_us = pairs.user[part], pairs.cut_us[part] + begin_us
-        found = following[_first_from(events, user, from_us)]
-        inside = found < events.first[user + 1]
-        inside[inside] = events.t_us[found[inside]] - from_us[inside] < width_us
-        labels[part] = inside
-    return labels
+        user, cut_us = pairs.user[part], pairs.cut_us[part]
+        begin, end = (
+            _first_from(outcomes, longest, user, moment_us)
+            for moment_us in (cut_us + begin_us, cut_us + (begin_us + width_us))
+        )
+        if form == "any":
+            found[part] = end > begin
+        elif form == "none":
+            found[part] = end == begin
+        elif form == "count":
+            found[part] = end - begin
+        elif form == "sum":
+            found[part] = _sums(outcomes, begin, end, between)
+        else:
+            days = np.full(len(user), latest_us / DAY_US)
+            some = end > begin
+            days[some] = (outcomes.t_us[begin[some]] - cut_us[some]) / DAY_US
+            found[part] = days
+    return found
 
 
-def _first_from(events: Events, user: I64, moment_us: I64) -> I64:
-    """(p,) index of the user's first event at or after the moment, else of the next user's first: bisection of all."""
-    low, high = events.first[user], events.first[user + 1]
-    for _ in range(events.longest.bit_length()):
+def _sums(outcomes: Outcomes, begin: I64, end: I64, between: Callable[[], None]) -> F64:
+    """(p,) sums of the values begin..end-1, each by itself: differences of running sums would round with the history."""
+    if outcomes.value is None:
+        raise TypeError("outcomes without values have no sum")
+    # reduceat wants places within the array, and gives the value itself where begin is end.
+    values = np.append(np.where(np.isfinite(outcomes.value), outcomes.value, 0.0), 0.0)
+    found = np.zeros(len(begin))
+    some = np.flatnonzero(end > begin)
+    group = np.cumsum((end - begin)[some]) // SUMMED
+    for part in np.split(some, np.flatnonzero(np.diff(group)) + 1):
+        between()
+        places = np.column_stack((begin[part], end[part])).ravel()
+        found[part] = np.add.reduceat(values, places)[::2] if len(part) else 0.0
+    return found
+
+
+def _first_from(outcomes: Outcomes, longest: int, user: I64, moment_us: I64) -> I64:
+    """(p,) index of the user's first outcome at or after the moment, else of the next user's: bisection of all."""
+    low, high = outcomes.first[user], outcomes.first[user + 1]
+    last = len(outcomes.t_us) - 1
+    for _ in range(longest.bit_length()):
         middle = (low + high) >> 1
-        # A finished search (low == high) may point behind the last event: it stays as it is.
-        before = (low < high) & (events.t_us[np.minimum(middle, len(events.t_us) - 1)] < moment_us)
+        # A finished search (low == high) may point behind the last outcome: it stays as it is.
+        before = (low < high) & (outcomes.t_us[np.minimum(middle, last)] < moment_us)
         low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
     return low
 

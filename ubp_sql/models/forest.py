@@ -40,6 +40,7 @@ class Tree:
     flags      (n,) uint8     MISSING_LEFT, ZERO, CATEGORY
     leaf_value (n+1,) float64 finite
     sets       bit c % 32 of word c // 32 of a set says whether it has category c; a set has a word at least
+    cover      (n+1,) float64 how much of the training data ended in each leaf; None where the file does not say
     """
 
     feature: array[int]
@@ -49,6 +50,7 @@ class Tree:
     flags: bytes
     leaf_value: array[float]
     sets: tuple[array[int], ...] = ()
+    cover: array[float] | None = None
 
     def visit(self, where: str) -> list[int]:
         """The inner nodes, each before its children; raises InvalidModel unless every node and leaf is met once."""

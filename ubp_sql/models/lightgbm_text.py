@@ -147,9 +147,11 @@ def _tree(block: bytes, k: int, n_features: int, leaves_left: int, words_left: i
     if leaves > leaves_left:
         raise InvalidModel(f"{where}: num_leaves: the model has more than {MAX_LEAVES} leaves")
     n = leaves - 1
+    cover = None
     for key, count in (*((key, n) for key in _NODE_EXTRA), *((key, leaves) for key in _LEAF_EXTRA), ("shrinkage", 1)):
         if fields.get(key):  # not needed for a score, but a file that breaks here is damaged, and LightGBM aborts
-            read_floats(fields[key], count, where, key, _ENDLESS | _UNKNOWN)
+            values = read_floats(fields[key], count, where, key, _ENDLESS | _UNKNOWN)
+            cover = array("d", values) if key == "leaf_count" else cover
     threshold = read_floats(fields["threshold"], n, where, "threshold", _ENDLESS)
     decision = read_ints(fields["decision_type"], n, where, "decision_type", 0, 15)
     if any(d >> 2 > _MISSING_NAN for d in decision):
@@ -166,6 +168,7 @@ def _tree(block: bytes, k: int, n_features: int, leaves_left: int, words_left: i
         flags=bytes(map(_flags, decision, threshold)),
         leaf_value=array("d", read_floats(fields["leaf_value"], leaves, where, "leaf_value")),
         sets=sets,
+        cover=cover,
     )
 
 

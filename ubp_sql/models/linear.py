@@ -186,9 +186,14 @@ class LinearModel(Loaded):
         return link_totals(totals, self.linear.link, self.linear.link_parameter)
 
     def score_batch(self, rows: F32, between_chunks: Callable[[], object] | None = None) -> F64:
-        import numpy as np
-
         from ubp_sql.kernels.dispatch import backend
+
+        sums = self.raw_batch(rows, between_chunks)
+        return backend().forest_score(sums, 1.0, self.linear.link, self.linear.link_parameter)
+
+    def raw_batch(self, rows: F32, between_chunks: Callable[[], object] | None = None) -> F64:
+        """(n, outputs) the sums before the link; arguments as of score_batch."""
+        import numpy as np
 
         linear, f, k = self.linear, self.features, self.outputs
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != f:
@@ -210,4 +215,4 @@ class LinearModel(Loaded):
                         np.copyto(term, missing[:, i], where=unknown[i])
                     total += term
                 sums[start : start + chunk] = total.T
-        return backend().forest_score(sums, 1.0, linear.link, linear.link_parameter)
+        return sums

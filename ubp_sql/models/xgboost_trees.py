@@ -40,6 +40,7 @@ def read_tree(table: Table, n_features: int, weight: float, room: Room) -> Tree:
     for key in _COLUMNS:
         if key in table.found:  # not needed for a score, but a file that breaks here is damaged
             table.numbers(key, n)
+    cover = table.numbers("sum_hessian", n) if "sum_hessian" in table.found else None
     left = table.integers("left_children", n, -1, n - 1)
     right = table.integers("right_children", n, -1, n - 1)
     # A node that was taken out has the largest number as its feature.
@@ -86,6 +87,7 @@ def read_tree(table: Table, n_features: int, weight: float, room: Room) -> Tree:
         flags=bytes(flags),
         leaf_value=array("d", [condition[i] * weight for i in ends]),
         sets=tuple(chosen),
+        cover=array("d", [cover[i] for i in ends]) if cover else None,
     )
 
 

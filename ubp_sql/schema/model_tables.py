@@ -10,7 +10,7 @@ task_definitions = table(
     "What is predicted: the label, for whom, how far ahead (ubp.tasks shows them with their deployment).",
     column("task", sa.Text(), "name; predict_<task> is made with the first deployment", primary_key=True),
     column("meaning", sa.Text(), "what a score says, in a sentence", nullable=False),
-    column("label_kind", sa.Text(), "label: an event of this kind within the horizon", nullable=False),
+    column("label_kind", sa.Text(), "event kind that the label is about; NULL = several, or a table"),
     column(
         "population_kind", sa.Text(), "whom it is asked of: users with an event of this kind before", nullable=False
     ),
@@ -24,6 +24,15 @@ task_definitions = table(
     ),
     column("created_at", TIME, "when it was defined", nullable=False, server_default=NOW),
     column("task_id", sa.Integer(), "number of the task, in its stored scores", sa.Identity(always=False), unique=True),
+    column("label", JSONB(), "rule of the label, as ubp.define_task takes it", nullable=False),
+    column(
+        "output",
+        sa.Text(),
+        "chance: of a 1; amount: a number, no calibration map touches it",
+        nullable=False,
+        server_default="chance",
+    ),
+    sa.CheckConstraint("output in ('chance', 'amount')", name="output"),
 )
 
 models = table(

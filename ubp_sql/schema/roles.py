@@ -41,7 +41,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_loader", "parity_check set_user_attribute set_item_attribute score_users ensure_event_partitions"),
     ("ubp_loader", "loads load_parts event_keys rejected_events job_runs give_ids"),
     ("ubp_auditor", "anonymous_events"),
-    ("ubp_admin", "training_matrix training_set register_model deploy_model rollback_model define_task"),
+    ("ubp_admin", "training_matrix training_set outcomes_until register_model deploy_model rollback_model define_task"),
     ("ubp_admin", "challenge_model shadow_model retire_model cancel_deployment record_model_check"),
     (
         "ubp_admin",
@@ -69,7 +69,9 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_analyst", "source_problems to_time newest_events"),
     ("ubp_owner", "log_source_zone log_item_attributes check_item_attributes"),
     ("ubp_loader", "set_user_attributes set_item_attributes link_users unlink_users user_links user_attributes"),
-    ("ubp_loader", "user_profiles"),
+    ("ubp_loader", "user_profiles study_model"),
+    ("ubp_analyst", "explain_surrogate feature_importance partial_dependence model_importance model_effects"),
+    ("ubp_auditor", "model_backgrounds"),
     ("ubp_admin", "define_attribute"),
     ("ubp_analyst", "resolve_member attributes user_profile item_profile item_profiles"),
 )

@@ -32,7 +32,7 @@ model_backgrounds = table(
         nullable=False,
     ),
     column("method", sa.Text(), "how importance was found: shap or sampled shap", nullable=False),
-    column("calibrated", sa.Boolean(), "whether effects went through a calibration map", nullable=False),
+    column("map_id", sa.BigInteger(), "calibration map that effects went through; NULL = none"),
     column("studied_at", TIME, "when", nullable=False, server_default=NOW),
     column("studied_by", sa.Text(), "role that asked for it", nullable=False, server_default=sa.text("session_user")),
 )

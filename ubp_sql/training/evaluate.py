@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+Labels = U8 | F64
 CALIBRATION_BINS = 10
 
 
@@ -32,12 +34,19 @@ def lift(labels: U8, scores: F64, share: float = 0.1) -> float:
     return float(labels[chosen].mean() / labels.mean())
 
 
-def metrics(labels: U8, scores: F64) -> dict[str, float]:
-    """AUC, PR AUC, log loss, Brier score, calibration error and lift at 10 %.
+def of_amounts(labels: Labels) -> bool:
+    """Whether these are amounts; labels of chances are bytes."""
+    return labels.dtype.kind == "f"
 
-    labels  (n,) 0 or 1, both present
-    scores  (n,) probabilities
+
+def metrics(labels: Labels, scores: F64) -> dict[str, float]:
+    """AUC, PR AUC, log loss, Brier score, calibration error and lift at 10 %; of amounts, `amount_metrics`.
+
+    labels  (n,) 0 or 1, both present; or amounts
+    scores  (n,) probabilities; or amounts
     """
+    if of_amounts(labels):
+        return amount_metrics(labels, scores)
     return {
         "auc": float(roc_auc_score(labels, scores)),
         "pr_auc": float(average_precision_score(labels, scores)),
@@ -46,6 +55,30 @@ def metrics(labels: U8, scores: F64) -> dict[str, float]:
         "calibration_error": calibration_error(labels, scores),
         "lift_10": lift(labels, scores),
     }
+
+
+def amount_metrics(labels: Labels, scores: F64) -> dict[str, float]:
+    """MAE, RMSE, R2, Spearman's rank correlation (0 where either never differs) and bias: mean score less mean label.
+
+    labels, scores  (n,) in one unit
+    """
+    gaps = scores - labels
+    spread = float(np.mean((labels - labels.mean()) ** 2))
+    return {
+        "mae": float(np.abs(gaps).mean()),
+        "rmse": float(np.sqrt(np.mean(gaps**2))),
+        "r2": 1.0 - float(np.mean(gaps**2)) / spread if spread > 0 else 0.0,
+        "spearman": rank_correlation(labels, scores),
+        "bias": float(gaps.mean()),
+    }
+
+
+def rank_correlation(one: Labels, other: F64) -> float:
+    """Spearman's rho, ties at their mean rank; 0 where either never differs."""
+    ranks = [rankdata(values) for values in (one, other)]
+    if any(rank.min() == rank.max() for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def bootstrap(labels: U8, scores: F64, rounds: int = 500, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -60,9 +93,9 @@ def bootstrap(labels: U8, scores: F64, rounds: int = 500, seed: int = 0) -> dict
     return {name: tuple(np.percentile(values, [2.5, 97.5]).tolist()) for name, values in drawn.items()}
 
 
-def as_rows(cut: str, labels: U8, values: dict[str, float], protocol: str) -> list[dict[str, Any]]:
-    """Rows of ubp.model_metrics, without the model's number."""
-    n, positives = len(labels), int(labels.sum())
+def as_rows(cut: str, labels: Labels, values: dict[str, float], protocol: str) -> list[dict[str, Any]]:
+    """Rows of ubp.model_metrics, without the model's number; of amounts, the positives are those above 0."""
+    n, positives = len(labels), int((labels > 0).sum())
     return [
         {"cut": cut, "metric": name, "value": value, "n": n, "positives": positives, "protocol": protocol}
         for name, value in values.items()

@@ -16,6 +16,7 @@ select (b.batch).* from (select ubp.training_matrix(%s, %s::timestamptz[], %s::i
                          offset 0) b"""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+Labels = NDArray[np.uint8] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Batch:
 
     user_ids  (n,) int64
     cuts_us   (n,) int64    microseconds since 1970 UTC
-    labels    (n,) uint8    1: the label happened within the horizon, as far as seen
+    labels    (n,) uint8    1: the label happened within the horizon, as far as seen; float64 of a task of amounts
     matured   (n,) bool     all of the horizon has been seen
     weights   (n,) float32
     features  (n, f) float32, NaN = NULL
@@ -49,7 +50,7 @@ class Batch:
 
     user_ids: NDArray[np.int64]
     cuts_us: NDArray[np.int64]
-    labels: NDArray[np.uint8]
+    labels: Labels
     matured: NDArray[np.bool_]
     weights: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -60,7 +61,7 @@ class CutRows:
     """The population at one cut.
 
     user_ids  (n,) int64
-    labels    (n,) uint8    1: the label happened within the horizon, as far as seen
+    labels    (n,) uint8    1: the label happened within the horizon, as far as seen; float64 of a task of amounts
     features  (n, f) float32
     matured   all of the horizon has been seen
     """
@@ -68,7 +69,7 @@ class CutRows:
     cut: datetime
     matured: bool
     user_ids: NDArray[np.int64]
-    labels: NDArray[np.uint8]
+    labels: Labels
     features: NDArray[np.float32]
 
 
@@ -85,7 +86,8 @@ def batches(conn: psycopg.Connection[Any], question: Question) -> Generator[Batc
                 yield Batch(
                     ids,
                     np.frombuffer(times, "<i8"),
-                    np.frombuffer(labels, np.uint8),
+                    # One byte each, or a number of eight: which, is the task's.
+                    np.frombuffer(labels, np.uint8 if len(labels) == len(ids) else "<f8"),
                     np.frombuffer(matured, np.bool_),
                     np.frombuffer(weights, "<f4"),
                     np.frombuffer(packed, "<f4").reshape(len(ids), -1),

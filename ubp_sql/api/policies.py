@@ -1,0 +1,29 @@
+"""When a task abstains: rows that serving reads beside the deployment."""
+
+from typing import Any
+
+from ubp_sql.api.session import check_version, entry, run, single
+from ubp_sql.errors import BadInput, UnknownTask
+
+KNOWN = "select 1 as found from ubp.task_definitions where task = $1"
+POSITIVE = "select $1 > interval '0' as positive"
+# Both NULL stays as a row: its moment says from when on stored scores are of the policy that holds.
+SET = """
+insert into ubp.task_policies (task, least_events, most_age) values ($1, $2, $3)
+on conflict (task) do update
+  set least_events = excluded.least_events, most_age = excluded.most_age, set_at = now(), set_by = session_user"""
+
+
+@entry
+def set_abstention(
+    plpy: Any, memory: dict[str, Any], task: str | None, least_events: int | None, most_age: str | None
+) -> None:
+    """Makes a task say nothing of users with fewer events, or when its features are older; both None: never."""
+    check_version(plpy, memory)
+    if single(plpy, memory, KNOWN, ["text"], [task]) is None:
+        raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+    if least_events is not None and least_events < 1:
+        raise BadInput(f"least_events is {least_events}", "a number of events from 1 on; NULL: one is enough")
+    if most_age is not None and not run(plpy, memory, POSITIVE, ["interval"], [most_age])[0]["positive"]:
+        raise BadInput(f"most_age is {most_age}", "an interval above 0, for example '7 days'; NULL: any age")
+    run(plpy, memory, SET, ["text", "integer", "interval"], [task, least_events, most_age])

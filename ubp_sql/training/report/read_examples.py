@@ -1,0 +1,90 @@
+"""Single users that show what a model does, with the reasons of their scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from ubp_sql.install import state
+from ubp_sql.training.report import words
+from ubp_sql.training.report.facts import Example, Group, Reason, Scored, Task, Test
+
+Connection = psycopg.Connection[Any]
+TOP = 4
+
+# Equal scores by the user's number, so that a report of the same scores shows the same users.
+HIGHEST = """
+select user_id, score, percentile from ubp.user_scores where task = %s and score is not null
+ order by score desc, user_id limit %s"""
+LOWEST = """
+select user_id, score, percentile from ubp.user_scores where task = %s and score is not null
+ order by score, user_id limit %s"""
+MIDDLE = """
+select user_id, score, percentile from ubp.user_scores where task = %s and score is not null
+ order by abs(percentile - 50), user_id limit %s"""
+KEYS = "select user_id, user_key from ubp.users where user_id = any (%s)"
+REASONS = """
+select user_id, rank, value, typical, meaning from ubp.explain_many(%s, %s, %s)
+ where rank > 0 order by user_id, rank"""
+
+
+def groups(
+    conn: Connection, task: Task, scored: Scored | None, version: int, tests: Sequence[Test], most: int
+) -> list[Group]:
+    """Users with high, middling and low stored scores, if this version answers, and surprises of the newest test."""
+    found = []
+    if scored is not None and version == task.deployed_version:
+        titles = ("The highest scores", "In the middle", "The lowest scores")
+        for title, query in zip(titles, (HIGHEST, MIDDLE, LOWEST), strict=True):
+            chosen = [Example(r["user_id"], "", r["score"], r["percentile"]) for r in state.rows(conn, query, task.name, most)]
+            found.append(Group(title, "", chosen))
+        _explain(conn, task.name, [example for group in found for example in group.examples])
+    if tests:
+        found += _surprises(tests[-1], task, most)
+    _name(conn, [example for group in found for example in group.examples])
+    return [group for group in found if group.examples]
+
+
+def _surprises(test: Test, task: Task, most: int) -> list[Group]:
+    at = words.day(test.cut)
+    if task.amount:
+        apart = test.scores - test.labels
+        over, under = np.lexsort((test.users, -apart)), np.lexsort((test.users, apart))
+        parts = [
+            ("Far less than predicted", f"The largest overestimates at {at}.", over[apart[over] > 0]),
+            ("Far more than predicted", f"The largest underestimates at {at}.", under[apart[under] < 0]),
+        ]
+    else:
+        down, up = np.lexsort((test.users, -test.scores)), np.lexsort((test.users, test.scores))
+        parts = [
+            ("Surprises: high score, and did not", f"As of {at}.", down[test.labels[down] == 0]),
+            ("Surprises: low score, and did", f"As of {at}.", up[test.labels[up] == 1]),
+        ]
+    return [
+        Group(
+            title,
+            said,
+            [
+                Example(int(test.users[k]), "", float(test.scores[k]), None, float(test.labels[k]))
+                for k in order[:most].tolist()
+            ],
+        )
+        for title, said, order in parts
+    ]
+
+
+def _explain(conn: Connection, task: str, examples: Sequence[Example]) -> None:
+    users = list(dict.fromkeys(example.user_id for example in examples))
+    reasons: dict[int, list[Reason]] = {}
+    for row in state.rows(conn, REASONS, task, users, TOP) if users else []:
+        reasons.setdefault(row["user_id"], []).append(Reason(row["meaning"], row["value"], row["typical"]))
+    for example in examples:
+        example.reasons = reasons.get(example.user_id, [])
+
+
+def _name(conn: Connection, examples: Sequence[Example]) -> None:
+    users = [example.user_id for example in examples]
+    keys = {row["user_id"]: row["user_key"] for row in state.rows(conn, KEYS, users)}
+    for example in examples:
+        example.key = keys.get(example.user_id, str(example.user_id))

@@ -1,0 +1,47 @@
+"""A report from the database to a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from ubp_sql.training.report.page import page
+from ubp_sql.training.report.read import facts
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write` wrote."""
+
+    file: Path
+    bytes: int
+    version: int
+    users: int
+    figures: list[Path]
+
+
+def write(
+    conn: Connection, task: str, to: Path, *, version: int | None = None, examples: int = 6, png: Path | None = None
+) -> Written:
+    """Writes the page, and its figures into the folder `png`; a file that is there is replaced whole or not at all.
+
+    examples  users with high, middling and low scores, together; as many of each again that surprised; 0: none
+
+    Raises UnknownTask (UB001), NoModelDeployed (UB004).
+    """
+    found = facts(conn, task, version, -(-examples // 3))
+    text, figures = page(found, png is not None)
+    images = []
+    if png is not None:
+        png.mkdir(parents=True, exist_ok=True)
+        for figure in figures:
+            images.append(png / f"{figure.name}.png")
+            images[-1].write_bytes(figure.png or b"")
+    data = text.encode()
+    part = to.with_name(f"{to.name}.part")
+    part.write_bytes(data)
+    part.replace(to)
+    return Written(to, len(data), found.model.version, len(found.tests[-1].labels) if found.tests else 0, images)
