@@ -64,3 +64,37 @@ comment on function ubp.predict_if_detail(text, text, jsonb) is 'As predict_if_d
 revoke all on function ubp.predict_if_detail(text, text, jsonb) from public;
 alter function ubp.predict_if_detail(text, text, jsonb) owner to ubp_owner;
 grant execute on function ubp.predict_if_detail(text, text, jsonb) to ubp_analyst, ubp_auditor, ubp_loader;
+
+-- ubp.explain_events: raw events, so for those who may read events.
+-- role, key and gives: what the event is to the feature, what it is counted by, and the number that is taken of it
+-- (docs/what-if.md has them by aggregate). No rows: a NOTICE with the reason.
+-- Errors: as ubp.predict · UB003 feature NULL or unknown, "limit" NULL or out of range · UB005 never refreshed
+create or replace function ubp.explain_events(task text, user_id bigint, feature text, "limit" integer default 20)
+returns table (event_id bigint, event_time timestamptz, kind text, item_id bigint, value double precision, quantity real,
+  duration_s real, attributes jsonb, ingested_at timestamptz, source integer, role text, key text, gives double precision)
+language plpython3u stable parallel unsafe cost 100000 rows 20 security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD'
+as $python$
+from ubp_sql import api
+return api.explain_events(plpy, SD, task, user_id, feature, limit)
+$python$;
+comment on function ubp.explain_events(text, bigint, text, integer) is 'The events that a feature of the task is computed from for a user at the feature set''s as_of, newest first, with what each gives to it.';
+revoke all on function ubp.explain_events(text, bigint, text, integer) from public;
+alter function ubp.explain_events(text, bigint, text, integer) owner to ubp_reader;
+grant execute on function ubp.explain_events(text, bigint, text, integer) to ubp_auditor;
+
+-- By key text.
+create or replace function ubp.explain_events(task text, user_key text, feature text, "limit" integer default 20)
+returns table (event_id bigint, event_time timestamptz, kind text, item_id bigint, value double precision, quantity real,
+  duration_s real, attributes jsonb, ingested_at timestamptz, source integer, role text, key text, gives double precision)
+language sql stable parallel unsafe rows 20
+begin atomic
+  select e.event_id, e.event_time, e.kind, e.item_id, e.value, e.quantity, e.duration_s, e.attributes, e.ingested_at,
+         e.source, e.role, e.key, e.gives
+    from ubp.explain_events(task, ubp.resolve_member(user_key), feature, "limit") e;
+end;
+comment on function ubp.explain_events(text, text, text, integer) is 'As explain_events(task, user_id, feature), by the key text of the source.';
+revoke all on function ubp.explain_events(text, text, text, integer) from public;
+alter function ubp.explain_events(text, text, text, integer) owner to ubp_owner;
+grant execute on function ubp.explain_events(text, text, text, integer) to ubp_auditor;

@@ -89,7 +89,7 @@ grant select on ubp.reliability to ubp_analyst, ubp_auditor, ubp_loader;
 
 create or replace view ubp.calibration_report as
 select m.task, m.version, t.cut, t.calibrated, t.method, t.n, t.positives, t.error, t.low, t.high, t.by_chance,
-       t.low <= 0 or t.error <= t.by_chance as by_chance_alone, t.log_loss, t.brier
+       t.with_drift, t.log_loss, t.brier
   from ubp.calibration_tests t
   join ubp.models m using (model_id);
 comment on view ubp.calibration_report is 'Calibration error of each test of a model, without a map and with the one that could have been fitted by then';
@@ -104,7 +104,7 @@ comment on column ubp.calibration_report.error is 'expected calibration error: m
 comment on column ubp.calibration_report.low is 'lower end of its 95 % interval (bootstrap, less the bias of small bins)';
 comment on column ubp.calibration_report.high is 'upper end';
 comment on column ubp.calibration_report.by_chance is 'error below which 95 of 100 such tests stay where every chance is exactly right';
-comment on column ubp.calibration_report.by_chance_alone is 'whether the error cannot be told from none';
+comment on column ubp.calibration_report.with_drift is 'the same where chances are right on the average of moments, and moments drift as far apart as the tests before this one did; NULL = too few of them';
 comment on column ubp.calibration_report.log_loss is 'log loss';
 comment on column ubp.calibration_report.brier is 'Brier score';
 alter view ubp.calibration_report owner to ubp_owner;

@@ -147,6 +147,12 @@ def _calibration_tests() -> None:
             nullable=False,
             comment="error below which 95 % of tests of a perfectly calibrated model stay",
         ),
+        sa.Column(
+            "with_drift",
+            sa.Double(),
+            nullable=True,
+            comment="the same where moments drift as far apart as those before did; NULL = too few",
+        ),
         sa.Column("log_loss", sa.Double(), nullable=False, comment="log loss"),
         sa.Column("brier", sa.Double(), nullable=False, comment="Brier score"),
         sa.Column("bin_n", postgresql.ARRAY(sa.BigInteger()), nullable=False, comment="users of each bin"),

@@ -92,8 +92,10 @@ def upgrade() -> None:
         "grant select on ubp.task_policies, ubp.conformal_quantiles"
         " to ubp_reader, ubp_loader, ubp_analyst, ubp_auditor"
     )
+    op.execute("grant select on ubp.score_runs to ubp_reader")
 
 
 def downgrade() -> None:
+    op.execute("revoke select on ubp.score_runs from ubp_reader")
     op.drop_table("conformal_quantiles", schema="ubp")
     op.drop_table("task_policies", schema="ubp")

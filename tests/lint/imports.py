@@ -28,6 +28,8 @@ ONLY = {
     "lightgbm": {"training", "embedded/demo.py"},
     "sklearn": {"training", "embedded/demo.py"},
     "torch": {"training"},
+    "matplotlib": {"training"},
+    "jinja2": {"training"},
     "typer": {"cli"},
     "rich": {"cli", "sources"},
     "plpy": set(),  # handed in by the PL/Python body, imported by nobody

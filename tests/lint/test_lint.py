@@ -103,6 +103,8 @@ def package(tmp_path: Path) -> Path:
         ("schema/x.py", "import psycopg", "schema imports psycopg"),
         ("kernels/x.py", "import cupy", "kernels imports cupy"),
         ("models/x.py", "import lightgbm", "models imports lightgbm"),
+        ("cli/x.py", "def f():\n    import matplotlib", "cli imports matplotlib"),
+        ("api/x.py", "import jinja2", "api imports jinja2"),
         ("install/x.py", "from ubp_sql.cli import shared", "install imports cli"),
         ("errors.py", "import ubp_sql.models", "errors imports models"),
         ("models/x.py", "def f(plpy): plpy.execute('select 1')", "only api sees plpy"),

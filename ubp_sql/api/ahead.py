@@ -15,7 +15,7 @@ from time import time
 
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.members import whose
-from ubp_sql.api.serving import challenger_of, score_row, stored
+from ubp_sql.api.serving import Deployed, challenger_of, score_row, stored
 from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run, touch
 from ubp_sql.errors import UbpError
 
@@ -108,6 +108,7 @@ class Ahead:
             self.plpy, self.memory, query, ["integer", "bigint", "bigint"], [version.feature_set_id, user_id, n]
         )
         scores: dict[int, float | None] = {}
+        policy = version.policy
         until = time() + PAUSE
         for row in rows:
             if time() > until:
@@ -115,7 +116,10 @@ class Ahead:
                 until = time() + PAUSE
             deployed = challenger_of(version.deployed, row["user_id"])
             packed = stored(deployed, row)
-            scores[row["user_id"]] = None if packed is None else score_row(deployed, packed)
+            value = None if packed is None else score_row(deployed, packed)
+            if value is not None and policy is not None and policy.why(deployed, packed) is not None:
+                value = None
+            scores[row["user_id"]] = value
         self.scores = scores
         return list(scores)
 
@@ -148,18 +152,29 @@ class Ahead:
 
     def _said(self, users: Any, rows: Any) -> Any:
         """(n,) what each user's version says, NaN for too little history."""
-        from ubp_sql.models.population import score_rows
-
         deployed = self.version.deployed
-        scores = score_rows(deployed.loaded, rows, deployed.population, self._pause)
+        scores = self._values(deployed, rows)
         if deployed.challengers:
             from ubp_sql.models.split import arms
 
             arm = arms(deployed.task, users, deployed.bounds)
             for number, challenger in enumerate(deployed.challengers):
                 mine = arm == number
-                scores[mine] = score_rows(challenger.loaded, rows[mine], challenger.population, self._pause)
+                scores[mine] = self._values(challenger, rows[mine])
         return scores
+
+    def _values(self, deployed: Deployed, rows: Any) -> Any:
+        """(n,) what that version says, NaN for too little history."""
+        from ubp_sql.models.population import score_rows, too_little
+
+        values = score_rows(deployed.loaded, rows, deployed.population, self._pause)
+        if deployed.map is not None:
+            from ubp_sql.models.calibration import batch
+
+            values = batch(deployed.map, values, self._pause)
+        if self.version.policy is not None:
+            values[too_little(rows, deployed.population, self.version.policy.least_events)] = math.nan
+        return values
 
     def _consider_everybody(self) -> None:
         """Scores everybody if that costs no more than what was spent on single calls so far."""

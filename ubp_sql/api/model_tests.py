@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import F64, I64
 
 MODEL = """
-select m.model_id, m.version, coalesce(to_jsonb(t) ->> 'output', 'chance') as output,
-       extract(epoch from t.horizon) * 1e6 as horizon_us
+select m.model_id, m.version, t.output, (extract(epoch from t.horizon) * 1000000)::bigint as horizon_us
   from ubp.task_definitions t
   left join ubp.models m on m.task = t.task and (m.version = $2 or $2 is null and m.retired_at is null)
  where t.task = $1 order by m.version desc nulls last limit 1"""

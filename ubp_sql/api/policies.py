@@ -7,11 +7,14 @@ from ubp_sql.errors import BadInput, UnknownTask
 
 KNOWN = "select 1 as found from ubp.task_definitions where task = $1"
 POSITIVE = "select $1 > interval '0' as positive"
-# Both NULL stays as a row: its moment says from when on stored scores are of the policy that holds.
+# What is switched off stays as a row: its moment says since when stored scores may be of another policy.
 SET = """
-insert into ubp.task_policies (task, least_events, most_age) values ($1, $2, $3)
+insert into ubp.task_policies as p (task, least_events, most_age)
+select $1, $2, $3
+ where coalesce($2::text, $3::text) is not null or exists (select from ubp.task_policies o where o.task = $1)
 on conflict (task) do update
-  set least_events = excluded.least_events, most_age = excluded.most_age, set_at = now(), set_by = session_user"""
+  set least_events = excluded.least_events, most_age = excluded.most_age, set_at = now(), set_by = session_user
+where (p.least_events, p.most_age) is distinct from (excluded.least_events, excluded.most_age)"""
 
 
 @entry

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.score_rows import WRITE_USERS, store_scores
-from ubp_sql.api.serving import LIVE, Deployed, deployment, no_deployment
+from ubp_sql.api.serving import LIVE, OF_POLICY, POLICY, Deployed, Policy, deployment, no_deployment, policy_of
 from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single, touch
 from ubp_sql.api.stored_rows import SetMoment, all_rows
 from ubp_sql.errors import NotReady
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
 SET = "select name, as_of, as_of_us, as_of_weekday from ubp.feature_sets where feature_set_id = $1"
+POLICIES = f"""
+select {POLICY}
+  from ubp.task_definitions d join ubp.feature_sets s on s.feature_set_id = $2 {OF_POLICY} where d.task = $1"""  # noqa: S608 - constants only
 CLEAR_SHADOWS = "delete from ubp.shadow_scores where task = $1"
 INSERT_SHADOW = """
 insert into ubp.shadow_scores (task, version, user_id, score, as_of, scored_at)
@@ -44,8 +47,11 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     from ubp_sql.models.split import arms
 
     found = []
+    policy: Policy | None = None
     for number, arm in enumerate([*champion.challengers, champion]):
-        as_of, scored = _scores(plpy, memory, arm)
+        row = single(plpy, memory, POLICIES, ["text", "integer"], [task, arm.feature_set_id])
+        policy = None if row is None else policy_of(row)
+        as_of, scored = _scores(plpy, memory, arm, policy)
         if champion.challengers:
             scored = scored.only(arms(task, scored.users, champion.bounds) == number)
         found.append((arm.version, as_of, scored))
@@ -54,7 +60,7 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     for shadow in champion.shadows:
         _store_shadow(plpy, memory, shadow)
     users = sum(len(scored.users) for _, _, scored in found)
-    missing = sum(int(np.isnan(scored.scores).sum()) for _, _, scored in found)
+    missing = sum(int(np.isnan(scored.values).sum()) for _, _, scored in found)
     seconds = time.perf_counter() - started
     detail = f'{{"version": {champion.version}, "without_score": {missing}}}'
     run(

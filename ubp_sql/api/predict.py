@@ -6,12 +6,17 @@ from ubp_sql.api.ageing import ROW
 from ubp_sql.api.served_task import LOOKUP
 from ubp_sql.api.serving import (
     LIVE,
+    OF_POLICY,
+    POLICY,
     Deployed,
-    answering,
+    Policy,
+    answering_row,
     challenger_of,
     judge,
     known_deployment,
     no_deployment,
+    policy_of,
+    stored,
 )
 from ubp_sql.api.session import Row, entry, run, single
 
@@ -50,7 +55,15 @@ def predict_key(plpy: Any, memory: dict[str, Any], task: str, user_key: str) -> 
         user_id, linked_to = run(plpy, memory, RESOLVE, ["text"], [user_key])[0].values()
         if row["packed"] is None and linked_to is not None:
             row, user_id = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, linked_to])[0], linked_to
-    return judge(*answering(plpy, memory, deployed, user_id, row))[0]
+    return _judged(plpy, memory, deployed, user_id, row)[1][0]
+
+
+def _judged(
+    plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
+) -> tuple[Deployed, tuple[float | None, str | None]]:
+    """Who answers for a user, and what he says of the stored row: (value, None), or (None, why there is none)."""
+    deployed, row = answering_row(plpy, memory, champion, user_id, row)
+    return deployed, judge(deployed, stored(deployed, row), policy_of(row))
 
 
 def _of(
@@ -62,11 +75,12 @@ def _of(
 
 
 DETAIL = f"""
-select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version
+select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, {POLICY}
   from ubp.deployments d
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
   left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.as_of = s.as_of
+  {OF_POLICY}
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 
 
@@ -84,16 +98,16 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
         if linked_to is not None:
             row, whose_id = run(plpy, memory, DETAIL, ["text", "bigint"], [task, linked_to])[0], linked_to
     deployed = known_deployment(plpy, memory, row["deployment_id"])
-    deployed, packed = answering(plpy, memory, deployed, whose_id, row)
+    deployed, verdict = _judged(plpy, memory, deployed, whose_id, row)
     percentile = row["percentile"] if row["version"] == deployed.version else None
-    return _detail(task, deployed, _of(user_id, whose_id, judge(deployed, packed)), row["as_of"], percentile)
+    return _detail(task, deployed, _of(user_id, whose_id, verdict), row["as_of"], percentile)
 
 
 @entry
 def predict_detail_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None) -> list[Row]:
     """As `predict_detail`, from the raw events at a moment of the past; no percentile is stored for it."""
-    deployed, packed = _live(plpy, memory, task, user_id, as_of)
-    return _detail(task, deployed, judge(deployed, packed), as_of, None)
+    deployed, packed, policy = _live(plpy, memory, task, user_id, as_of)
+    return _detail(task, deployed, judge(deployed, packed, policy), as_of, None)
 
 
 def _detail(
@@ -111,11 +125,12 @@ def _detail(
 
 
 MANY = f"""
-select d.deployment_id, q.user_id, {ROW}
+select d.deployment_id, q.user_id, {ROW}, {POLICY}
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
  cross join unnest($2) with ordinality as q (user_id, place)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = q.user_id
+  {OF_POLICY}
  where d.task = $1 and {LIVE} order by q.place"""  # noqa: S608 - constants only
 
 
@@ -135,7 +150,7 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
         else:
             row = linked.get(user_id, row)
             deployed = known_deployment(plpy, memory, row["deployment_id"])
-            verdict = judge(*answering(plpy, memory, deployed, row["user_id"], row))
+            verdict = _judged(plpy, memory, deployed, row["user_id"], row)[1]
             result.append((user_id, *_of(user_id, row["user_id"], verdict)))
     return result
 
@@ -162,7 +177,8 @@ def predict_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of
 
 def _live(
     plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None
-) -> tuple[Deployed, bytes | None]:
+) -> tuple[Deployed, bytes | None, Policy | None]:
+    """Who answers, the row of features at that moment, and how many events the task asks for: they are of no age."""
     from ubp_sql.api.live import live_bytes
 
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
@@ -175,4 +191,5 @@ def _live(
         linked_to = whose(plpy, memory, user_id)
         user_id = user_id if linked_to is None else linked_to
     deployed = challenger_of(champion, user_id)
-    return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of)
+    policy = None if row["least_events"] is None else Policy(row["least_events"], None)
+    return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of), policy

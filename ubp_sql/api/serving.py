@@ -12,26 +12,39 @@ from ubp_sql.models.loaded import Loaded, ModelCache, open_model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from ubp_sql.models.calibration import Map
 
 # Whose turn it is by the clock of the statement: a switch-over takes place between two of them.
 LIVE = "d.deployed_at <= statement_timestamp() and d.retired_at > statement_timestamp()"
 # What a deployment is never changes, so a session asks once for each that it meets.
 DEPLOYMENT = """
 select d.task, d.compiled_sha256, d.model_id, d.population_position, d.version, d.feature_set_id,
-       s.hash = d.feature_set_hash as same_set
-  from ubp.deployments d join ubp.feature_sets s using (feature_set_id) where d.deployment_id = $1"""
+       s.hash = d.feature_set_hash as same_set, c.map_id, c.method, c.x, c.y
+  from ubp.deployments d
+  join ubp.feature_sets s using (feature_set_id)
+  left join ubp.calibration_maps c using (map_id)
+ where d.deployment_id = $1"""
 ARMS = """
 select a.role, a.share, d.task, a.compiled_sha256, a.model_id, a.population_position, a.version, a.feature_set_id,
-       s.hash = a.feature_set_hash as same_set
+       s.hash = a.feature_set_hash as same_set, c.map_id, c.method, c.x, c.y
   from ubp.deployment_arms a
   join ubp.deployments d using (deployment_id)
   join ubp.feature_sets s on s.feature_set_id = a.feature_set_id
+  left join ubp.calibration_maps c on c.map_id = a.map_id
  where a.deployment_id = $1 order by a.model_id"""
+# When the task abstains, as columns of a query about its feature set s: how many events it asks for, and the features'
+# age where that is too much. Only then does a prediction look at the clock. docs/adr/0020-calibration.md.
+POLICY = """p.least_events, case when statement_timestamp() - s.as_of > p.most_age
+         then extract(epoch from statement_timestamp() - s.as_of)::double precision end as too_old_s"""
+OF_POLICY = "left join ubp.task_policies p on p.task = d.task"
 OWN_ROW = f"""
-select {ROW}
+select {ROW}, {POLICY}
   from ubp.feature_sets s
   left join ubp.feature_rows r on r.feature_set_id = s.feature_set_id and r.user_id = $2
+  left join ubp.task_policies p on p.task = $3
  where s.feature_set_id = $1"""  # noqa: S608 - constants only
 KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
 COMPILED = """
@@ -51,8 +64,9 @@ models = ModelCache(DEFAULT_CAP)
 
 
 class Deployed:
-    """What a session keeps of a deployment: its model, whom it is for, how its features age.
+    """What a session keeps of a deployment: its model, its calibration map, whom it is for, how its features age.
 
+    map          from the model's scores to what is said, None for the scores as they are; `value`: of one score
     challengers  versions that answer for a share of the users each; `bounds`: up to which place (models/split.py)
     shadows      versions that are only scored beside
     """
@@ -65,9 +79,53 @@ class Deployed:
         self.feature_set_id: int = row["feature_set_id"]
         self.population: int = row["population_position"] - 1
         self.ageing = ageing
+        self.map: Map | None = None
+        self.value: Callable[[float], float] | None = None
+        if row["map_id"] is not None:
+            from ubp_sql.models.calibration import Map
+
+            self.map = Map(row["method"], row["x"], row["y"], row["map_id"])
+            self.value = self.map.value
         self.challengers: list[Deployed] = []
         self.bounds: list[float] = []
         self.shadows: list[Deployed] = []
+
+
+class Policy:
+    """When a task abstains, in one statement.
+
+    least_events  of the population's kind, that a user must have
+    too_old       why nobody gets a value: the features' age; None: it is not too high
+    """
+
+    __slots__ = ("least_events", "too_old")
+
+    def __init__(self, least_events: int, too_old_s: float | None) -> None:
+        self.least_events = least_events
+        self.too_old = None
+        if too_old_s is not None:
+            age = f"{too_old_s / 3600:.0f} hours" if too_old_s < 2 * 86_400 else f"{too_old_s / 86_400:.0f} days"
+            self.too_old = f"abstained: features are {age} old"
+
+    def why(self, deployed: Deployed, packed: bytes) -> str | None:
+        """Why a user with some history gets no value; None: he gets one."""
+        if self.too_old is not None:
+            return self.too_old
+        if self.least_events > 1:
+            number = array("f", packed[4 * deployed.population : 4 * deployed.population + 4])[0]
+            if 1.0 <= number < self.least_events:
+                return self.too_few()
+        return None
+
+    def too_few(self) -> str:
+        """Why users with fewer events get no value."""
+        return f"abstained: fewer than {self.least_events} events of the task's population kind"
+
+
+def policy_of(row: Row) -> Policy | None:
+    """The policy in the columns of POLICY; None where the task never abstains."""
+    least_events, too_old_s = row["least_events"], row["too_old_s"]
+    return None if least_events is None and too_old_s is None else Policy(least_events or 1, too_old_s)
 
 
 def load(plpy: Any, memory: dict[str, Any], sha256: str, model_id: int) -> Loaded:
@@ -170,10 +228,19 @@ def answering(
     plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
 ) -> tuple[Deployed, bytes | None]:
     """Who answers for a user where there are challengers, and the user's row of that version's set."""
+    found, row = answering_row(plpy, memory, champion, user_id, row)
+    return found, stored(found, row)
+
+
+def answering_row(
+    plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
+) -> tuple[Deployed, Row]:
+    """As `answering`, the row with the columns of ageing.ROW and POLICY."""
     found = challenger_of(champion, user_id)
     if found.feature_set_id != champion.feature_set_id:
-        row = run(plpy, memory, OWN_ROW, ["integer", "bigint"], [found.feature_set_id, user_id])[0]
-    return found, stored(found, row)
+        values = [found.feature_set_id, user_id, champion.task]
+        row = run(plpy, memory, OWN_ROW, ["integer", "bigint", "text"], values)[0]
+    return found, row
 
 
 def known_deployment(plpy: Any, memory: dict[Any, Any], number: int) -> Deployed:
@@ -198,7 +265,8 @@ def stored(deployed: Deployed, row: Row) -> bytes | None:
 
 
 def score_row(deployed: Deployed, packed: bytes) -> float | None:
-    """Score of a row of features, float32; None for too little history.
+    """What is said of a row of features, float32: the model's score, through the deployment's map if it has one; None
+    for too little history.
 
     Raises FeatureSetMismatch (UB002) on a row of another length than the model's.
     """
@@ -206,14 +274,16 @@ def score_row(deployed: Deployed, packed: bytes) -> float | None:
     if len(packed) != loaded.size:
         raise FeatureSetMismatch(*OTHER_LENGTH)
     loaded.used_at = time()
-    return loaded.score_packed(packed, deployed.population)
+    score, value = loaded.score_packed(packed, deployed.population), deployed.value
+    return score if value is None or score is None else value(score)
 
 
-def judge(deployed: Deployed, packed: bytes | None) -> tuple[float | None, str | None]:
-    """(score, None), or (None, why there is none)."""
+def judge(deployed: Deployed, packed: bytes | None, policy: Policy | None = None) -> tuple[float | None, str | None]:
+    """(value, None), or (None, why there is none)."""
     if packed is None:
         return None, NO_ROW
     value = score_row(deployed, packed)
     if value is not None:
-        return value, None
+        why = None if policy is None else policy.why(deployed, packed)
+        return (value, None) if why is None else (None, why)
     return None, NO_NUMBER if array("f", packed)[deployed.population] >= 1.0 else TOO_LITTLE

@@ -13,6 +13,7 @@ from ubp_sql.cli import (
     model,
     quality,
     refresh,
+    report,
     run_jobs,
     source,
     training_set,
@@ -48,6 +49,7 @@ app.add_typer(quality.app, name="quality")
 app.command("train")(run_jobs.train)
 app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)
+app.command("report")(report.report)
 app.add_typer(model.app, name="model")
 app.command("demo")(demo.demo)
 

@@ -16,7 +16,7 @@ from ubp_sql.training.prepared_file import behind_preparation
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Models: import | check | export | list | show | deploy | challenge | shadow | rollback | retire.",
+    help="Models: import | check | study | export | list | show | deploy | challenge | shadow | rollback | retire.",
 )
 Version = Annotated[int, typer.Argument(help="Version: `ubp-sql model list` shows them.")]
 LISTED = """
@@ -48,6 +48,11 @@ METRICS = """
 select x.cut, x.metric, x.value, x.n, x.positives, x.protocol
   from ubp.model_metrics x join ubp.models m using (model_id)
  where m.task = %s and m.version = %s order by x.cut, x.metric"""
+STUDY = "select ubp.study_model(%s, %s, %s, %s) as version"
+IMPORTANCE = """
+select rank, feature, importance, share, permutation, typical, meaning
+  from ubp.feature_importance where task = %s and version = %s and importance > 0 order by rank limit %s"""
+STUDIED = "select distinct as_of, sampled, users, method from ubp.feature_importance where task = %s and version = %s"
 SERVING = """
 select role, version, share, since, until, deployed_by from ubp.deployed_versions where task = %s
  order by role = 'next', role, version"""
@@ -181,6 +186,29 @@ def show(
     for title, rows in shown:
         out.print(f"\n{title}")
         print_rows(rows, False)
+
+
+@app.command()
+@guarded
+def study(
+    task: Task,
+    version: Annotated[int | None, typer.Argument(help="Default: the one that answers, else the newest.")] = None,
+    sample: Annotated[int, typer.Option("--sample", help="Users whose stored features are looked at.")] = 1000,
+    features: Annotated[int, typer.Option("--features", help="Features whose effects are found, and listed.")] = 20,
+    dsn: Dsn = "",
+    json: AsJson = False,
+) -> None:
+    """Find out what a model's features do on the whole; explanations compare users with the same sample."""
+    with connection(dsn) as conn, err.status("studying"):
+        done = state.rows(conn, STUDY, task, version, sample, features)[0]["version"]
+        rows = state.rows(conn, IMPORTANCE, task, done, max(1, features))
+        about = state.rows(conn, STUDIED, task, done)[0]
+    if json:
+        print_json({"task": task, "version": done, **about, "features": rows})
+        return
+    said = f"{about['sampled']:,} of {about['users']:,} users as of {about['as_of']:%Y-%m-%d %H:%M %Z}"
+    out.print(f"{task} version {done}, {said}; importance: {about['method']}", markup=False)
+    print_rows(rows, False)
 
 
 def _shown_step(step: dict[str, Any]) -> dict[str, Any]:

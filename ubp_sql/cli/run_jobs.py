@@ -13,6 +13,7 @@ from rich.text import Text
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
 from ubp_sql.errors import BadInput, no_such_set
 from ubp_sql.install import state
+from ubp_sql.training.study import study_unstudied, study_version
 
 MOST_DAYS = 36_500
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
@@ -56,6 +57,7 @@ def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
     """Score every user with stored features into ubp.user_scores."""
     with connection(dsn) as conn, err.status("scoring"):
         rows = state.rows(conn, "select * from ubp.score_users(%s)", task)
+        study_unstudied(conn, task, lambda line: None if json else err.print(f"· {line}", markup=False))
     print_rows(rows, json)
 
 
@@ -108,6 +110,7 @@ def train(
         result = run(
             conn, task, test_cuts=cuts, deploy=not no_deploy, model=model, prepare=steps, threads=threads, say=say
         )
+        study_version(conn, task, result.version, say)
     rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics} for t in result.tested]
     if json:
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}

@@ -16,3 +16,5 @@ CATEGORY = 4  # goes left where the value's whole part is in the node's set; wit
 NODE_FLAGS = frozenset((0, MISSING_LEFT, ZERO, MISSING_LEFT | ZERO, CATEGORY, CATEGORY | MISSING_LEFT))
 
 TINY = 1.0000000180025095e-35  # float32(1e-35), LightGBM's kZeroThreshold
+
+LEAST_SHARE = 1e-290  # of the training data, in a reason: 0 would be divided by

@@ -30,6 +30,8 @@ ENTRIES: dict[str, tuple[str, str, str, str]] = {
     "ubp_score_row": ("ubp_sql.kernels.native_forest", "score_row", "d", "ppi"),
     # (compiled forest, float32 row, its outputs as float64) -> how many
     "ubp_score_outputs": ("ubp_sql.kernels.native_forest", "score_outputs", "i", "ppp"),
+    # (compiled forest, explainer, float32 row, edges, contributions) -> raw score
+    "ubp_explain_row": ("ubp_sql.kernels.native_shap", "explain_row", "d", "ppppp"),
     # (plan, table, begins) -> words of the buffer
     "ubp_live_room": ("ubp_sql.kernels.native_features", "live_room", "i", "ppp"),
     # (plan, table, packed columns, their bytes, begins, buffer, row, anchors, started, budget) -> live_layout.DONE, ...

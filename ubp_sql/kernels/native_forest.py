@@ -42,7 +42,7 @@ class Compiled(NamedTuple):
 
 
 @view
-def _opened(blob: Any) -> Compiled:
+def opened(blob: Any) -> Compiled:
     head = carray(blob, (HEADER // 4,), types.uint32)
     doubles = carray(blob, (HEADER // 8 + head[7],), types.float64)
     trees, outputs = int(head[5]), int(head[8] & 0xFFFF)
@@ -80,7 +80,7 @@ def _root(forest: Compiled, tree: int) -> int:
 
 
 @op
-def _leaf(forest: Compiled, end: int) -> float:
+def leaf(forest: Compiled, end: int) -> float:
     """The value of leaf ~end."""
     return float(forest.leaf_value[np.uintp(HEADER // 8 + ~end)])
 
@@ -99,7 +99,7 @@ def _down(forest: Compiled, row: Any, node: int) -> int:
 
 
 @op
-def _down_special(forest: Compiled, row: Any, node: int) -> int:
+def down_special(forest: Compiled, row: Any, node: int) -> int:
     """One level down from a node of any kind."""
     at = np.uintp(forest.nodes + 4 * node)
     word = forest.words[at]
@@ -130,19 +130,33 @@ def _sum_plain(forest: Compiled, row: Any) -> float:
             d = _down(forest, row, d)
             e = _down(forest, row, e)
             f = _down(forest, row, f)
-        total += _leaf(forest, a)
-        total += _leaf(forest, b)
-        total += _leaf(forest, c)
-        total += _leaf(forest, d)
-        total += _leaf(forest, e)
-        total += _leaf(forest, f)
+        total += leaf(forest, a)
+        total += leaf(forest, b)
+        total += leaf(forest, c)
+        total += leaf(forest, d)
+        total += leaf(forest, e)
+        total += leaf(forest, f)
         tree += 6
     while tree < forest.trees:
         node = _root(forest, tree)
         while node >= 0:
             node = _down(forest, row, node)
-        total += _leaf(forest, node)
+        total += leaf(forest, node)
         tree += 1
+    return total
+
+
+@op
+def sum_leaves(forest: Compiled, special: bool, row: Any) -> float:
+    """The sum of the leaves of all trees, in their order. special: some node has ZERO or CATEGORY."""
+    if not special:
+        return _sum_plain(forest, row)
+    total = 0.0
+    for tree in range(forest.trees):
+        node = _root(forest, tree)
+        while node >= 0:
+            node = down_special(forest, row, node)
+        total += leaf(forest, node)
     return total
 
 
@@ -155,16 +169,8 @@ def score_row(blob: Any, packed: Any, population: int) -> float:
     row = carray(packed, (head[4],), types.float32)
     if population >= 0 and not row[population] >= 1.0:
         return math.nan
-    forest = _opened(blob)
-    if head[3] & SPECIAL:
-        total = 0.0
-        for tree in range(forest.trees):
-            node = _root(forest, tree)
-            while node >= 0:
-                node = _down_special(forest, row, node)
-            total += _leaf(forest, node)
-    else:
-        total = _sum_plain(forest, row)
+    forest = opened(blob)
+    total = sum_leaves(forest, head[3] & SPECIAL != 0, row)
     return linked(total / forest.divisor, forest.link, forest.parameter)
 
 
@@ -172,14 +178,14 @@ def score_outputs(blob: Any, packed: Any, scores: Any) -> int:
     """All outputs of a model for one row of float32, into `scores`; their number."""
     head = carray(blob, (HEADER // 4,), types.uint32)
     row = carray(packed, (head[4],), types.float32)
-    forest = _opened(blob)
+    forest = opened(blob)
     out = carray(scores, (forest.outputs,), types.float64)
     for output in range(forest.outputs):
         out[output] = 0.0
     for tree in range(forest.trees):
         node = _root(forest, tree)
         while node >= 0:
-            node = _down_special(forest, row, node)
-        out[tree % forest.outputs] += _leaf(forest, node)
+            node = down_special(forest, row, node)
+        out[tree % forest.outputs] += leaf(forest, node)
     link_outputs(out, forest.divisor, forest.link, forest.parameter, out)
     return forest.outputs

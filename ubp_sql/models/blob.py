@@ -158,7 +158,7 @@ def compile_forest(forest: Forest) -> bytes:
             set_first.append(len(set_words))
     nodes_ = b"".join(map(_NODE.pack, feature, node_flags, threshold, left, right))
     columns = (node_first, leaf_first, set_first, set_words)
-    body = b"".join((_little(leaf_value), nodes_, *map(_little, columns)))
+    body = b"".join((little(leaf_value), nodes_, *map(little, columns)))
     flags = (_AVERAGE if forest.average else 0) | (_SPECIAL if max(node_flags, default=0) >= ZERO else 0)
     header = _HEADER.pack(
         *(MAGIC, LAYOUT, _HEADER.size, flags),
@@ -204,16 +204,16 @@ def open_blob(data: bytes) -> Blob:
     blob = Blob()
     blob.n_features, blob.n_trees, blob.n_outputs, blob.link, blob.link_parameter = f, t, k, link, parameter
     blob.average, blob.special = bool(flags & _AVERAGE), bool(flags & _SPECIAL)
-    blob.leaf_value, at = _column("d", data, _HEADER.size, m)
-    halves, _ = _column("H", data, at, 8 * n)
+    blob.leaf_value, at = column("d", data, _HEADER.size, m)
+    halves, _ = column("H", data, at, 8 * n)
     blob.feature, blob.node_flags = array("i", halves[0::8]), halves[1::8]
-    blob.threshold = _column("f", data, at, 4 * n)[0][1::4]
-    numbers, at = _column("i", data, at, 4 * n)
+    blob.threshold = column("f", data, at, 4 * n)[0][1::4]
+    numbers, at = column("i", data, at, 4 * n)
     blob.left, blob.right = numbers[2::4], numbers[3::4]
-    blob.node_first, at = _column("i", data, at, t + 1)
-    blob.leaf_first, at = _column("i", data, at, t + 1)
-    blob.set_first, at = _column("i", data, at, s + 1)
-    blob.set_words, at = _column("I", data, at, w)
+    blob.node_first, at = column("i", data, at, t + 1)
+    blob.leaf_first, at = column("i", data, at, t + 1)
+    blob.set_first, at = column("i", data, at, s + 1)
+    blob.set_words, at = column("I", data, at, w)
     _check(blob)
     return blob
 
@@ -271,14 +271,14 @@ def _check_sets(blob: Blob) -> None:
             raise InvalidModel(f"the compiled model's sets of categories do not include the one that node {i} names")
 
 
-def _little(values: array[Any]) -> bytes:
+def little(values: array[Any]) -> bytes:
     if sys.byteorder == "big":
         values = values[:]
         values.byteswap()
     return values.tobytes()
 
 
-def _column(code: str, data: bytes, at: int, n: int) -> tuple[array[Any], int]:
+def column(code: str, data: bytes, at: int, n: int) -> tuple[array[Any], int]:
     """n values at an offset, and where they end."""
     values: array[Any] = array(code)
     end = at + n * values.itemsize

@@ -1,20 +1,22 @@
-"""Calibration maps out of held-out scores, and how far scores are from what came true. NumPy alone.
+"""Calibration maps out of held-out scores. NumPy alone.
 
-Sources: pool adjacent violators: Ayer et al. 1955; expected calibration error: Naeini et al. 2015, with equally filled
-bins (Nixon et al. 2019); its bias: Bröcker 2012, Kumar et al. 2019; error by chance: Vaicenavicius et al. 2019.
+Sources: pool adjacent violators: Ayer et al. 1955; Newton steps for Platt's curve: Lin, Lin & Weng 2007; the simplest
+within a standard error: Breiman et al. 1984.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ubp_sql.models.calibration import FARTHEST, ISOTONIC, NEAREST, PLATT, STEEPEST, Map
+from ubp_sql.errors import BadInput
+from ubp_sql.models.calibration import FARTHEST, ISOTONIC, METHODS, NEAREST, PLATT, STEEPEST, Map, batch
 
 F64 = NDArray[np.float64]
-BINS = 10
-ROUNDS = 500
+AUTO = "auto"
+LATEST = 4  # moments a map is fitted on: older ones say less of the season. docs/adr/0020-calibration.md
+STANDARD_ERRORS = 1.0
 LEAST_IN_GROUP, MOST_GROUPS = 50, 40
 
 
@@ -67,18 +69,17 @@ def isotonic(scores: F64, labels: F64, weights: F64) -> Map:
 def platt(scores: F64, labels: F64, weights: F64) -> Map | None:
     """Logistic regression of the label on the score's log odds, by Newton steps; None where it does not rise.
 
-    Half a user with and one without the label are added, weakly, at the mean: all the same label still has a maximum.
+    A weak prior draws towards the map that changes nothing, so that there is a maximum where all have the same label.
     """
     near = np.clip(scores, NEAREST, 1.0 - NEAREST)
     z = np.log(near / (1.0 - near))
     x = np.column_stack([z, np.ones(len(z))])
     beta = np.array([1.0, 0.0])
     prior = np.array([1.0, 0.0])
-    ridge = np.diag([1.0, 1.0])  # a user's worth: towards the map that changes nothing
     for _ in range(50):
         p = 1.0 / (1.0 + np.exp(-np.clip(x @ beta, -700, 700)))
-        gradient = x.T @ (weights * (labels - p)) - ridge @ (beta - prior)
-        curvature = (x * (weights * p * (1.0 - p))[:, None]).T @ x + ridge
+        gradient = x.T @ (weights * (labels - p)) - (beta - prior)
+        curvature = (x * (weights * p * (1.0 - p))[:, None]).T @ x + np.eye(2)
         step = np.linalg.solve(curvature, gradient)
         step *= min(1.0, 2.0 / max(1e-300, float(np.abs(step).max())))
         beta = beta + step
@@ -91,79 +92,70 @@ def platt(scores: F64, labels: F64, weights: F64) -> Map | None:
 FITTERS: dict[str, Callable[[F64, F64, F64], Map | None]] = {ISOTONIC: isotonic, PLATT: platt}
 
 
-def log_loss(labels: F64, chances: F64) -> float:
-    """Mean of -log of the chance given to what came."""
-    p = np.clip(chances, NEAREST, 1.0 - NEAREST)
-    return float(-np.mean(labels * np.log(p) + (1.0 - labels) * np.log1p(-p)))
+class Outcomes(NamedTuple):
+    """A moment at which users were scored by a model that had not seen what came."""
+
+    cut_us: int
+    scores: F64  # (n,)
+    labels: F64  # (n,) 0 or 1
 
 
-class Bins(NamedTuple):
-    """Users in the order of their chances, in bins of equal size."""
+class Fitted(NamedTuple):
+    """What came of fitting: the map, None where scores are best as they are.
 
-    n: NDArray[np.int64]  # (b,)
-    score: F64  # (b,) mean chance
-    share: F64  # (b,) share with the label
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: mean distance of the two, weighted by size."""
-        return float((np.abs(self.score - self.share) * self.n).sum() / self.n.sum())
-
-
-def bins(labels: F64, chances: F64, most: int = BINS) -> Bins:
-    """The bins of at most that many."""
-    order = np.argsort(chances, kind="stable")
-    parts = [part for part in np.array_split(order, min(most, len(order))) if len(part)]
-    return Bins(
-        np.array([len(part) for part in parts]),
-        np.array([chances[part].mean() for part in parts]),
-        np.array([labels[part].mean() for part in parts]),
-    )
-
-
-class Measured(NamedTuple):
-    """How well calibrated chances are.
-
-    error      expected calibration error
-    low, high  its 95 % interval by resampling users, less the bias that resampling shows, not below 0
-    by_chance  the error below which 95 of 100 tests of the same size stay where the chances are exactly right
+    losses  log loss of each method on the newest moment, fitted on the others; 'none' for the scores as they are. Empty
+            where only one moment is there.
     """
 
-    bins: Bins
-    error: float
-    low: float
-    high: float
-    by_chance: float
-    log_loss: float
-    brier: float
+    map: Map | None
+    losses: dict[str, float]
 
 
-def measured(
-    labels: F64, chances: F64, between: Callable[[], object] = lambda: None, rounds: int = ROUNDS, seed: int = 0
-) -> Measured:
-    """labels (n,) 0 or 1; chances (n,); `between` is called after each of the rounds."""
-    rng = np.random.default_rng(seed)
-    order = np.argsort(chances, kind="stable")
-    y, p = labels[order], chances[order]
-    found = bins(labels, chances)
-    again, perfect = np.empty(rounds), np.empty(rounds)
-    for k in range(rounds):
-        drawn = np.sort(rng.integers(0, len(p), len(p)))  # sorted as the chances are
-        again[k] = _error(y[drawn], p[drawn])
-        perfect[k] = _error((rng.random(len(p)) < p).astype(np.float64), p)
-        between()
-    bias = max(0.0, float(again.mean()) - found.error)
-    low, high = (max(0.0, float(q) - 2 * bias) for q in np.percentile(again, [2.5, 97.5]))
-    by_chance = float(np.percentile(perfect, 95))
-    loss, brier = log_loss(labels, chances), float(np.mean((chances - labels) ** 2))
-    return Measured(found, found.error, low, high, by_chance, loss, brier)
+def fitted(moments: Sequence[Outcomes], method: str = AUTO) -> Fitted:
+    """A map by that method on the latest of the moments, which ascend.
+
+    auto takes the method with the lowest log loss on the newest moment, fitted on the others, if that is better than
+    the scores as they are by more than a standard error. Raises BadInput (UB003) on an unknown method, or where a
+    curve does not rise.
+    """
+    latest = list(moments)[-LATEST:]
+    losses, best = _tried(latest)
+    if method == AUTO:
+        return Fitted(None if best is None else _one(latest, best), losses)
+    if method not in METHODS:
+        raise BadInput(f"unknown method {method!r}", f"{AUTO}, {' or '.join(METHODS)}")
+    found = _one(latest, method)
+    if found is None:
+        raise BadInput("higher scores did not mean higher chances: no platt map rises", "look at the model, or isotonic")
+    return Fitted(found, losses)
 
 
-def _error(labels: F64, chances: F64) -> float:
-    """As Bins.error, of chances that ascend."""
-    n = len(chances)
-    most = min(BINS, n)
-    size = np.full(most, n // most)
-    size[: n % most] += 1
-    begin = np.concatenate([[0], np.cumsum(size)[:-1]])
-    return float(np.abs(np.add.reduceat(chances - labels, begin)).sum() / n)
+def _one(moments: Sequence[Outcomes], method: str) -> Map | None:
+    scores = np.concatenate([moment.scores for moment in moments])
+    return FITTERS[method](scores, np.concatenate([moment.labels for moment in moments]), np.ones(len(scores)))
+
+
+def _tried(moments: Sequence[Outcomes]) -> tuple[dict[str, float], str | None]:
+    """Losses on the newest moment, and which method is better there than the scores as they are."""
+    if len(moments) < 2:
+        return {}, None
+    *earlier, newest = moments
+    plain = losses(newest.labels, newest.scores)
+    found, best, most = {"none": float(plain.mean())}, None, 0.0
+    for method in METHODS:
+        made = _one(earlier, method)
+        if made is None:
+            continue
+        loss = losses(newest.labels, batch(made, newest.scores))
+        found[method] = float(loss.mean())
+        gain = plain - loss
+        surely = float(gain.mean() - STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
+        if surely > most:
+            best, most = method, surely
+    return found, best
+
+
+def losses(labels: F64, chances: F64) -> F64:
+    """(n,) -log of the chance given to what came."""
+    p = np.clip(chances, NEAREST, 1.0 - NEAREST)
+    return np.asarray(-(labels * np.log(p) + (1.0 - labels) * np.log1p(-p)), np.float64)

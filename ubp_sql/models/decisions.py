@@ -107,9 +107,9 @@ def affordable(budget: int | None, funds: float | None, cost: float | None) -> i
         return budget
     if cost is None or money("cost", cost) == 0.0:
         raise BadInput(
-            "money says nothing about how many users without a cost above 0", "cost is what acting on a user takes"
+            "funds say nothing about how many users without a cost above 0", "cost is what acting on a user takes"
         )
-    users = int(min(money("money", funds) / cost, 2.0**62))
+    users = int(min(money("funds", funds) / cost, 2.0**62))
     return users if budget is None else min(users, budget)
 
 

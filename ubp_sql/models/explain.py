@@ -64,6 +64,11 @@ class Explainer:
 
     __slots__ = ("_scratch", "above", "base", "data", "model", "native", "nbytes", "passes", "points", "shares")
 
+    _scratch: array[float] | None
+    data: bytes
+    model: TreeModel
+    native: Callable[..., float] | None
+    nbytes: int
     base: float
     points: array[float]
     shares: array[float]
@@ -93,7 +98,8 @@ class Explainer:
 
 def edges_of(blob: Blob) -> int:
     """Edges of the largest tree, its root's own with them."""
-    return 2 * max(map(sub, blob.node_first[1:], blob.node_first)) + 1
+    nodes: int = max(map(sub, blob.node_first[1:], blob.node_first))
+    return 2 * nodes + 1
 
 
 def open_explainer(data: bytes, model: TreeModel) -> Explainer:

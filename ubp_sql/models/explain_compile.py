@@ -65,7 +65,7 @@ def compile_explainer(forest: Forest, compiled: bytes) -> bytes | None:
     for count in counts:
         passes.extend((first.get(count, 0), count))
     base = math.fsum(means) / (len(forest.trees) if forest.average else 1)
-    body = b"".join(map(little, (points, shares, above, passes)))
+    body = b"".join((little(points), little(shares), little(above), little(passes)))
     header = HEADER.pack(
         *(MAGIC, LAYOUT, HEADER.size, int.from_bytes(compiled[-4:], "little")),
         *(len(counts), len(above), len(points) // PASS, 0),

@@ -28,6 +28,7 @@ class Imported(NamedTuple):
     by_name    whether its features were found by their names; else their order is trusted
     takes_missing  whether it has a score where a feature is missing, as far as its form says
     preparation  the document of what is done to the features before the model
+    explainer  what exact reasons need beside the compiled form; None where there are none
     """
 
     format: str
@@ -38,6 +39,7 @@ class Imported(NamedTuple):
     by_name: bool
     takes_missing: bool = True
     preparation: str | None = None
+    explainer: bytes | None = None
 
 
 class Importer(NamedTuple):
@@ -90,6 +92,7 @@ def _prepared(data: bytes, names: tuple[str, ...]) -> Imported:
         compiled=compile_prepared(program, found.compiled, found.outputs),
         takes_missing=found.takes_missing or not any(program.missing()),
         preparation=preparation.text,
+        explainer=None,
     )
 
 
@@ -128,6 +131,7 @@ def _placed(format: str, parsed: Parsed, names: tuple[str, ...]) -> Imported:
         raise FeatureSetMismatch(
             f"the model has {features} features without names, the feature set has {len(names)}", TRAIN_ON
         )
+    explainer = None
     own = parsed.names or names
     if len(own) != features:
         raise InvalidModel(f"the model has {features} features and {len(own)} names of features")
@@ -142,11 +146,18 @@ def _placed(format: str, parsed: Parsed, names: tuple[str, ...]) -> Imported:
         compiled = compile_prepared(program.placed(places), inner, body.n_outputs)
         takes_missing = isinstance(body, Forest) or body.takes_missing
     elif isinstance(body, Forest):
-        compiled, takes_missing = compile_forest(replace(body, feature_names=own).ordered_as(names)), True
+        from ubp_sql.models.explain_compile import compile_explainer
+
+        forest = replace(body, feature_names=own).ordered_as(names)
+        compiled, takes_missing = compile_forest(forest), True
+        explainer = compile_explainer(forest, compiled)
     else:
         compiled, takes_missing = compile_linear(body.placed(places)), body.takes_missing
     by_name = bool(parsed.names)
-    return Imported(format, compiled, parsed.objective, parsed.trees, body.n_outputs, by_name, takes_missing)
+    return Imported(
+        *(format, compiled, parsed.objective, parsed.trees, body.n_outputs, by_name, takes_missing),
+        explainer=explainer,
+    )
 
 
 TRAIN_ON = "train it on all columns of ubp.training_matrix of this task, in any order, under their names"

@@ -13,12 +13,17 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+# Why there is no value.
+HAS_VALUE, TOO_LITTLE, NO_NUMBER, TOO_FEW, TOO_OLD = range(5)
+
+
 class Scored(NamedTuple):
     """What a model said of users."""
 
     users: I64  # (n,) ascending
-    scores: F64  # (n,) NaN where there is none
-    too_little: NDArray[np.bool_]  # (n,) there is none for too little history
+    scores: F64  # (n,) the model's own, NaN where there is no value
+    values: F64  # (n,) what is said: through the calibration map
+    why: NDArray[np.int8]  # (n,) why there is none: TOO_LITTLE history, ...
 
     def part(self, low: int, high: int) -> "Scored":
         return Scored._make(column[low:high] for column in self)
@@ -29,13 +34,20 @@ class Scored(NamedTuple):
 
 def joined(parts: list[Scored]) -> Scored:
     """One after the other."""
-    none = Scored(np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_))
+    none = Scored(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.int8))
     return Scored._make(np.concatenate(columns) for columns in zip(none, *parts, strict=True))
 
 
-def too_little(rows: F32, population: int) -> NDArray[np.bool_]:
-    """(n,) whether the history is too little for a score: column `population` is below 1."""
-    return ~(rows[:, population] >= 1)
+def too_little(rows: F32, population: int, least: int = 1) -> NDArray[np.bool_]:
+    """(n,) whether the history is too little for a score: column `population` is below `least`."""
+    return ~(rows[:, population] >= np.float32(least))
+
+
+def reasons(scores: F64, rows: F32, population: int) -> NDArray[np.int8]:
+    """(n,) why a model gave no score; HAS_VALUE where it gave one."""
+    why = np.where(np.isnan(scores), NO_NUMBER, HAS_VALUE).astype(np.int8)
+    why[too_little(rows, population)] = TOO_LITTLE
+    return why
 
 
 def score_rows(loaded: Loaded, rows: F32, population: int, between_chunks: Callable[[], object]) -> F64:

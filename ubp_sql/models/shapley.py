@@ -31,7 +31,7 @@ FILL = "fill in missing features in the model, or in a preparation before it"
 
 
 class Shapley(NamedTuple):
-    """What a row's raw score is made of: math.fsum((base, *contributions)) is the raw score, to the bit.
+    """What a row's raw score is made of: base and contributions add up to it, to the last bit of the largest of them.
 
     base             mean raw score of the background rows that were used
     contributions    of each feature; 0 where the row has what all these rows have
@@ -76,8 +76,9 @@ def sampled(raw: Raw, row: F32, background: F32, pairs: int, seed: int) -> Shapl
     values[players] = paired.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors[players] = paired.std(axis=0, ddof=1) / math.sqrt(k) if k > 1 else math.nan
-    worths = worth.reshape(2 * k, steps)
-    return _summing(float(worths[:, 0].mean()), values.tolist(), errors.tolist(), float(worths[0, -1]))
+    base = float(worth.reshape(2 * k, steps)[:, 0].mean())
+    # Alone, as predict scores it: ONNX Runtime may differ in a float32's last digits.
+    return _summing(base, values.tolist(), errors.tolist(), float(raw(row[None])[0]))
 
 
 def _summing(base: float, values: list[float], errors: list[float], total: float) -> Shapley:

@@ -99,6 +99,7 @@ calibration_tests = table(
         "error below which 95 % of tests of a perfectly calibrated model stay",
         nullable=False,
     ),
+    column("with_drift", sa.Double(), "the same where moments drift as far apart as those before did; NULL = too few"),
     column("log_loss", sa.Double(), "log loss", nullable=False),
     column("brier", sa.Double(), "Brier score", nullable=False),
     column("bin_n", ARRAY(sa.BigInteger()), "users of each bin", nullable=False),

@@ -40,7 +40,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_auditor", "flagged_events"),
     ("ubp_loader", "parity_check set_user_attribute set_item_attribute score_users ensure_event_partitions"),
     ("ubp_loader", "loads load_parts event_keys rejected_events job_runs give_ids"),
-    ("ubp_auditor", "anonymous_events"),
+    ("ubp_auditor", "anonymous_events explain_events"),
     ("ubp_admin", "training_matrix training_set outcomes_until register_model deploy_model rollback_model define_task"),
     ("ubp_admin", "challenge_model shadow_model retire_model cancel_deployment record_model_check"),
     (
@@ -73,6 +73,8 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_analyst", "explain_surrogate feature_importance partial_dependence model_importance model_effects"),
     ("ubp_auditor", "model_backgrounds"),
     ("ubp_admin", "define_attribute"),
+    ("ubp_admin", "set_abstention conform_model"),
+    ("ubp_analyst", "decide decide_many top_users profit_curve threshold task_policies conformal_quantiles"),
     ("ubp_analyst", "resolve_member attributes user_profile item_profile item_profiles"),
 )
 _DENIED = re.compile(r"permission denied for \w+(?: \w+)? \"?(\w+)\"?$")

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
+from ubp_sql.training.rows import Labels
+
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
-Labels = U8 | F64
 CALIBRATION_BINS = 10
 
 

@@ -9,27 +9,45 @@ from numpy.typing import NDArray
 
 from ubp_sql.errors import TrainingError
 from ubp_sql.training.cuts import weights
-from ubp_sql.training.rows import CutRows
-from ubp_sql.training.settings import BASE_RATE_SHIFT, LEAST_IN_LEAF, LIGHTGBM, MOST_IN_LEAF, ROUNDS, ROWS_A_LEAF
+from ubp_sql.training.evaluate import of_amounts
+from ubp_sql.training.rows import CutRows, Labels
+from ubp_sql.training.settings import (
+    AMOUNTS,
+    BASE_RATE_SHIFT,
+    LEAST_IN_LEAF,
+    LIGHTGBM,
+    MOST_IN_LEAF,
+    ROUNDS,
+    ROWS_A_LEAF,
+    SIGNED,
+)
 
 
 def fit(rows: Sequence[CutRows], names: Sequence[str], threads: int = 0) -> lightgbm.Booster:
-    """A booster on the rows of all cuts, the newer ones weighing more.
+    """A booster on the rows of all cuts, the newer ones weighing more: of chances, or of the mean of amounts.
 
-    Raises TrainingError (UB014) when nobody was known at any cut, or only one of the two labels occurs.
+    Raises TrainingError (UB014) when nobody was known at any cut, or all labels are equal.
     """
     rows = with_labels(rows)
     labels = np.concatenate([cut.labels for cut in rows])
     leaf = min(MOST_IN_LEAF, max(LEAST_IN_LEAF, len(labels) // ROWS_A_LEAF))
-    settings: dict[str, Any] = {**LIGHTGBM, "min_data_in_leaf": leaf, "num_threads": threads}
+    settings: dict[str, Any] = {**LIGHTGBM, **objective(labels), "min_data_in_leaf": leaf, "num_threads": threads}
     weight = weights([cut.cut for cut in rows], [len(cut.labels) for cut in rows])
     # A list of matrices: joined, they would be in memory twice.
     data = lightgbm.Dataset(
         [cut.features for cut in rows], labels, weight=weight, feature_name=list(names), free_raw_data=True
     )
     booster = lightgbm.train(settings, data, num_boost_round=ROUNDS)
-    _shift(booster, rows[-1])
+    if not of_amounts(labels):
+        _shift(booster, rows[-1])
     return booster
+
+
+def objective(labels: Labels) -> dict[str, Any]:
+    """What differs from LIGHTGBM for amounts; a log link gives none below 0, so labels below 0 need another."""
+    if not of_amounts(labels):
+        return {}
+    return SIGNED if labels.min() < 0 else AMOUNTS
 
 
 def with_labels(rows: Sequence[CutRows]) -> list[CutRows]:
@@ -41,6 +59,9 @@ def with_labels(rows: Sequence[CutRows]) -> list[CutRows]:
             "a past moment knows only what had arrived by then: ubp.events.ingested_at may be later than event_time",
         )
     labels = np.concatenate([cut.labels for cut in rows])
+    if of_amounts(labels):
+        _refuse_amounts(labels)
+        return rows
     positives = int(labels.sum())
     if positives in (0, len(labels)):
         which = "nobody" if positives == 0 else "everybody"
@@ -48,6 +69,17 @@ def with_labels(rows: Sequence[CutRows]) -> list[CutRows]:
             f"{which} of the {len(labels)} training rows has the label", "choose another label kind, horizon or period"
         )
     return rows
+
+
+def _refuse_amounts(labels: Labels) -> None:
+    if labels.min() == labels.max():
+        raise TrainingError(
+            f"the label of all {len(labels)} training rows is {labels[0]:g}", "choose another label, horizon or period"
+        )
+    if np.abs(labels).max() > np.finfo(np.float32).max:
+        raise TrainingError(
+            f"a label is {labels[np.abs(labels).argmax()]:g}, more than a trainer takes", "choose a larger unit"
+        )
 
 
 def _shift(booster: lightgbm.Booster, newest: CutRows) -> None:

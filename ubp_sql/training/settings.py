@@ -17,6 +17,10 @@ LIGHTGBM: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+# Amounts: mostly 0 with a heavy tail. On the spend of 30 days and the days until the next purchase of Online Retail,
+# at cuts before 2011-08-01, the mean is as unbiased as by squared error, with a lower error (docs/tasks.md).
+AMOUNTS: dict[str, Any] = {"objective": "tweedie", "tweedie_variance_power": 1.1}
+SIGNED: dict[str, Any] = {"objective": "regression"}
 # Rows a leaf needs: one in ROWS_A_LEAF of all, within these bounds. A small log finds nothing to split at 100.
 LEAST_IN_LEAF, MOST_IN_LEAF, ROWS_A_LEAF = 20, 100, 300
 # Cuts a third of the horizon apart: closer ones repeat each other's labels, and 10 days fall on all weekdays.

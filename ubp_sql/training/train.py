@@ -12,11 +12,14 @@ import psycopg
 from numpy.typing import NDArray
 
 from ubp_sql.errors import TrainingError, UnknownTask
+from ubp_sql.features.label_rule import AMOUNT, LabelRule
 from ubp_sql.install import state
+from ubp_sql.training.baseline import Baseline, baseline_of
 from ubp_sql.training.cuts import last_matured, training_cuts
 from ubp_sql.training.declared_steps import DEFAULT, Declared, declared
-from ubp_sql.training.evaluate import as_rows, metrics
-from ubp_sql.training.fit import fit
+from ubp_sql.training.evaluate import as_rows, metrics, of_amounts
+from ubp_sql.training.fit import fit, objective
+from ubp_sql.training.leaks import leaking
 from ubp_sql.training.rows import CutRows, fetch
 from ubp_sql.training.settings import (
     BASE_RATE_SHIFT,
@@ -32,9 +35,11 @@ Say = Callable[[str], None]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 TASK = """
-select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id
+select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id, t.label
   from ubp.task_definitions t where t.task = %s"""
-NAMES = "select name from ubp.feature_definitions where feature_set_id = %s order by position"
+NAMES = "select name, spec from ubp.feature_definitions where feature_set_id = %s order by position"
+# A table of outcomes may be behind the events.
+UNTIL = "select ubp.outcomes_until(%s) as until"
 SPAN = "select first_event, last_event from ubp.event_span(%s)"
 HELD_OUT = "same settings, trained only on moments whose labels end before this cut"
 REGISTER = "select ubp.register_model(%s, %s, %s, %s, %s, %s)"
@@ -79,6 +84,8 @@ class Tested:
     scores: NDArray[np.float64]
     metrics: dict[str, float]
     training_rows: int
+    baseline: dict[str, float] = field(default_factory=dict)
+    """Metrics of what somebody without a model would say of an amount."""
 
 
 @dataclass
@@ -93,6 +100,7 @@ class Trained:
     model: str
     names: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def train(
@@ -125,39 +133,77 @@ def train(
             f"unknown task {task!r}", "ubp.define_task defines it; `ubp-sql train purchase` defines its own"
         )
     definition = found[0]
-    horizon = timedelta(seconds=definition["horizon_s"])
+    rule = LabelRule.from_json(definition["label"])
+    if rule.output == AMOUNT and model == "linear":
+        raise TrainingError(f"labels of task {task!r} are amounts, and a linear model says chances", "train trees")
+    # To the end of the label's window.
+    horizon = timedelta(seconds=definition["horizon_s"], microseconds=rule.from_us)
     span = state.rows(conn, SPAN, definition["population_kind"])[0]
     if span["first_event"] is None:
         raise TrainingError(f"there is no event of kind {definition['population_kind']!r}", "load events first")
-    names = [row["name"] for row in state.rows(conn, NAMES, definition["feature_set_id"])]
-    last = last_matured(span["last_event"], horizon)
+    features = state.rows(conn, NAMES, definition["feature_set_id"])
+    names = [row["name"] for row in features]
+    naive = baseline_of(rule, definition["horizon_s"] * 1_000_000, features)
+    until = span["last_event"] if rule.table is None else state.rows(conn, UNTIL, task)[0]["until"]
+    if until is None:
+        raise TrainingError(f"the table of task {task!r} has no outcome yet", "fill it first")
+    last = last_matured(min(span["last_event"], until), horizon)
     tests = sorted(test_cuts) if test_cuts is not None else [last]
     plans = {cut: training_cuts(span["first_event"], cut, horizon) for cut in tests}
     final = training_cuts(span["first_event"], last + horizon, horizon)
     needed = sorted({*final, *tests, *(cut for plan in plans.values() for cut in plan)})
     say(f"rows at {len(needed)} moments from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}")
     by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
+    final = _matured(by_cut, final, horizon, say)
     seconds = {"rows": time.perf_counter() - started}
-    tested = [_test(cut, plans[cut], by_cut, names, recipe, say) for cut in tests]
+    tested = [_test(cut, plans[cut], by_cut, names, recipe, say, naive) for cut in tests]
     seconds["test"] = time.perf_counter() - started - seconds["rows"]
     rows = [by_cut[cut] for cut in final]
     count = sum(len(cut.labels) for cut in rows)
     say(f"training on {count:,} rows of {len(rows)} moments")
     source, _ = recipe.fit(rows, names, say)
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
-    result = Trained(task, None, False, tested, count, source, names, seconds)
-    _register(conn, result, recipe, final[0], final[-1] + horizon, deploy)
+    result = Trained(task, None, False, tested, count, source, names, seconds, _warnings(rows[-1], names))
+    _register(conn, result, recipe, final[0], final[-1] + horizon, deploy, naive, objective(rows[-1].labels))
     seconds["register"] = time.perf_counter() - started - sum(seconds.values())
     return result
 
 
+def _matured(by_cut: dict[datetime, CutRows], cuts: list[datetime], horizon: timedelta, say: Say) -> list[datetime]:
+    """The cuts whose outcome is known. Raises TrainingError (UB014) where that is none."""
+    left = [cut for cut in cuts if not by_cut[cut].matured]
+    for cut in left:
+        users = f"{len(by_cut[cut].labels):,} users at {cut:%Y-%m-%d}"
+        say(f"left out: {users}, of whom it is not known yet what happened until {cut + horizon:%Y-%m-%d}")
+    if len(left) == len(cuts):
+        raise TrainingError(
+            f"what happened after {cuts[0]:%Y-%m-%d} is not wholly known yet, and so at all {len(cuts)} moments",
+            "a shorter horizon, or a newer table of outcomes",
+        )
+    return [cut for cut in cuts if by_cut[cut].matured]
+
+
+def _warnings(rows: CutRows, names: list[str]) -> list[str]:
+    return [
+        f"feature {name} alone ranks the label by {fit:.5f}: it may have been filled in afterwards"
+        for name, fit in leaking(rows, names)
+    ]
+
+
 def _test(
-    cut: datetime, plan: list[datetime], by_cut: dict[datetime, CutRows], names: list[str], recipe: Recipe, say: Say
+    cut: datetime,
+    plan: list[datetime],
+    by_cut: dict[datetime, CutRows],
+    names: list[str],
+    recipe: Recipe,
+    say: Say,
+    naive: Baseline,
 ) -> Tested:
     rows = by_cut[cut]
     if not rows.matured:
         raise TrainingError(
-            f"what happened after {cut:%Y-%m-%d} is not wholly known yet", "test on an earlier moment, or leave it out"
+            f"what happened after {cut:%Y-%m-%d} is not wholly known yet, of {len(rows.labels):,} users",
+            "test on an earlier moment, or leave it out",
         )
     past = [by_cut[moment] for moment in plan]
     count = sum(len(moment.labels) for moment in past)
@@ -171,11 +217,20 @@ def _test(
             f"the model has no score for {without:,} of {len(scores):,} users at {cut:%Y-%m-%d}",
             "prepare their features: impute, and clip what may be infinite",
         )
-    return Tested(cut, rows, scores, metrics(rows.labels, scores), count)
+    found = metrics(rows.labels, scores)
+    beside = metrics(rows.labels, naive.amounts(past, rows)) if of_amounts(rows.labels) else {}
+    return Tested(cut, rows, scores, found, count, {f"baseline_{name}": value for name, value in beside.items()})
 
 
 def _register(
-    conn: Connection, result: Trained, recipe: Recipe, data_from: datetime, data_until: datetime, deploy: bool
+    conn: Connection,
+    result: Trained,
+    recipe: Recipe,
+    data_from: datetime,
+    data_until: datetime,
+    deploy: bool,
+    naive: Baseline,
+    loss: dict[str, Any],
 ) -> None:
     settings = {
         **recipe.settings(),
@@ -184,8 +239,13 @@ def _register(
         "half_life_days": HALF_LIFE_DAYS,
         "base_rate_shift": BASE_RATE_SHIFT,
     }
+    if recipe.model == "trees":
+        settings["lightgbm"] = {**LIGHTGBM, **loss}
     measured = [
-        row for test in result.tested for row in as_rows(test.cut.isoformat(), test.rows.labels, test.metrics, HELD_OUT)
+        row
+        for test in result.tested
+        for values, protocol in ((test.metrics, HELD_OUT), (test.baseline, naive.words))
+        for row in as_rows(test.cut.isoformat(), test.rows.labels, values, protocol)
     ]
     arguments = [result.task, result.model.encode(), json.dumps(settings), data_from, data_until, json.dumps(measured)]
     with conn.transaction(), conn.cursor() as cursor:

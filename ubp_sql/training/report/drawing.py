@@ -118,7 +118,7 @@ _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
 def inlined(svg: str, name: str, said: str) -> str:
-    """matplotlib's file as an element of a page: it scales, takes the page's font and colours, and no id comes twice."""
+    """matplotlib's file as an element of a page: it scales, has the page's font and colours, and no id comes twice."""
     root = ElementTree.fromstring(svg)  # noqa: S314 - matplotlib wrote it, and escaped what it was given
     needed = {
         found

@@ -2,12 +2,11 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from ubp_sql.training.report import curves
 from ubp_sql.training.report.curves import F64
 from ubp_sql.training.report.drawing import ACCENT, DASHED, GREY, MUTED, SOFT, Drawn, drawn
-from ubp_sql.training.report.words import number, percent
+from ubp_sql.training.report.words import number, percent, percent_tick, tick
 
 SHADES = (0.18, 0.38, 0.62, 0.9)
 
@@ -22,46 +21,46 @@ def of_amounts(labels: F64, scores: F64, png: bool) -> list[Drawn]:
     ]
 
 
-def _plain(axes: Axes, *which: str) -> None:
-    short = FuncFormatter(lambda value, _: number(value))
-    for name in which:
-        getattr(axes, f"{name}axis").set_major_formatter(short)
+def _turned(values: F64) -> F64:
+    """Square roots with their sign: where most of the skewed amounts would else be one point, 0 stays 0."""
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
+
+
+def _axis(axes: Axes, which: str, low: float, high: float) -> None:
+    """An axis of turned values from `low` to `high`, with round marks."""
+    marks = {float(f"{share * high:.1g}") for share in (0, 0.04, 0.16, 0.36, 0.64, 1.0)}
+    marks |= {float(f"{low:.1g}")} if low < 0 else set()
+    ordered = sorted(mark for mark in marks if low <= mark <= high)
+    ends = _turned(np.array([low, high]))
+    axes.set(**{f"{which}lim": ends, f"{which}ticks": _turned(np.array(ordered))})
+    axes.set(**{f"{which}ticklabels": [tick(mark) for mark in ordered]})
 
 
 def _each(labels: F64, scores: F64, png: bool) -> Drawn:
-    """Counts of users on a grid even in the square root, where most of the skewed amounts would else be one point."""
-    top = float(max(np.percentile(labels, 99.5), np.percentile(scores, 99.5), 1e-9))
-    low = float(min(labels.min(), scores.min(), 0.0))
-    # 0 stays 0, so that "nothing" is a row of its own
-    grid = np.concatenate([[-np.sqrt(-low)] if low < 0 else [], np.linspace(0, np.sqrt(top), 25)])
-    turned = [np.sign(v) * np.sqrt(np.abs(v.clip(low, top))) for v in (scores, labels)]
-    counts, _, _ = np.histogram2d(*turned, bins=[grid, grid])
+    ends = [(min(0.0, float(v.min())), max(float(np.percentile(v, 99.5)), 1e-9)) for v in (scores, labels)]
+    grids = [np.linspace(*_turned(np.array(end)), 25) for end in ends]
+    turned = [_turned(v.clip(*end)) for v, end in zip((scores, labels), ends, strict=True)]
+    counts, _, _ = np.histogram2d(*turned, bins=grids)
     levels = [0, *np.percentile(counts[counts > 0], [50, 80, 95]), np.inf]
 
     def draw(axes: Axes) -> None:
+        x, y = grids
         for shade, least, most in zip(SHADES, levels[:-1], levels[1:], strict=True):
-            x, y = np.nonzero((counts > least) & (counts <= most))
-            for column, row in zip(x, y, strict=True):
-                axes.fill(
-                    grid[[column, column + 1, column + 1, column]],
-                    grid[[row, row, row + 1, row + 1]],
-                    color=ACCENT,
-                    alpha=shade,
-                    linewidth=0,
-                )
-        axes.plot(grid[[0, -1]], grid[[0, -1]], color=GREY, linestyle=DASHED, linewidth=1)
-        axes.set(xlim=grid[[0, -1]], ylim=grid[[0, -1]], xlabel="predicted", ylabel="actual")
-        marks = np.array([0, 0.04, 0.16, 0.36, 0.64, 1.0]) * top
-        rounded = [float(f"{mark:.1g}") for mark in marks]
-        at = np.sqrt(rounded)
-        axes.set_xticks(at, [number(mark) for mark in rounded])
-        axes.set_yticks(at, [number(mark) for mark in rounded])
+            for i, j in np.argwhere((counts > least) & (counts <= most)).tolist():
+                square = [x[i], x[i + 1], x[i + 1], x[i]], [y[j], y[j], y[j + 1], y[j + 1]]
+                axes.fill(*square, color=ACCENT, alpha=shade, linewidth=0)
+        most = min(x[-1], y[-1])
+        axes.plot([x[0], most], [x[0], most], color=GREY, linestyle=DASHED, linewidth=1)
+        _axis(axes, "x", *ends[0])
+        _axis(axes, "y", *ends[1])
+        axes.set(xlabel="predicted", ylabel="actual")
 
     return drawn(
         "predicted-actual",
         "Predicted against actual, user by user",
-        "Darker: more users. Both axes go by the square root; what lies beyond them, one user in 200, is at their ends.",
-        f"Counts of users by predicted and actual amount, up to {number(top)}.",
+        "The stronger the colour, the more users. Both axes go by the square root; one user in 200 lies beyond them, and "
+        "is shown at their ends.",
+        f"Counts of users by predicted amount, to {number(ends[0][1])}, and by actual amount, to {number(ends[1][1])}.",
         draw,
         png=png,
     )
@@ -73,18 +72,23 @@ def _groups(labels: F64, scores: F64, png: bool) -> Drawn:
     low = min(0.0, *(b.low for b in bins), *(b.score for b in bins))
 
     def draw(axes: Axes) -> None:
-        x, y = np.array([b.score for b in bins]), np.array([b.label for b in bins])
-        axes.plot([low, top], [low, top], color=GREY, linestyle=DASHED, linewidth=1)
-        error = np.array([[b.label - b.low for b in bins], [b.high - b.label for b in bins]]).clip(0)
-        axes.errorbar(x, y, error, fmt="o", color=ACCENT, markersize=4.5, elinewidth=1, linestyle="none")
-        axes.set(xlim=(low, top), ylim=(low, top), xlabel="mean predicted", ylabel="mean actual")
-        _plain(axes, "x", "y")
+        ends = _turned(np.array([low, max(top, 1e-9)]))
+        axes.plot(ends, ends, color=GREY, linestyle=DASHED, linewidth=1)
+        x, y, least, most = (
+            _turned(np.array(v)) for v in zip(*((b.score, b.label, b.low, b.high) for b in bins), strict=True)
+        )
+        axes.errorbar(
+            x, y, [y - least, most - y], fmt="o", color=ACCENT, markersize=4.5, elinewidth=1, linestyle="none"
+        )
+        _axis(axes, "x", low, max(top, 1e-9))
+        _axis(axes, "y", low, max(top, 1e-9))
+        axes.set(xlabel="mean predicted", ylabel="mean actual")
 
     said = "; ".join(f"predicted {number(b.score)}, actual {number(b.label)}" for b in bins)
     return drawn(
         "groups",
         "Predicted against actual, in ten groups",
-        "Ten groups of equally many users by prediction; bars are 95 % intervals. On the dashed line the mean is right.",
+        "Ten groups of equally many users; bars are 95 % intervals of the mean. On the dashed line the mean is right.",
         f"Mean predicted and mean actual amounts of ten groups, lowest first: {said}.",
         draw,
         png=png,
@@ -100,7 +104,7 @@ def _errors(labels: F64, scores: F64, png: bool) -> Drawn:
         axes.set(xlabel="tenth of the users, lowest predictions first", ylabel="mean absolute error")
         axes.set_xticks(range(1, len(error) + 1))
         axes.grid(visible=False, axis="x")
-        _plain(axes, "y")
+        axes.yaxis.set_major_formatter(tick)
 
     return drawn(
         "errors",
@@ -125,18 +129,20 @@ def _residuals(labels: F64, scores: F64, png: bool) -> Drawn:
         axes.bar(middle, inside, width * 0.88, color=[ACCENT if m > 0 else SOFT for m in middle], linewidth=0)
         axes.axvline(0, color=GREY, linewidth=1)
         axes.text(0.98, 0.94, f"{percent(above, 0)} did more", transform=axes.transAxes, ha="right", color=ACCENT)
-        axes.text(0.98, 0.86, f"{percent(1 - above, 0)} less or as much", transform=axes.transAxes, ha="right", color=MUTED)
+        axes.text(
+            0.98, 0.86, f"{percent(1 - above, 0)} less or as much", transform=axes.transAxes, ha="right", color=MUTED
+        )
         axes.set(xlabel="actual less predicted", ylabel="share of users")
         axes.grid(visible=False, axis="x")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
-        _plain(axes, "x")
+        axes.yaxis.set_major_formatter(percent_tick)
+        axes.xaxis.set_major_formatter(tick)
 
     return drawn(
         "residuals",
         "What is left over",
-        "How far the actual amounts lie from the predicted ones; the first and last bar hold one user in a hundred beyond.",
-        f"Residuals: one in a hundred below {number(low)}, half below {number(float(np.median(residual)))}, one in a hundred "
-        f"above {number(high)}.",
+        "How far the actual amounts lie from the predicted ones. The first and the last bar hold what lies beyond them too.",
+        f"Residuals: one in a hundred below {number(low)}, half below {number(float(np.median(residual)))}, one in a "
+        f"hundred above {number(high)}.",
         draw,
         png=png,
     )

@@ -4,19 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ubp_sql.training.report import curves
 from ubp_sql.training.report.curves import F64, Bin
 from ubp_sql.training.report.drawing import ACCENT, DASHED, GREY, MUTED, SOFT, Drawn, drawn
-from ubp_sql.training.report.words import number, percent
+from ubp_sql.training.report.words import number, percent, percent_tick
 
 HALF = 0.5
 
 
-def of_chances(
-    labels: F64, scores: F64, after: Sequence[Bin], known: dict[str, float], png: bool
-) -> list[Drawn]:
+def of_chances(labels: F64, scores: F64, after: Sequence[Bin], known: dict[str, float], png: bool) -> list[Drawn]:
     """All of them; `after`: bins of the same users by a map that had not seen them, empty where there is none."""
     return [
         _roc(labels, scores, known["auc"], png),
@@ -30,8 +28,8 @@ def of_chances(
 
 def _unit(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.xaxis.set_major_formatter(percent_tick)
+    axes.yaxis.set_major_formatter(percent_tick)
 
 
 def _roc(labels: F64, scores: F64, area: float, png: bool) -> Drawn:
@@ -50,7 +48,7 @@ def _roc(labels: F64, scores: F64, area: float, png: bool) -> Drawn:
     return drawn(
         "roc",
         "ROC: how well the score tells the two apart",
-        "Each point is a threshold. The area is the chance that somebody who did scores higher than somebody who did not.",
+        "Each point is a threshold. The area: how often somebody who did scores higher than somebody who did not.",
         f"ROC curve. Area {number(area)}. At 10 % false alarms {percent(tenth, 0)} of those who did are found.",
         draw,
         png=png,
@@ -64,7 +62,7 @@ def _precision_recall(labels: F64, scores: F64, area: float, png: bool) -> Drawn
         x, y = curves.thinned(curve)
         axes.plot(x, y, color=ACCENT)
         axes.axhline(base, color=GREY, linestyle=DASHED, linewidth=1)
-        axes.text(0.98, base + 0.02, f"by lot: {percent(base)}", ha="right", color=MUTED, fontsize=8.5)
+        axes.text(0.02, base - 0.02, f"by lot: {percent(base)}", va="top", color=MUTED, fontsize=8.5)
         axes.text(0.97, 0.92, f"area {number(area)}", ha="right", color=ACCENT, fontweight="bold")
         _unit(axes, "recall: share of those who did that is chosen", "precision: share of the chosen who did")
 
@@ -72,9 +70,9 @@ def _precision_recall(labels: F64, scores: F64, area: float, png: bool) -> Drawn
     return drawn(
         "precision-recall",
         "Precision and recall: the price of finding more",
-        "Choosing more users, from left to right, finds more of those who will, and more who will not with them.",
-        f"Precision over recall. Area {number(area)}. Where half of those who did are chosen, {percent(half, 0)} of the "
-        f"chosen did; by lot {percent(base, 0)}.",
+        "Choosing more users, from left to right, finds more of those who did, and more who did not with them.",
+        f"Precision over recall. Area {number(area)}. Where half of those who did are chosen, {percent(half, 0)} of "
+        f"the chosen did; by lot {percent(base, 0)}.",
         draw,
         png=png,
     )
@@ -99,16 +97,16 @@ def _calibration(before: Sequence[Bin], after: Sequence[Bin], png: bool) -> Draw
             points(axes, after, ACCENT, "o", "chance after the calibration map")
             axes.legend(loc="upper left", handletextpad=0.3, borderaxespad=0.2)
         axes.set(xlim=(0, top), ylim=(0, top), xlabel="predicted chance", ylabel="share of users who did")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+        axes.xaxis.set_major_formatter(percent_tick)
+        axes.yaxis.set_major_formatter(percent_tick)
 
     shown = after or before
     said = "; ".join(f"predicted {percent(b.score)}, happened {percent(b.label)}" for b in shown)
     return drawn(
         "calibration",
         "Calibration: does 30 % mean three in ten?",
-        "Ten groups of equally many users; bars are 95 % intervals of the share. On the dashed line a chance means what it "
-        "says.",
+        "Ten groups of equally many users; bars are 95 % intervals of the share. On the dashed line a chance means what "
+        "it says.",
         f"Calibration in ten groups, lowest first: {said}.",
         draw,
         png=png,
@@ -164,10 +162,10 @@ def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
             color=ACCENT,
             fontweight="bold",
         )
-        axes.text(0.99, 1.02, "by lot", ha="right", va="bottom", color=MUTED, fontsize=8.5)
+        axes.text(0.02, 0.98, "by lot", va="top", color=MUTED, fontsize=8.5)
         axes.set(xlim=(0, 1), ylim=(0, 1.12 * float(y.max())))
         axes.set(xlabel="share of users chosen, highest scores first", ylabel="times as many as by lot")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+        axes.xaxis.set_major_formatter(percent_tick)
 
     return drawn(
         "lift",
@@ -191,8 +189,9 @@ def _scores(labels: F64, values: F64, png: bool) -> Drawn:
         axes.legend(loc="upper right", handlelength=1, handleheight=1)
         axes.set(xlim=(0, edges[-1]), xlabel="score", ylabel="share of users")
         axes.grid(visible=False, axis="x")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, None))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(percent_tick)
+        axes.yaxis.set_major_formatter(percent_tick)
 
     low, middle, high = np.percentile(values, [10, 50, 90])
     return drawn(

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ubp_sql.training.report.curves import F64
 from ubp_sql.training.report.drawing import ACCENT, GREY, MUTED, RULE, SOFT, Drawn, drawn, label
-from ubp_sql.training.report.words import fixed, number, percent
+from ubp_sql.training.report.words import fixed, number, percent, percent_tick, tick
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,17 @@ def effect(place: int, one: Effect, chance: bool, top: float, low: float, png: b
             mean, least, most = one.missing
             axes.plot([0.94, 0.94], [least, most], color=SOFT, linewidth=5, transform=axes.get_yaxis_transform())
             axes.plot([0.94], [mean], "D", color=GREY, markersize=4.5, transform=axes.get_yaxis_transform())
-            axes.text(0.94, 0.04, "missing", transform=axes.transAxes, ha="center", color=MUTED, fontsize=8)
+            axes.text(0.99, 0.03, "missing", transform=axes.transAxes, ha="right", color=MUTED, fontsize=8.5)
             wide = np.ptp(one.x) or 1.0
             axes.set_xlim(one.x.min() - 0.03 * wide, one.x.max() + 0.16 * wide)
         axes.set_ylim(low, top)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        axes.yaxis.set_major_formatter(
-            PercentFormatter(1, 0) if chance else FuncFormatter(lambda value, _: number(value))
-        )
-        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(tick)
+        axes.yaxis.set_major_formatter(percent_tick if chance else tick)
+        if len(one.x) == 1:
+            axes.set_xticks(one.x)
+        else:
+            axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="y", nbins=5)
 
     tell = percent if chance else lambda value: fixed(value, 2)
     ends = f"from {tell(float(one.mean[0]))} at {number(float(one.x[0]))} to {tell(float(one.mean[-1]))} at "
@@ -92,6 +93,7 @@ def effect(place: int, one: Effect, chance: bool, top: float, low: float, png: b
         one.meaning,
         f"Mean prediction over {label(one.feature, 64)}: {ends}{number(float(one.x[-1]))}.",
         draw,
-        height=2.3,
+        width=3.8,
+        height=2.2,
         png=png,
     )

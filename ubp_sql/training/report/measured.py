@@ -25,7 +25,9 @@ CHANCE = (
     Line("lift_10", "Lift at 10 %", "times as many who did in the top tenth as in a tenth chosen by lot", 2),
     Line("log_loss", "Log loss", "how surprising the outcomes are; lower is better", 4),
     Line("brier", "Brier score", "mean squared distance of chance and outcome; lower is better", 4),
-    Line("calibration_error", "Calibration error", "mean distance of a chance from the share that did; 0 is perfect", 3),
+    Line(
+        "calibration_error", "Calibration error", "mean distance of a chance from the share that did; 0 is perfect", 3
+    ),
 )
 AMOUNT = (
     Line("spearman", "Rank correlation", "how well the order of the users is right; 1 is perfect", 3),
@@ -49,7 +51,9 @@ def measured(test: Test, amount: bool) -> Measured:
     labels, scores = test.labels[order], test.scores[order]
     measure = resample.of_amounts if amount else resample.of_chances
     once = measure(labels, scores, np.ones((1, len(labels))))
-    return Measured({name: float(value[0]) for name, value in once.items()}, resample.intervals(measure, labels, scores))
+    return Measured(
+        {name: float(value[0]) for name, value in once.items()}, resample.intervals(measure, labels, scores)
+    )
 
 
 def table(facts: Facts, test: Test, found: Measured) -> Table:
@@ -87,7 +91,7 @@ def table(facts: Facts, test: Test, found: Measured) -> Table:
 
 def _interval(ends: tuple[float, float], digits: int) -> str:
     low, high = ends
-    return "" if np.isnan(low) else f"{words.fixed(low, digits)} to {words.fixed(high, digits)}"
+    return "" if np.isnan(low) else words.between(low, high, lambda value: words.fixed(value, digits))
 
 
 def _of_guess(labels: F64, amount: bool) -> dict[str, float]:
@@ -105,7 +109,7 @@ def by_cut(facts: Facts) -> Table | None:
     moments: dict[str, dict[str, float]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for row in facts.metrics:
-        at = words.moment(row["cut"])
+        at = words.short_day(row["cut"])
         moments.setdefault(at, {})[row["metric"]] = row["value"]
         sizes[at] = row["n"], row["positives"]
     if not moments or (len(moments) < 2 and facts.tests):
@@ -120,7 +124,14 @@ def by_cut(facts: Facts) -> Table | None:
         n, positives = sizes[at]
         share = Cell(words.percent(positives / n) if n else words.NOTHING)
         rows.append(
-            Row([Cell(at), Cell(words.count(n)), share, *(Cell(words.fixed(values.get(x.metric), x.digits)) for x in lines)])
+            Row(
+                [
+                    Cell(at),
+                    Cell(words.count(n)),
+                    share,
+                    *(Cell(words.fixed(values.get(x.metric), x.digits)) for x in lines),
+                ]
+            )
         )
     did = "above 0" if facts.task.amount else "did"
     return Table("Every moment it was tested at", ["moment", "users", did, *(line.title for line in lines)], rows)
@@ -140,7 +151,7 @@ def tenths(test: Test, amount: bool) -> Table:
                     Cell(str(place)),
                     Cell(words.count(group.n)),
                     Cell(tell(group.score)),
-                    Cell(tell(group.label), f"{tell(group.low)} to {tell(group.high)}"),
+                    Cell(tell(group.label), words.between(group.low, group.high, tell)),
                     Cell(f"{words.fixed(group.label / base, 2)} ×" if base else words.NOTHING),
                     Cell(words.percent(reached / total, 0) if total else words.NOTHING),
                 ],

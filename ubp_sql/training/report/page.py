@@ -1,8 +1,9 @@
 """The page: facts and figures put into words, and into one HTML document."""
 
 import json
+import math
 import shlex
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,19 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
         what=_what(facts),
         by_cut=by_cut(facts),
         importance=importance,
+        meanings=[Fact(one.feature, one.meaning) for one in facts.importance],
         effects=effects,
         effects_said=f"Found on {facts.studied}.",
-        unstudied=f"This version has not been studied: ubp-sql model study {_words(facts)} finds what moves its scores.",
+        unstudied=f"This version was never studied: ubp-sql model study {_words(facts)} finds what moves its scores.",
         groups=None if facts.groups is None else [_group(facts, group) for group in facts.groups],
         examples_said=_examples_said(facts),
         **_everybody(facts),
         lineage=_lineage(facts),
         commands=_commands(facts),
         settings=json.dumps(facts.model.settings, indent=2, sort_keys=True, ensure_ascii=False),
-        preparation=json.dumps(facts.model.preparation, indent=1, ensure_ascii=False) if facts.model.preparation else "",
+        preparation=json.dumps(facts.model.preparation, indent=1, ensure_ascii=False)
+        if facts.model.preparation
+        else "",
         footer=f"Made by ubp_sql {ubp_sql.__version__}. This page is whole: it loads nothing and sends nothing.",
     )
     return text, [*figures, *([importance] if importance else []), *effects]
@@ -121,8 +125,8 @@ def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
     if facts.task.amount:
         mae, rank = found.values["mae"], found.values["spearman"]
         lead = (
-            f"For {known}, {words.number(base)} came on average within {words.span(facts.task.horizon)}. Predictions were off "
-            f"by {words.number(mae)} on average; by the mean for everybody it would have been "
+            f"For {known}, {words.number(base)} came on average within {words.span(facts.task.horizon)}. Predictions were "
+            f"off by {words.number(mae)} on average; by the mean for everybody it would have been "
             f"{words.number(float(abs(test.labels - base).mean()))}."
         )
         big = [
@@ -134,9 +138,9 @@ def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
         return {"lead": [lead], "big": big}
     auc, lift = found.values["auc"], found.values["lift_10"]
     lead = (
-        f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}. The tenth with the highest scores "
-        f"held {words.number(lift, 2)} times as many of them as a tenth chosen by lot. Of two users, one who did and one who "
-        f"did not, the one who did scored higher in {words.percent(auc, 0)} of cases."
+        f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}. The tenth with the highest "
+        f"scores held {words.number(lift, 2)} times as many of them as a tenth chosen by lot. Of two users, one who did "
+        f"and one who did not, the one who did scored higher in {words.percent(auc, 0)} of cases."
     )
     big = [
         users,
@@ -168,8 +172,7 @@ def _what(facts: Facts) -> list[Fact]:
 
 
 def _protocol(facts: Facts, test: Test) -> list[str]:
-    text = test.protocol[:1].upper() + test.protocol[1:]
-    return [f"How it was tested: {text.rstrip('.')}. The model that answers has since learnt from these moments too."]
+    return [f"How it was tested: {test.protocol.rstrip('.')}. This version may have learnt from these moments since."]
 
 
 def _intervals(facts: Facts, test: Test) -> str:
@@ -204,8 +207,8 @@ def _examples_said(facts: Facts) -> str:
     if facts.task.deployed_version != facts.model.version or facts.scored is None:
         return "Users of the newest test whose outcome the model did not see coming."
     return (
-        "Users with high, middling and low stored scores, and why; then users of the newest test whose outcome the model "
-        "did not see coming."
+        "Users with high, middling and low stored scores, and why; then users of the newest test whose outcome the "
+        "model did not see coming."
     )
 
 
@@ -216,7 +219,11 @@ def _group(facts: Facts, group: Any) -> ShownGroup:
 def _example(facts: Facts, one: Example) -> ShownExample:
     amount = facts.task.amount
     score = words.number(one.score) if amount else words.percent(one.score)
-    small = "" if one.percentile is None else f"higher than {words.percent(one.percentile / 100, 0)} of all users"
+    small = (
+        ""
+        if one.percentile is None
+        else f"higher than {words.fixed(math.floor(10 * one.percentile) / 10, 1)} % of the users scored"
+    )
     if one.label is not None:
         small = f"what came: {words.number(one.label)}" if amount else ("did" if one.label else "did not")
     reasons = []
@@ -233,7 +240,7 @@ def _everybody(facts: Facts) -> dict[str, Any]:
         return {
             "scored": None,
             "scored_said": "",
-            "unscored": f"No scores of this version are stored: ubp-sql score {shlex.quote(facts.task.name)} writes them.",
+            "unscored": f"No scores of it are stored: ubp-sql score {shlex.quote(facts.task.name)} writes them.",
         }
     without = sum(users for _, users in scored.without)
     said = (
@@ -266,10 +273,13 @@ def _lineage(facts: Facts) -> list[Fact]:
 def _commands(facts: Facts) -> str:
     task = shlex.quote(facts.task.name)
     options = " --model linear" if "logistic" in facts.model.settings else ""
-    cuts = "".join(f" --test-cut {test.cut.isoformat()}" for test in facts.tests)
-    lines = [f"ubp-sql train {task}{options}{cuts}"]
+    cuts = [f"--test-cut {_argument(test.cut)}" for test in facts.tests]
+    lines = [" \\\n    ".join([f"ubp-sql train {task}{options}", *cuts])]
     if facts.task.as_of is not None:
-        lines.append(f"ubp-sql refresh --as-of {facts.task.as_of.isoformat()}")
+        lines.append(f"ubp-sql refresh --as-of {_argument(facts.task.as_of)}")
     return "\n".join([*lines, f"ubp-sql score {task}", f"ubp-sql report {task} -o report.html"])
 
 
+def _argument(moment: datetime) -> str:
+    """A moment as a command takes it: without an offset it is UTC."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat().removesuffix("T00:00:00")

@@ -26,7 +26,8 @@ select m.model_id, m.version, m.format, m.objective, m.trees, s.name as feature_
        m.preparation
   from ubp.models m join ubp.feature_sets s using (feature_set_id)
  where m.task = %s and m.version = %s"""
-TESTS = "select cut, users, scores, labels, protocol from ubp.model_tests where model_id = %s and part = 'test' order by cut"
+TESTS = """
+select cut, users, scores, labels, protocol from ubp.model_tests where model_id = %s and part = 'test' order by cut"""
 METRICS = "select cut, metric, value, n, positives from ubp.model_metrics where model_id = %s order by cut, metric"
 CALIBRATION = """
 select calibrated, error, low, high, log_loss, brier, bin_n, bin_score, bin_share

@@ -37,7 +37,9 @@ def groups(
     if scored is not None and version == task.deployed_version:
         titles = ("The highest scores", "In the middle", "The lowest scores")
         for title, query in zip(titles, (HIGHEST, MIDDLE, LOWEST), strict=True):
-            chosen = [Example(r["user_id"], "", r["score"], r["percentile"]) for r in state.rows(conn, query, task.name, most)]
+            chosen = [
+                Example(r["user_id"], "", r["score"], r["percentile"]) for r in state.rows(conn, query, task.name, most)
+            ]
             found.append(Group(title, "", chosen))
         _explain(conn, task.name, [example for group in found for example in group.examples])
     if tests:

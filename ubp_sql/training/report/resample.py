@@ -82,7 +82,7 @@ def of_chances(labels: F64, scores: F64, weights: F64) -> dict[str, F64]:
 
 
 def _among_top(labels: F64, weights: F64, share: float) -> F64:
-    """Mean label of the highest `share` of the users in ascending order; the last of equal scores first, as a sort has it."""
+    """Mean label of the highest `share` of the users, who ascend by score."""
     size = np.maximum(1, np.round(share * weights.sum(1)))[:, None]
     above = np.cumsum(weights[:, ::-1], axis=1) - weights[:, ::-1]
     taken = np.clip(size - above, 0, weights[:, ::-1])

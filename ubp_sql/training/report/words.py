@@ -1,11 +1,13 @@
 """Numbers and moments as people read them."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 MONTHS = (
-    "January February March April May June July August September October November December".split()
-)  # not strftime's, which follow the locale
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)  # strftime's follow the locale
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 
@@ -44,6 +46,15 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None or not math.isfinite(share) else f"{fixed(100 * share, digits)} %"
 
 
+def tick(value: float, _: object = None) -> str:
+    """A number of an axis: round ones, so no digit more than needed."""
+    return f"{value:,.6g}".replace("-", MINUS)
+
+
+def percent_tick(value: float, _: object = None) -> str:
+    return f"{tick(round(100 * value, 6))} %"
+
+
 def count(value: int) -> str:
     return f"{value:,}"
 
@@ -67,6 +78,18 @@ def moment(value: datetime | None) -> str:
         return NOTHING
     at = value.astimezone(UTC)
     return day(at) if (at.hour, at.minute, at.second) == (0, 0, 0) else f"{day(at)}, {at:%H:%M} UTC"
+
+
+def short_day(moment: datetime) -> str:
+    """9 Nov 2011, for tables"""
+    at = moment.astimezone(UTC)
+    return f"{at.day} {MONTHS[at.month - 1][:3]} {at.year}"
+
+
+def between(low: float, high: float, tell: Callable[[float], str]) -> str:
+    """0.733–0.767; with a word between them where one is negative."""
+    ends = tell(low), tell(high)
+    return (" to " if any(end.startswith(MINUS) for end in ends) else NOTHING).join(ends)
 
 
 def span(width: timedelta) -> str:

@@ -60,11 +60,11 @@ def top_users(
     those where acting pays.
     """
     if gain is None and budget is None and funds is None:
-        raise BadInput("budget is NULL", "a number of users, money with a cost, or gain and cost: all where acting pays")
+        raise BadInput("budget is NULL", "a number of users; funds with a cost; or gain and cost: all where acting pays")
     if gain is not None:
         gain, cost = money("gain", gain), money("cost", cost)
     elif cost is not None and funds is None:
-        raise BadInput("gain is NULL", "a cost is weighed against a gain, or divides money")
+        raise BadInput("gain is NULL", "a cost is weighed against a gain, or divides funds")
     users = affordable(budget, funds, cost)
     _refuse_stale(plpy, memory, task)
     types = ["text", "double precision", "double precision", "bigint"]

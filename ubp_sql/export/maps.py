@@ -1,0 +1,27 @@
+"""A calibration map as PL/pgSQL: from the model's score to the chance, the bits of models/calibration.py."""
+
+from ubp_sql.export.quoting import array_of, float8
+from ubp_sql.models.calibration import NEAREST, PLATT, Map
+
+
+def value_of(found: Map | None) -> str:
+    """The body of a function (s float8) returns float8; without a map the value is the score."""
+    if found is None:
+        return "begin\n  return s;\nend"
+    if found.method == PLATT:
+        a, b = found.x
+        return f"""begin
+  s := least(greatest(s, {float8(NEAREST)}), {float8(1.0 - NEAREST)});
+  return 1 / (1 + exp(-({float8(a)} * ln(s / (1 - s)) + {float8(b)})));
+end"""
+    x, y = list(found.x), list(found.y)
+    rises = [(y1 - y0) / (x1 - x0) for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False)]
+    return f"""declare
+  x float8[] := {array_of(x)};
+  y float8[] := {array_of(y)};
+  rises float8[] := {array_of(rises)};
+  k integer := width_bucket(s, x);
+begin
+  return case k when 0 then y[1] when {len(x)} then y[{len(x)}]
+              else least(y[k] + (s - x[k]) * rises[k], y[k + 1]) end;
+end"""

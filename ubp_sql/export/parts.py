@@ -1,0 +1,142 @@
+"""Operations of a plan as queries: each part gives one row a user, with the columns that formulas asked it for.
+
+What docs/adr/0008-op-machine.md does by loops is done by set here, with the same additions in the same order: sums
+newest event to oldest within a ring, then ring by ring. A sum over a sorted subquery is taken in its order, since the
+order begins with what is grouped by.
+"""
+
+from collections.abc import Callable
+
+from ubp_sql.export.columns import EVERYTHING, key_column
+from ubp_sql.export.quoting import float8, number
+from ubp_sql.kernels.codes import LIFETIME_US, STEP_BITS, Key, LinkColumn, OpColumn, Param, SpanColumn, StreamColumn
+from ubp_sql.kernels.dispatch import Op, Plan
+
+EPOCH_US = "(extract(epoch from {}) * 1000000)::bigint"
+DAY_SHARE = 1.0 / 86_400_000_000.0
+
+
+class Columns:
+    """Expressions by the name that they get: each is written once."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.names: dict[str, str] = {}
+
+    def add(self, expression: str) -> str:
+        return self.names.setdefault(expression, f"{self.prefix}{len(self.names)}")
+
+    def listed(self) -> str:
+        return "".join(f", {expression} as {name}" for expression, name in self.names.items())
+
+
+class Part:
+    """One CTE: a row a user.
+
+    inner  gives the rows that are grouped by user; called when all columns are known
+    """
+
+    def __init__(self, name: str, inner: Callable[[], str]) -> None:
+        self.name, self.inner = name, inner
+        self.columns = Columns("c")
+
+    def add(self, expression: str) -> str:
+        """A column of the part, as its readers name it."""
+        return f"{self.name}.{self.columns.add(expression)}"
+
+    def text(self) -> str:
+        return f"{self.name} as (select u{self.columns.listed()} from ({self.inner()}) x group by u)"  # noqa: S608
+
+
+class Spans:
+    """The streams of a plan, cut into rings, as subqueries over `known`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.edges = sorted({int(w) for w in plan.edges_us if w < LIFETIME_US})
+        self.clock = sorted({int(k) for k in (*plan.links[:, LinkColumn.KEY], *plan.streams[:, StreamColumn.COND_KEY])
+                             if k < Key.NONE} | {int(k) for k in plan.ops[:, OpColumn.KEY] if k < Key.NONE})  # fmt: skip
+
+    def edge(self, width_us: int) -> str:
+        """The variable that holds where a window of that width begins."""
+        return f"edge{self.edges.index(width_us)}"
+
+    def declarations(self) -> list[str]:
+        # In seconds: days of an interval would follow the session's time zone over a change of its clock.
+        return [f"  edge{n} timestamptz := now_at - {interval(w)};" for n, w in enumerate(self.edges)]
+
+    def stream(self, q: int, kinds: int = 0) -> str:
+        """Which events of `known` stream q takes; `kinds`: only these of its kinds."""
+        mask, column, key, equals, _ = map(int, self.plan.streams[q])
+        conditions = [f"k in ({', '.join(map(str, bits(kinds or mask)))})"]
+        if column >= 0:
+            low, high = map(float, self.plan.stream_params[q])
+            conditions.append(f"n{column} >= {number(low)} and n{column} < {number(high)}")
+        if key != Key.NONE:
+            conditions.append(f"{key_column(key)} = {equals}")
+        return " and ".join(conditions)
+
+    def rows(self, span: int, more: str = "") -> str:
+        """The events of a span: columns of `known`, r its ring, and more."""
+        q, edge, rings, _, last_n, _ = map(int, self.plan.spans[span])
+        if last_n:
+            place = f"row_number() over (partition by u order by {EVERYTHING}) as place"
+            newest = f"select *, {place} from known where {self.stream(q)}"  # noqa: S608 - made here
+            return f"select *, 0 as r{more} from ({newest}) n where place <= {last_n}"  # noqa: S608 - made here
+        widths = [int(w) for w in self.plan.edges_us[edge : edge + rings]]
+        ring = f"case {' '.join(f'when t >= {self.edge(w)} then {v}' for v, w in enumerate(widths[:-1]))} else {rings - 1} end"
+        if rings == 1:
+            ring = "0"
+        within = "" if widths[-1] >= LIFETIME_US else f" and t >= {self.edge(widths[-1])}"
+        return f"select *, {ring} as r{more} from known where {self.stream(q)}{within}"  # noqa: S608 - made here
+
+
+class OpPart:
+    """One operation of the plan; `cell(v, j)` is its cell as an expression over joined parts."""
+
+    def __init__(self, spans: Spans, o: int, parts: dict[str, Part]) -> None:
+        row = spans.plan.ops[o]
+        self.spans, self.o, self.parts = spans, o, parts
+        self.code, self.span = Op(int(row[OpColumn.CODE])), int(row[OpColumn.SPAN])
+        self.rings, self.cumulative = int(row[OpColumn.RINGS]), bool(row[OpColumn.CUMULATIVE])
+        self.size, self.steps = int(row[OpColumn.SIZE]), int(row[OpColumn.STEPS])
+        self.kinds, self.stream = int(row[OpColumn.KINDS]), int(row[OpColumn.STREAM])
+        self.number, self.link = f"n{int(row[OpColumn.NUMBER])}", int(row[OpColumn.LINK])
+        self.p0 = float(spans.plan.params[o, Param.P0])
+        key = int(row[OpColumn.KEY])
+        self.key = key_column(key) if key != Key.NONE else ""
+        self.last_n = int(spans.plan.spans[self.span, SpanColumn.LAST_N])
+
+    def inside(self, v: int) -> str:
+        """Which rings window v holds."""
+        return f"r <= {v}" if self.cumulative else f"r = {v}"
+
+    def part(self, name: str, inner: Callable[[], str]) -> Part:
+        return self.parts.setdefault(name, Part(name, inner))
+
+    def of(self, name: str, inner: Callable[[], str], expression: str) -> str:
+        """A column of the part of that name."""
+        return self.part(name, inner).add(expression)
+
+
+def interval(width_us: int) -> str:
+    seconds, rest = divmod(width_us, 1_000_000)
+    return f"interval '{seconds}.{rest:06d} seconds'" if rest else f"interval '{seconds} seconds'"
+
+
+def bits(mask: int) -> list[int]:
+    return [k for k in range(mask.bit_length()) if mask >> k & 1]
+
+
+def in_rings(inside: str, expression: str, nothing: str = "0") -> str:
+    """An aggregate over the rings that a window holds."""
+    return f"coalesce({expression} filter (where {inside}), {nothing})"
+
+
+def wave_array(values: list[float]) -> str:
+    return f"(array[{','.join(map(float8, values))}])"
+
+
+def steps_of(mask: int, size: int) -> list[int]:
+    """The kinds of a funnel's steps."""
+    return [(mask >> (STEP_BITS * j) & ((1 << STEP_BITS) - 1)) - 1 for j in range(size)]
