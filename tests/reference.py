@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from fractions import Fraction
+from itertools import combinations
+from typing import Any, NamedTuple
 
 DAY = 86_400_000_000
 
@@ -234,3 +236,44 @@ def valid_until(events: list[Event], as_of: int, widths: list[int]) -> int:
     moments = [e.t + w for e in events for w in widths if max(e.t + 1, e.ingested) <= e.t + w >= as_of]
     moments += [max(e.t, e.ingested - 1) for e in events]
     return min((m for m in moments if m >= as_of), default=2**62)
+
+
+class Split(NamedTuple):
+    """A node of a tree, whose children are nodes or leaves: numbers. `share` of the training data went left."""
+
+    feature: int
+    goes_left: Callable[[float], bool]
+    share: Fraction
+    left: Any
+    right: Any
+
+
+def worth(node: Any, row: list[float], known: frozenset[int]) -> Fraction:
+    """What a tree gives where only some features of the row are known: a split on another sends it both ways."""
+    if not isinstance(node, Split):
+        return Fraction(node)
+    if node.feature in known:
+        return worth(node.left if node.goes_left(row[node.feature]) else node.right, row, known)
+    return node.share * worth(node.left, row, known) + (1 - node.share) * worth(node.right, row, known)
+
+
+def shapley(node: Any, row: list[float], feature: int) -> Fraction:
+    """A feature's Shapley value, over all coalitions of the others."""
+    n, total = len(row), Fraction(0)
+    others = [j for j in range(n) if j != feature]
+    for size in range(n):
+        weight = Fraction(math.factorial(size) * math.factorial(n - 1 - size), math.factorial(n))
+        for known in map(frozenset, combinations(others, size)):
+            total += weight * (worth(node, row, known | {feature}) - worth(node, row, known))
+    return total
+
+
+def leaf_shapley(value: float, path: dict[int, tuple[bool, Fraction]], feature: int) -> Fraction:
+    """The same of one leaf, which each feature on its path allows or not, and lets through a share of the data."""
+    ways = [Fraction(value)]  # by how many others are known, over all choices of these
+    for allows, share in (of for j, of in path.items() if j != feature):
+        known, unknown = [0, *(int(allows) * way for way in ways)], [*(share * way for way in ways), 0]
+        ways = [Fraction(a + b) for a, b in zip(known, unknown, strict=True)]
+    n, (allows, share) = len(path), path[feature]
+    each = [way / (n * math.comb(n - 1, size)) for size, way in enumerate(ways)]
+    return sum(each, Fraction(0)) * (int(allows) - share)

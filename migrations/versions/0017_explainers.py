@@ -1,7 +1,11 @@
-"""Models have an explainer: the covers of their trees, which reasons need.
+"""Models have an explainer: what exact reasons for a forest's scores need beside its compiled form.
 
-Locks: none.
+Locks: access exclusive on ubp.models, for moments; no table is rewritten. `ubp-sql init` fills the column afterwards
+(ubp.rebuild_generated).
 """
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0017"
 down_revision = "0016"
@@ -10,8 +14,18 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.add_column(
+        "models",
+        sa.Column(
+            "explainer",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="what exact reasons need beside the compiled form; NULL where its trees do not give them",
+        ),
+        schema="ubp",
+    )
 
 
 def downgrade() -> None:
-    pass
+    """It is computed from the source: nothing is lost."""
+    op.drop_column("models", "explainer", schema="ubp")

@@ -56,7 +56,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("model_id", name=op.f("model_backgrounds_pkey")),
         schema="ubp",
-        comment="A sample of whom a model is asked about: what explanations compare a user with. One row a studied model.",
+        comment="Samples of whom models are asked about: what explanations compare a user with. A row a studied model.",
     )
     op.create_table(
         "model_importance",
@@ -92,7 +92,9 @@ def upgrade() -> None:
         sa.Column(
             "position", sa.Integer(), autoincrement=False, nullable=False, comment="feature_definitions.position"
         ),
-        sa.Column("point", sa.Integer(), autoincrement=False, nullable=False, comment="1, 2, ... upwards; missing last"),
+        sa.Column(
+            "point", sa.Integer(), autoincrement=False, nullable=False, comment="1, 2, ...: x ascends, missing last"
+        ),
         sa.Column("x", sa.Double(), nullable=True, comment="value that the feature is set to; NULL = missing"),
         sa.Column("mean", sa.Double(), nullable=True, comment="mean score of the sample with it"),
         sa.Column("low", sa.Double(), nullable=True, comment="10 % of the sample score lower with it"),

@@ -88,11 +88,11 @@ def _model_tests() -> None:
 def _calibration_maps() -> None:
     op.create_table(
         "calibration_maps",
-        sa.Column(
-            "map_id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="number of the map"
-        ),
+        sa.Column("map_id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="number of the map"),
         sa.Column("model_id", sa.BigInteger(), nullable=False, comment="model whose scores it takes"),
-        sa.Column("method", sa.Text(), nullable=False, comment="isotonic: linear between knots; platt: a logistic curve"),
+        sa.Column(
+            "method", sa.Text(), nullable=False, comment="isotonic: linear between knots; platt: a logistic curve"
+        ),
         sa.Column("x", DOUBLES, nullable=False, comment="isotonic: scores of the knots; platt: slope and intercept"),
         sa.Column("y", DOUBLES, nullable=False, comment="isotonic: chances at the knots; platt: empty"),
         sa.Column("n", sa.BigInteger(), nullable=False, comment="scores it was fitted on; 0 = not known"),
@@ -119,9 +119,7 @@ def _calibration_maps() -> None:
         schema="ubp",
         comment="From a model's scores to chances that come true: fitted on held-out scores, the newest is deployed.",
     )
-    op.create_index(
-        op.f("calibration_maps_model_id_idx"), "calibration_maps", ["model_id"], unique=False, schema="ubp"
-    )
+    op.create_index(op.f("calibration_maps_model_id_idx"), "calibration_maps", ["model_id"], unique=False, schema="ubp")
 
 
 def _calibration_tests() -> None:
@@ -139,7 +137,9 @@ def _calibration_tests() -> None:
         sa.Column("n", sa.BigInteger(), nullable=False, comment="users"),
         sa.Column("positives", sa.BigInteger(), nullable=False, comment="of them with the label"),
         sa.Column("error", sa.Double(), nullable=False, comment="expected calibration error, ten bins of equal size"),
-        sa.Column("low", sa.Double(), nullable=False, comment="lower end of its 95 % interval, by bootstrap, less bias"),
+        sa.Column(
+            "low", sa.Double(), nullable=False, comment="lower end of its 95 % interval, by bootstrap, less bias"
+        ),
         sa.Column("high", sa.Double(), nullable=False, comment="upper end"),
         sa.Column(
             "by_chance",
@@ -161,5 +161,5 @@ def _calibration_tests() -> None:
         sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("calibration_tests_model_id_fkey")),
         sa.PrimaryKeyConstraint("model_id", "cut", "calibrated", name=op.f("calibration_tests_pkey")),
         schema="ubp",
-        comment="How far scores are from what came true, with and without a map (ubp.reliability, ubp.calibration_report).",
+        comment="How far scores are from what came true, with and without a map; ubp.reliability shows them.",
     )

@@ -233,6 +233,7 @@ create function pg_temp.store(runs text) returns void language plpython3u as $$
 import json
 import numpy as np
 from ubp_sql.api import score_rows
+from ubp_sql.api.serving import Policy
 from ubp_sql.models.population import Scored
 score_rows.WRITE_USERS = 3
 found = []
@@ -241,11 +242,13 @@ for version, said in json.loads(runs):
     columns = list(zip(*(said[user] for user in users))) or [[], []]
     scores = np.array([np.nan if score is None else score for score in columns[0]], float)
     users = np.array([int(user) for user in users], np.int64)
-    found.append((version, "2024-03-01+00", Scored(users, scores, np.array(columns[1], bool))))
+    said = Scored(users, scores, np.abs(scores) / 2, np.array(columns[1], np.int8))
+    found.append((version, "2024-03-01+00", said, Policy(3, 9.0)))
 score_rows.store_scores(plpy, SD, "purchase", found)
 $$"""
-VALUES = st.sampled_from([0.0, 0.25, 0.5, 1.0, -3.0, 1e300]).map(lambda score: (score, False))
-SAID = st.one_of(VALUES, st.sampled_from([(None, True), (None, False)]))
+VALUES = st.sampled_from([0.0, 0.25, 0.5, 1.0, -3.0, 1e300]).map(lambda score: (score, 0))
+SAID = st.one_of(VALUES, st.sampled_from([(None, why) for why in (1, 2, 3, 4)]))
+REASONS = "", "too little his", "the model give", "abstained: few", "abstained: fea"
 RUNS = st.lists(
     st.dictionaries(
         st.sampled_from([-(2**63), -1, *range(9), 2**63 - 2, 2**63 - 1]), st.tuples(st.sampled_from([1, 2]), SAID)
@@ -256,19 +259,19 @@ RUNS = st.lists(
 
 
 # From the fourth on they are written by place: 11 has gone, 10 has come.
-PLACED = [dict.fromkeys((1, 2, 3, 11, 12), (1, (0.25, False))), dict.fromkeys((1, 2, 3, 10, 12), (1, (0.5, False)))]
+PLACED = [dict.fromkeys((1, 2, 3, 11, 12), (1, (0.25, 0))), dict.fromkeys((1, 2, 3, 10, 12), (1, (0.5, 0)))]
 
 
-def expected(run: dict[int, tuple[int, tuple[float | None, bool]]]) -> dict[int, tuple[Any, ...]]:
-    """user: (version, score, percentile, start of the reason)."""
+def expected(run: dict[int, tuple[int, tuple[float | None, int]]]) -> dict[int, tuple[Any, ...]]:
+    """user: (version, value, percentile of the score, start of the reason)."""
     known = [score for _, (score, _) in run.values() if score is not None]
     made: dict[int, tuple[Any, ...]] = {}
-    for user, (version, (score, little)) in run.items():
+    for user, (version, (score, why)) in run.items():
         if score is None:
-            made[user] = version, None, None, "too little" if little else "the model g"
+            made[user] = version, None, None, REASONS[why]
         else:
             rank = 100 * sum(other < score for other in known) / len(known)
-            made[user] = version, score, pytest.approx(rank), None
+            made[user] = version, abs(score) / 2, pytest.approx(rank), None
     return made
 
 
@@ -280,12 +283,12 @@ def test_any_run_after_any_other(shop: Database) -> None:
         @settings(max_examples=60, deadline=None)
         @given(RUNS)
         @example(PLACED)
-        def runs(all_said: list[dict[int, tuple[int, tuple[float | None, bool]]]]) -> None:
+        def runs(all_said: list[dict[int, tuple[int, tuple[float | None, int]]]]) -> None:
             with conn.transaction(force_rollback=True):
                 for run in all_said:
                     arms = [(v, {str(u): said for u, (w, said) in run.items() if v == w}) for v in (1, 2)]
                     conn.execute("select pg_temp.store(%s)", [json.dumps(arms)])
-                    query = "select user_id, version, score, percentile, left(reason, 11) from ubp.user_scores"
+                    query = "select user_id, version, score, percentile, left(reason, 14) from ubp.user_scores"
                     found = {row[0]: (*row[1:4], row[4] and row[4].strip()) for row in conn.execute(query)}
                     assert found == expected(run)
                     counts = dict(conn.execute("select version, users from ubp.score_runs").fetchall())

@@ -15,9 +15,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mirror": {"kernels", "features"},
     "quality": set(),
     "api": {"quality", "features", "mirror", "models", "kernels"},
+    "export": {"kernels", "features", "models"},
     "schema": set(),
     **{part: {"schema", "kernels", "features", "mirror", "models", *ABOVE} for part in ABOVE},
-    "cli": {"schema", *ABOVE},
+    "cli": {"schema", "export", *ABOVE},
 }
 # A library and where alone it may be imported.
 ONLY = {

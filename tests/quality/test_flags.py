@@ -83,6 +83,7 @@ def test_what_is_flagged_is_left_out_and_nobody_else_computed(shop: Database, mi
 def test_training_rows_leave_it_out_too(shop: Database) -> None:
     with shop.connect() as conn:
         add(conn, TWICE.format(2))
+        add(conn, "values (3, '2025-02-20 12:00+00', 'view', 1, 5.0)")  # so that outcomes are known
         refresh(conn)
         conn.execute("select ubp.define_feature('count_view_all', 'count', array['view'], feature_set => 'clean')")
         conn.execute("select ubp.define_task('again', 'view', feature_set => 'clean', population_kind => 'view')")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +19,11 @@ TREES, NETWORK, LINEAR, PREPARED = 1, 4, 5, 6
 FORMS = {"trees": TREES, "network": NETWORK, "linear": LINEAR, "prepared": PREPARED}
 
 
-def linear(names: list[str], *, of_missing: bool = True) -> bytes:
-    """A logistic regression on counts, which nobody lacks, or on all features."""
+def linear(names: list[str], of: str = "") -> bytes:
+    """A logistic regression on the features whose names begin like that; counts are what nobody lacks."""
     rng = np.random.default_rng(3)
-    weights = [round(float(w), 3) if of_missing or n.startswith("count_") else 0.0
-               for n, w in zip(names, rng.normal(0, 0.1, len(names)), strict=True)]  # fmt: skip
+    weights = [round(float(weight), 3) for weight in rng.normal(0, 0.1, len(names))]
+    weights = [weight if name.startswith(of) else 0.0 for name, weight in zip(names, weights, strict=True)]
     return linear_text.write(names, [weights], [-0.4], "sigmoid", "logistic regression")
 
 
@@ -49,7 +48,7 @@ def studied_shop(cluster: Cluster, installed: str) -> Iterator[Database]:
     with made.connect() as conn:
         fill(conn)
         names = feature_names(made)
-        found = [network(names, 2), linear(names, of_missing=False), behind_filling(names, linear(names))]
+        found = [network(names, 2), linear(names, "count_"), behind_filling(names, linear(names))]
         assert [add(conn, data) for data in found] == [NETWORK, LINEAR, PREPARED]
         for version in FORMS.values():
             conn.execute("select ubp.study_model('purchase', %s, 200)", [version])
@@ -63,5 +62,3 @@ def forms(studied_shop: Database, cluster: Cluster) -> Iterator[Database]:
     made = create(cluster, studied_shop.name)
     yield made
     drop(made)
-
-

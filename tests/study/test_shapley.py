@@ -202,7 +202,9 @@ def test_a_raw_score_makes_the_score(make: Callable[[int, int], Loaded]) -> None
 
 def test_a_network_s_probability_at_its_edge() -> None:
     m = Maker(2, features=2)
-    loaded = open_model(read_model(m.bytes(m.add("Sigmoid", m.dense("x", 2, 1))), ("f0", "f1")).compiled)
+    hidden = m.add("Tanh", m.dense("x", 2, 2))
+    graph = m.bytes(m.add("Sigmoid", m.add("Mul", m.put(np.full(1, 1e4, np.float32)), m.dense(hidden, 2, 1))))
+    loaded = open_model(read_model(graph, ("f0", "f1")).compiled)
     rows = np.array([[1e4, 1e4], [-1e4, -1e4]], np.float32)
     assert set(loaded.score_batch(rows)[:, 0]) == {0.0, 1.0}
     assert sorted(raw_batch(loaded, rows)) == pytest.approx([-17.33, 17.33], abs=0.01)

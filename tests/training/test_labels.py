@@ -1,5 +1,6 @@
 """Pairs, memberships, labels and draws, against loops over single events."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ubp_sql.features import labels
 from ubp_sql.features.events import Events
-from ubp_sql.features.labels import NEVER, Pairs, at_cuts, at_events, drawn, happened, member_from
+from ubp_sql.features.labels import NEVER, Pairs, at_cuts, at_events, drawn, label, member_from, outcomes_of
 from ubp_sql.features.rows import of_users
 
 
@@ -71,12 +73,55 @@ def test_pairs_at_events(users: list[list[Event]], kinds: set[int]) -> None:
     assert list(zip(*(column.tolist() for column in pairs), strict=True)) == expected
 
 
-@given(users=LOGS, begin=st.integers(0, 1), width=st.integers(1, 20))
-def test_labels(users: list[list[Event]], begin: int, width: int) -> None:
+DAY_US = 86_400_000_000
+
+
+def said(form: str, inside: list[tuple[int, float]], cut: int, latest: int) -> float:
+    """What a form says of the (time, value) in a window."""
+    if form in ("any", "none"):
+        return float(bool(inside) == (form == "any"))
+    if form == "count":
+        return float(len(inside))
+    if form == "sum":
+        return sum(value for _, value in inside if not math.isnan(value))
+    return (min(inside)[0] - cut if inside else latest) / DAY_US
+
+
+@given(users=LOGS, form=st.sampled_from(["any", "none", "count", "sum", "days_until"]), begin=st.integers(0, 3),
+       width=st.integers(1, 20), data=st.data())  # fmt: skip
+def test_labels(users: list[list[Event]], form: str, begin: int, width: int, data: st.DataObject) -> None:
     grid = [(u, c) for u in range(len(users)) for c in range(-3, 40)]
     pairs = Pairs(np.array([u for u, _ in grid]), np.array([c for _, c in grid]))
-    expected = [any(e.kind == 2 and c + begin <= e.t < c + begin + width for e in users[u]) for u, c in grid]
-    assert happened(columns(users), 2, pairs, begin, width).tolist() == expected
+    events = columns(users)
+    number = st.one_of(st.integers(-9, 9).map(float), st.just(math.nan))
+    values = data.draw(st.lists(number, min_size=len(events.t_us), max_size=len(events.t_us)))
+    outcomes = outcomes_of(events, events.kind == 2, np.array(values, np.float64))
+    found = label(form, outcomes, pairs, begin, width, begin + width)
+    of_user = iter(values)
+    mine = [[(e.t, next(of_user), e.kind) for e in user] for user in users]
+    expected = [
+        said(form, [(t, x) for t, x, kind in mine[u] if kind == 2 and c + begin <= t < c + begin + width], c, begin + width)
+        for u, c in grid
+    ]
+    assert found.tolist() == expected
+    low, high = data.draw(st.tuples(st.integers(0, len(users)), st.integers(0, len(users))).map(sorted))
+    part = (pairs.user >= low) & (pairs.user < high)
+    some = Pairs(pairs.user[part] - low, pairs.cut_us[part])
+    again = label(form, outcomes.of_users(low, high), some, begin, width, begin + width)
+    assert again.tolist() == [x for x, kept in zip(expected, part, strict=True) if kept]
+
+
+def test_sums_are_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A huge value leaves no rounding in windows without it, and parts of the work change nothing."""
+    user = [Event(t, t, 2) for t in range(30)]
+    values = np.array([1e17, *(0.1 * t for t in range(1, 30))])
+    pairs = Pairs(np.zeros(30, np.int64), np.arange(30))
+    outcomes = outcomes_of(columns([user]), np.ones(30, bool), values)
+    whole = label("sum", outcomes, pairs, 0, 4)
+    assert whole[1:].tolist() == pytest.approx([float(values[t : t + 4].sum()) for t in range(1, 30)], rel=1e-15)
+    monkeypatch.setattr(labels, "SUMMED", 7)
+    monkeypatch.setattr(labels, "TOGETHER", 5)
+    assert label("sum", outcomes, pairs, 0, 4).tolist() == whole.tolist()
 
 
 @given(users=LOGS, ends=st.tuples(st.integers(0, 4), st.integers(0, 4)).map(sorted))

@@ -127,7 +127,7 @@ def equal(one: Rows, other: Rows) -> bool:
 def test_every_event_is_a_cut_like_any_other(odd: Connection) -> None:
     """The same features as at that cut for everybody; only the label leaves the moment itself out."""
     rows = made(odd, "same", None)
-    user, cut = max(rows)
+    user, cut = max(key for key, row in rows.items() if row.matured)
     at_cut = made(odd, "same", [cut])
     assert same_bits(rows[user, cut].features, at_cut[user, cut].features)
     assert at_cut[user, cut].label == 1 >= rows[user, cut].label or ODD_KINDS[0] not in {

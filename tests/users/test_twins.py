@@ -20,6 +20,7 @@ ARRAY = (
 )
 # By name and argument: a function on ids that has no twin on keys, and why.
 EXCEPTIONS = {
+    ("explain_many", "user_ids"): ARRAY,
     ("predict_many", "user_ids"): ARRAY,
     ("sequences", "user_ids"): ARRAY,
     ("sequence_matrix", "for_users"): ARRAY,
@@ -33,6 +34,7 @@ VALUES = {
     ("n", "integer"): "7",
     ("name", "text"): "'size'",
     ("task", "text"): "'purchase'",
+    ("top", "integer"): "3",
     ("valid_from", "timestamp with time zone"): "'2025-06-20 00:00+00'",
     ("value", "double precision"): "4.5",
     ("value", "text"): "'large'",

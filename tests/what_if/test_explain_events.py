@@ -1,61 +1,20 @@
 """The events behind a feature: they alone make the feature what it is, and what each gives adds up to it."""
 
-import json
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
 from typing import Any
 
-import numpy as np
-import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.api.helpers import Connection, feature_names, refused, register, tiny_model
-from tests.features.spec_cases import AS_OF, COLUMNS, ZONES, cases, log
-from tests.fix_database import Database, create, drop
-from ubp_sql.embedded import Cluster
-from ubp_sql.features.definition import FeatureSetDefinition
-from ubp_sql.features.standing import FAMILIES
+from tests.api.helpers import Connection, feature_names
+from tests.features.spec_cases import AS_OF
+from tests.fix_database import Database
+from tests.what_if.gives import COPY, EVENTS, GIVES, KEY, MADE, NO_NUMBER, TIME, Row, agree, same, value
+from tests.what_if.helpers import VECTOR, events, inserted
 
-INSERT = """
-insert into ubp.events
-  (user_id, event_time, kind, item_id, value, quantity, duration_s, attributes, ingested_at, source)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-EVENTS = """
-select event_id, event_time, kind, item_id, value, quantity, duration_s, attributes::text, ingested_at, source, role,
-       key, gives
-  from ubp.explain_events('purchase', %s::bigint, %s, 100000)"""
-HOLIDAYS = """
-insert into ubp.calendar (day, name) select d, 'holiday'
-  from generate_series(date '2023-11-01', '2024-04-01', interval '3 days') d"""
-USERS = (1, 2, 3, 5, 8)
-Row = tuple[Any, ...]
-Rows = Sequence[Row]
-ROLE, KEY, GIVES = 10, 11, 12
-
-
-@pytest.fixture(scope="module")
-def logged(cluster: Cluster, installed: str) -> Iterator[Database]:
-    """A log with all that a log can have, a set of every aggregate and the standard one, a model of both."""
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
-        for column in COLUMNS:
-            conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
-        conn.cursor().executemany(INSERT, log())
-        conn.execute(HOLIDAYS)
-        conn.execute("select ubp.define_feature_set('default', array['view', 'it''s 100%'], array[7, 30, 90])")
-        conn.execute("select ubp.define_features(%s::jsonb)", [json.dumps(cases())])
-        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
-        conn.execute("select ubp.define_task('purchase', 'view')")
-        register(conn, "purchase", tiny_model(feature_names(made)))
-        conn.execute("select ubp.deploy_model('purchase', 1)")
-    yield made
-    drop(made)
+FAMILIES = "select feature, family, (row_number() over (order by position))::int - 1 from ubp.feature_catalogue"
+USERS = (2, 3, 5)
 
 
 @pytest.fixture(scope="module")
@@ -72,38 +31,81 @@ def stored(conn: Connection) -> dict[int, list[float | None]]:
     return dict(conn.execute("select user_id, features from ubp.feature_rows", binary=True).fetchall())
 
 
-COPY = """
-copy ubp.events (user_id, event_time, kind, item_id, value, quantity, duration_s, attributes, ingested_at, source)
-from stdin"""
-PLACED = """
-select (ubp.feature_vector(q.u, %s))[q.place]
-  from unnest(%s::int[], %s::int[]) with ordinality q (u, place, n) order by q.n"""
-
-
 def test_these_events_alone_make_the_feature(logged: Database, explained: dict[tuple[str, int], list[Row]]) -> None:
     """Each answer's events become those of a new user, who then has the same feature to the bit."""
-    names = feature_names(logged)
-    of_all = [name for name in names if name.startswith(("percentile", "item_popularity"))]
-    asked = [(number, *key) for number, key in enumerate(explained, 1_000) if key[0] not in of_all]
-    places = [names.index(name) + 1 for _, name, _ in asked]
+    asked = {1_000 + number: key for number, key in enumerate(explained)}
+    places = {name: place for place, name in enumerate(feature_names(logged))}
     with logged.connect() as conn:
         before = stored(conn)
         conn.execute("begin")
         with conn.cursor().copy(COPY) as copy:
-            for number, *key in asked:
-                for row in sorted(explained[tuple(key)]):  # ties go by the id, which is given in this order
+            for number, key in asked.items():
+                for row in sorted(explained[key], key=lambda row: row[0]):  # ties go by the id, given in this order
                     copy.write_row((number, *row[1:10]))
-        arguments = [AS_OF, [number for number, *_ in asked], places]
-        found = conn.execute(PLACED, arguments, binary=True).fetchall()
+        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
+        after = stored(conn)
         conn.execute("rollback")
     wrong = []
-    for (_, name, user), (value,), place in zip(asked, found, places, strict=True):
-        want = before[user][place - 1]
-        if not same(value, want) and not (value is None and want == 0):  # who has no event has no row
-            wrong.append((name, user, want, value))
+    for number, (name, user) in asked.items():
+        want = before[user][places[name]]
+        value = after[number][places[name]] if number in after else None
+        if name.startswith("percentile") or same(value, want) or (number not in after and not want):
+            continue  # a percentile is among others now, and who has no event has no row
+        wrong.append((name, user, want, value))
     assert wrong == []
+    assert len(after) > 700, "most features have events"
 
 
-def same(one: float | None, other: float | None) -> bool:
-    """Equal as features are: NULL and NaN are both no value."""
-    return (one != one or one is None) if other is None or other != other else one == other
+def test_what_events_give_makes_the_value(logged: Database, explained: dict[tuple[str, int], list[Row]]) -> None:
+    with logged.connect() as conn:
+        before, catalogue = stored(conn), conn.execute(FAMILIES).fetchall()
+    wrong, seen = [], set()
+    for name, family, place in catalogue:
+        if family in NO_NUMBER:
+            continue
+        for user in USERS:
+            found, want = value(name, family, explained[name, user]), before[user][place]
+            if not agree(found, want):
+                wrong.append((name, user, want, found))
+            seen |= {family} if found else set()
+    assert wrong == []
+    assert seen == set(MADE), "every aggregate has a value for somebody"
+
+
+def test_the_events_of_the_key_of_a_rank(explained: dict[tuple[str, int], list[Row]]) -> None:
+    for user in USERS:
+        for rank in (1, 2, 3):
+            rows = explained[f"top_keys_2_{rank}", user]
+            counts = Counter(row[KEY] for row in rows)
+            newest = {row[KEY]: row[TIME] for row in reversed(rows)}
+            ranked = sorted(counts, key=lambda key: (-counts[key], -newest[key].timestamp()))
+            mine = {row[KEY] for row in rows if row[GIVES] == 1}
+            assert mine == set(ranked[rank - 1 : rank])
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=st.lists(events, max_size=9), places=st.sets(st.integers(0, 500), min_size=1, max_size=8))
+def test_of_any_events(kept: Connection, names: list[str], made: list[Any], places: set[int]) -> None:
+    """The same of events that nobody wrote down, asked of the live row."""
+    families = {name: family for name, family, _ in kept.execute(FAMILIES).fetchall()}
+    with kept.transaction(force_rollback=True):
+        inserted(kept, 555, made, AS_OF)
+        vector = live(kept, 555, names)
+        for place in sorted(places):
+            name = names[place % len(names)]
+            rows = kept.execute(EVENTS, [555, name], binary=True).fetchall()
+            alone = 1_000 + place
+            with kept.cursor().copy(COPY) as copy:
+                for row in sorted(rows, key=lambda row: row[0]):
+                    copy.write_row((alone, *row[1:10]))
+            if families[name] != "percentile":
+                assert same(live(kept, alone, names).get(name), vector.get(name)) or not (rows or vector.get(name)), (
+                    name
+                )
+            if families[name] not in NO_NUMBER:
+                assert agree(value(name, families[name], rows), vector.get(name)) or not vector, name
+
+
+def live(conn: Connection, user: int, names: list[str]) -> dict[str, float | None]:
+    row = conn.execute(VECTOR, [user, AS_OF], binary=True).fetchone()
+    return dict(zip(names, row[0], strict=True)) if row and row[0] else {}

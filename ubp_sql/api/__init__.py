@@ -14,9 +14,11 @@ from ubp_sql.api.served_task import served
 from ubp_sql.api.session import version
 
 __all__ = [
+    "add_calibration_map",
     "attach_source",
     "budget_threshold",
     "build_mirror",
+    "calibrate_model",
     "cancel_deployment",
     "cancel_refresh",
     "challenge_model",
@@ -40,7 +42,10 @@ __all__ = [
     "dismiss_finding",
     "drop_feature_set",
     "drop_mirror",
+    "explain",
+    "explain_at",
     "explain_events",
+    "explain_many",
     "explain_surrogate",
     "feature_vector",
     "features",
@@ -64,6 +69,7 @@ __all__ = [
     "rebuild_mirror",
     "record_model_check",
     "record_source",
+    "record_test",
     "refresh_features",
     "refresh_step",
     "register_model",
@@ -95,6 +101,7 @@ __all__ = [
     "training_matrix",
     "training_set",
     "unlink_users",
+    "use_calibration",
     "verify_mirror",
     "version",
     "warm",
@@ -109,6 +116,7 @@ def __getattr__(name: str) -> object:
     for module in (
         "scoring",  # the first three: those that a session of an application waits for
         "memory",
+        "explain_user",
         "live",
         "what_if",
         "explained_events",
@@ -129,6 +137,8 @@ def __getattr__(name: str) -> object:
         "registry",
         "deployments",
         "model_checks",
+        "model_tests",
+        "calibration",
         "population",
         "decisions",
         "budgets",

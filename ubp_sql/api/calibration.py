@@ -31,8 +31,8 @@ def calibrate_model(
     plpy: Any, memory: dict[str, Any], task: str, version: int | None, method: str | None
 ) -> int | None:
     """Fits a map on a version's tests and says how well calibrated it would have been; None where none is better."""
-    from ubp_sql.models.calibration_fit import AUTO, fitted
     from ubp_sql.models.calibration import METHODS
+    from ubp_sql.models.calibration_fit import AUTO, fitted
 
     check_version(plpy, memory)
     model = _chances(plpy, memory, task, version)
@@ -49,7 +49,7 @@ def calibrate_model(
     measure_tests(plpy, memory, model, method)
     if made.map is None:
         plpy.notice(
-            f"scores of {task!r} version {model['version']} stay as they are: no map is surely better on the newest test",
+            f"no map for {task!r} version {model['version']}: none is surely better than its scores on the newest test",
             detail=json.dumps(made.losses),
             hint="method => 'platt' or 'isotonic' makes one all the same",
         )
@@ -89,7 +89,9 @@ def _chances(plpy: Any, memory: dict[str, Any], task: str, version: int | None) 
     """The model, of a task whose scores are chances. Raises BadInput (UB003) for others."""
     model = model_of(plpy, memory, task, version)
     if model["output"] != "chance":
-        raise BadInput(f"task {task!r} is about amounts", "only chances are calibrated; ubp.predict_interval has ranges")
+        raise BadInput(
+            f"task {task!r} is about amounts", "only chances are calibrated; ubp.predict_interval has ranges"
+        )
     return model
 
 

@@ -267,8 +267,8 @@ def _make_view(plpy: Any, found: FeatureSet) -> None:
 def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
     """Makes the view of every feature set and the functions of every deployed task; returns how many tasks and sets.
 
-    And the body of ubp.event_rows(), which an installation writes as it is where nothing is attached, and the trigger
-    functions of attached sources.
+    And explainers of models that were registered before there were any, the body of ubp.event_rows(), which an
+    installation writes as it is where nothing is attached, and the trigger functions of attached sources.
     """
     rebuild_event_rows(plpy, memory)
     rebuild_source_functions(plpy, memory)
@@ -286,30 +286,48 @@ def rebuild_generated(plpy: Any, memory: dict[str, Any]) -> int:
     tasks = [row["task"] for row in run(plpy, memory, DEPLOYED, [], [])]
     for task in tasks:
         make_predict(plpy, task)
+    from ubp_sql.api.registry import add_explainers
+
+    add_explainers(plpy, memory)
     return len(sets) + len(tasks)
 
 
 # A body in SQL-standard form is bound when made: no search_path can change what it calls, and it is inlined, so
-# predict_<task> costs nothing over predict.
-FORMS = (
+# predict_<task> costs nothing over predict. (parameters, their types, arguments)
+SCORES = (
     ("user_id bigint", "bigint", "user_id"),
     ("user_id bigint, as_of timestamptz", "bigint, timestamptz", "user_id, as_of"),
     ("user_key text", "text", "user_key"),
     ("user_key text, as_of timestamptz", "text, timestamptz", "ubp.resolve_member(user_key), as_of"),
 )
+REASONS = (
+    ("user_id bigint, top integer default 5", "bigint, integer", "user_id, top"),
+    ("user_key text, top integer default 5", "text, integer", "user_key, top"),
+)
+REASON = "rank integer, feature text, value double precision, typical double precision, contribution double precision, meaning text"  # noqa: E501
+# What each function is called, its forms, what it returns, what it selects, what it says of itself.
+GENERATED = (
+    ("predict", SCORES, "double precision", "ubp.predict({})", "Score of one user for task {}; see ubp.predict"),
+    (
+        *("explain", REASONS, f"table ({REASON}) rows 7"),
+        "e.rank, e.feature, e.value, e.typical, e.contribution, e.meaning from ubp.explain({}) e",
+        "Reasons for the score of one user for task {}; see ubp.explain",
+    ),
+)
 
 
 def make_predict(plpy: Any, task: str) -> None:
-    """ubp.predict_<task>, in its four forms."""
-    name = plpy.quote_ident(f"predict_{task}")
+    """ubp.predict_<task> in its four forms, and ubp.explain_<task>."""
     literal = plpy.quote_literal(task)
-    meaning = plpy.quote_literal(f"Score of one user for task {task}; see ubp.predict")
-    for parameters, types, arguments in FORMS:
-        for statement in (
-            f"create or replace function ubp.{name}({parameters}) returns double precision language sql stable"
-            f" parallel unsafe begin atomic select ubp.predict({literal}::text, {arguments}); end",
-            f"comment on function ubp.{name}({types}) is {meaning}",
-            f"revoke all on function ubp.{name}({types}) from public",
-            f"grant execute on function ubp.{name}({types}) to ubp_analyst, ubp_auditor, ubp_loader",
-        ):
-            plpy.execute(statement)
+    for prefix, forms, returns, selected, meaning in GENERATED:
+        name, said = plpy.quote_ident(f"{prefix}_{task}"), plpy.quote_literal(meaning.format(task))
+        for parameters, types, arguments in forms:
+            body = selected.format(f"{literal}::text, {arguments}")
+            for statement in (
+                f"create or replace function ubp.{name}({parameters}) returns {returns} language sql stable"
+                f" parallel unsafe begin atomic select {body}; end",
+                f"comment on function ubp.{name}({types}) is {said}",
+                f"revoke all on function ubp.{name}({types}) from public",
+                f"grant execute on function ubp.{name}({types}) to ubp_analyst, ubp_auditor, ubp_loader",
+            ):
+                plpy.execute(statement)

@@ -5,6 +5,7 @@ moment answers. Nothing has to run at that moment, and a transaction that is und
 who answers whom - another challenger, another share - is one more row.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ubp_sql.api.catalogue import make_predict
@@ -24,7 +25,7 @@ select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set
    for share of s"""
 # The clock, not the transaction's moment: a deployment may be changed by the transaction that made it.
 LIVE = """
-select d.deployment_id, d.model_id, d.version
+select d.deployment_id, d.model_id, d.version, d.map_id
   from ubp.deployments d
  where d.task = $1 and d.deployed_at <= clock_timestamp() and d.retired_at > clock_timestamp()"""
 NEXT = """
@@ -42,29 +43,43 @@ returning old.retired_at"""
 DEPLOY = """
 insert into ubp.deployments
   (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, deployed_at,
-   retired_at)
-values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), coalesce($9, 'infinity'))
+   retired_at, map_id)
+values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), coalesce($9, 'infinity'), $10)
 returning deployment_id"""
 AGAIN = """
 insert into ubp.deployments
-  (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, retired_at)
-select task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, $2
+  (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, retired_at, map_id)
+select task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, $2, $3
   from ubp.deployments where deployment_id = $1
 returning deployment_id"""
 ARM = """
 insert into ubp.deployment_arms
   (deployment_id, model_id, role, share, version, compiled_sha256, feature_set_id, feature_set_hash,
-   population_position)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+   population_position, map_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
 SAME_ARMS = """
 insert into ubp.deployment_arms
 select $2, a.model_id, a.role, a.share, a.version, a.compiled_sha256, a.feature_set_id, a.feature_set_hash,
-       a.population_position
+       a.population_position, a.map_id
   from ubp.deployment_arms a where a.deployment_id = $1 and a.model_id <> $3"""
+SAME_ARMS_WITH = """
+insert into ubp.deployment_arms
+select $2, a.model_id, a.role, a.share, a.version, a.compiled_sha256, a.feature_set_id, a.feature_set_hash,
+       a.population_position, case when a.model_id = $3 then $4 else a.map_id end
+  from ubp.deployment_arms a where a.deployment_id = $1"""
+# The map that was fitted last counts.
+NEWEST_MAP = "select max(map_id) as map_id from ubp.calibration_maps where model_id = $1"
+MAP = """
+select c.map_id, c.model_id, m.task, m.version,
+       a.deployment_id is not null as beside
+  from ubp.calibration_maps c
+  join ubp.models m using (model_id)
+  left join ubp.deployment_arms a on a.deployment_id = $2 and a.model_id = c.model_id
+ where c.map_id = $1"""
 SHARES = """
 select coalesce(sum(share), 0) as taken from ubp.deployment_arms where deployment_id = $1 and model_id <> $2"""
 HISTORY = """
-select d.version from ubp.deployments d join ubp.models m using (model_id)
+select d.version, d.map_id from ubp.deployments d join ubp.models m using (model_id)
  where d.task = $1 and d.deployed_at <= clock_timestamp() and m.retired_at is null order by d.deployment_id"""
 CANCEL = """
 update ubp.deployments set retired_at = deployed_at, cancelled_at = now() where deployment_id = $1"""
@@ -81,16 +96,50 @@ select case when d.model_id = $1 and d.deployed_at > clock_timestamp() then 'tak
  order by d.deployed_at limit 1"""
 RETIRE = "update ubp.models set retired_at = now(), retired_by = session_user where model_id = $1"
 
+Answer = tuple[int, int | None]  # a version and its calibration map
+
 
 @entry
 def deploy_model(plpy: Any, memory: dict[str, Any], task: str, version: int | None, at: str | None) -> int:
     """Makes a version answer for its task, now or from a later moment on; the first deployment makes predict_<task>.
 
+    It answers through the map that was fitted for it last, if there is one.
     Challengers and shadows end with the deployment that they were set beside.
     """
     check_version(plpy, memory)
     row = task_row(plpy, memory, task)
-    return _deploy(plpy, memory, row, version, at)
+    return _deploy(plpy, memory, row, version, at, lambda model_id: _newest_map(plpy, memory, model_id))
+
+
+@entry
+def use_calibration(plpy: Any, memory: dict[str, Any], task: str, map_id: int | None) -> int:
+    """Lets who answers, or a version beside, speak through that map; None: who answers through none.
+
+    Raises BadInput (UB003) for a map of another model.
+    """
+    check_version(plpy, memory)
+    task_row(plpy, memory, task)
+    live = single(plpy, memory, LIVE, ["text"], [task])
+    if live is None:
+        raise NoModelDeployed(f"task {task!r} has no deployed model", "ubp.deploy_model takes its newest map with it")
+    model_id, version = live["model_id"], live["version"]
+    if map_id is not None:
+        found = single(plpy, memory, MAP, ["bigint", "bigint"], [map_id, live["deployment_id"]])
+        if found is None:
+            raise BadInput(
+                f"there is no calibration map {map_id}", "select map_id, model_id from ubp.calibration_maps lists them"
+            )
+        if found["model_id"] != model_id and not found["beside"]:
+            raise BadInput(
+                f"calibration map {map_id} is of version {found['version']} of task {found['task']!r}, "
+                f"version {version} of {task!r} answers",
+                "the map of a model fits no other one's scores: ubp.calibrate_model fits one, or deploy that version",
+            )
+        model_id, version = found["model_id"], found["version"]
+    number = _again(plpy, memory, task, live, map_id if model_id == live["model_id"] else live["map_id"])
+    types = ["bigint", "bigint", "bigint", "bigint"]
+    run(plpy, memory, SAME_ARMS_WITH, types, [live["deployment_id"], number, model_id, map_id])
+    return int(version)
 
 
 @entry
@@ -98,20 +147,22 @@ def rollback_model(plpy: Any, memory: dict[str, Any], task: str) -> int:
     """Makes the version that answered before the present one answer again."""
     check_version(plpy, memory)
     row = task_row(plpy, memory, task)
-    kept = undone([found["version"] for found in run(plpy, memory, HISTORY, ["text"], [task])])
+    kept = undone([(found["version"], found["map_id"]) for found in run(plpy, memory, HISTORY, ["text"], [task])])
     if len(kept) < 2:
         raise NoModelDeployed(
             f"task {task!r} has no earlier version to go back to", "ubp.deploy_model takes a version by number"
         )
-    return _deploy(plpy, memory, row, kept[-2], None)
+    version, map_id = kept[-2]
+    return _deploy(plpy, memory, row, version, None, lambda _: map_id)
 
 
-def undone(deployed: list[int]) -> list[int]:
-    """Versions still to go back through, newest last: deploying the one below the top takes the top off.
+def undone(deployed: list[Answer]) -> list[Answer]:
+    """Who answered, with which map, still to go back through, newest last: deploying the one below the top takes the
+    top off.
 
     So rollbacks after 1, 2, 3 give 2, then 1, and not 2, 3, 2.
     """
-    kept: list[int] = []
+    kept: list[Answer] = []
     for version in deployed:
         if len(kept) > 1 and kept[-2] == version:
             kept.pop()
@@ -168,7 +219,29 @@ def retire_model(plpy: Any, memory: dict[str, Any], task: str, version: int | No
     return int(found["version"])
 
 
-def _deploy(plpy: Any, memory: dict[str, Any], task: Row, version: int | None, at: str | None) -> int:
+def _newest_map(plpy: Any, memory: dict[str, Any], model_id: int) -> int | None:
+    found = single(plpy, memory, NEWEST_MAP, ["bigint"], [model_id])
+    return None if found is None else found["map_id"]
+
+
+def _again(plpy: Any, memory: dict[str, Any], task: str, live: Row, map_id: int | None) -> int:
+    """One more deployment of who answers, with that map and nobody beside; its number."""
+    ended = single(plpy, memory, END, ["text", "timestamptz"], [task, None])
+    types = ["bigint", "timestamptz", "bigint"]
+    again = single(plpy, memory, AGAIN, types, [live["deployment_id"], ended and ended["retired_at"], map_id])
+    assert again is not None  # noqa: S101 - the row of `live` is there, and the task is locked
+    return int(again["deployment_id"])
+
+
+def _deploy(
+    plpy: Any,
+    memory: dict[str, Any],
+    task: Row,
+    version: int | None,
+    at: str | None,
+    map_of: Callable[[int], int | None],
+) -> int:
+    """map_of: the map of a model to deploy it with."""
     name = task["task"]
     found = _version(plpy, memory, name, version)
     position = _population(plpy, memory, task, found)
@@ -184,8 +257,8 @@ def _deploy(plpy: Any, memory: dict[str, Any], task: Row, version: int | None, a
             )
     run(plpy, memory, END, ["text", "timestamptz"], [name, at])
     values = [*(name, found["model_id"], found["version"], found["compiled_sha256"]), found["feature_set_id"]]
-    values += [found["feature_set_hash"], position, at, coming and coming["deployed_at"]]
-    types = ["text", "bigint", "integer", "text", "integer", "text", "integer", "timestamptz", "timestamptz"]
+    values += [found["feature_set_hash"], position, at, coming and coming["deployed_at"], map_of(found["model_id"])]
+    types = ["text", "bigint", "integer", "text", "integer", "text", "integer", "timestamptz", "timestamptz", "bigint"]
     run(plpy, memory, DEPLOY, types, values)
     make_predict(plpy, name)
     return int(found["version"])
@@ -206,18 +279,15 @@ def _beside(
     taken = single(plpy, memory, SHARES, ["bigint", "bigint"], [live["deployment_id"], found["model_id"]])
     if share + (taken or {"taken": 0.0})["taken"] > 1.0:
         raise BadInput("the challengers' shares come to more than 1", "lower another one's first")
-    ended = single(plpy, memory, END, ["text", "timestamptz"], [task, None])
-    again = single(
-        plpy, memory, AGAIN, ["bigint", "timestamptz"], [live["deployment_id"], ended and ended["retired_at"]]
-    )
-    assert again is not None  # noqa: S101 - the row of `live` is there, and the task is locked
-    number = again["deployment_id"]
+    number = _again(plpy, memory, task, live, live["map_id"])
     types = ["bigint", "bigint", "bigint"]
     run(plpy, memory, SAME_ARMS, types, [live["deployment_id"], number, found["model_id"]])
     if not ends:
         types = ["bigint", "bigint", "text", "double precision", "integer", "text", "integer", "text", "integer"]
+        types.append("bigint")
         values = [number, found["model_id"], role, share, found["version"], found["compiled_sha256"]]
-        run(plpy, memory, ARM, types, [*values, found["feature_set_id"], found["feature_set_hash"], position])
+        values += [found["feature_set_id"], found["feature_set_hash"], position]
+        run(plpy, memory, ARM, types, [*values, _newest_map(plpy, memory, found["model_id"])])
     return int(found["version"])
 
 

@@ -4,7 +4,6 @@ sampled for all others.
 
 from __future__ import annotations
 
-import math
 from zlib import crc32
 
 from ubp_sql.api.backgrounds import studied

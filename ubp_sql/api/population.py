@@ -12,6 +12,12 @@ from ubp_sql.api.stored_rows import SetMoment, all_rows
 from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ubp_sql.kernels.dispatch import F32, F64
     from ubp_sql.models.population import Scored
 
 DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
@@ -47,20 +53,17 @@ def score_users(plpy: Any, memory: dict[str, Any], task: str) -> list[Row]:
     from ubp_sql.models.split import arms
 
     found = []
-    policy: Policy | None = None
     for number, arm in enumerate([*champion.challengers, champion]):
-        row = single(plpy, memory, POLICIES, ["text", "integer"], [task, arm.feature_set_id])
-        policy = None if row is None else policy_of(row)
-        as_of, scored = _scores(plpy, memory, arm, policy)
+        as_of, scored, policy = _scores(plpy, memory, arm)
         if champion.challengers:
             scored = scored.only(arms(task, scored.users, champion.bounds) == number)
-        found.append((arm.version, as_of, scored))
+        found.append((arm.version, as_of, scored, policy))
     store_scores(plpy, memory, task, found)
     run(plpy, memory, CLEAR_SHADOWS, ["text"], [task])
     for shadow in champion.shadows:
         _store_shadow(plpy, memory, shadow)
-    users = sum(len(scored.users) for _, _, scored in found)
-    missing = sum(int(np.isnan(scored.values).sum()) for _, _, scored in found)
+    users = sum(len(scored.users) for _, _, scored, _ in found)
+    missing = sum(int(np.isnan(scored.values).sum()) for _, _, scored, _ in found)
     seconds = time.perf_counter() - started
     detail = f'{{"version": {champion.version}, "without_score": {missing}}}'
     run(
@@ -90,9 +93,9 @@ def _set(plpy: Any, memory: dict[str, Any], feature_set_id: int) -> Row:
     return row
 
 
-def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str, Scored]":
-    """The moment of a version's features, and what it says of everybody who has some."""
-    from ubp_sql.models.population import Scored, joined, score_rows, too_little
+def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str, Scored, Policy | None]":
+    """The moment of a version's features, what it says of everybody who has some, and when it abstains."""
+    from ubp_sql.models.population import Scored, joined, reasons, score_rows
 
     def pause() -> None:
         touch(plpy, memory)
@@ -100,21 +103,48 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str
     now = _set(plpy, memory, deployed.feature_set_id)
     if now["as_of"] is None:
         raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
+    row = single(plpy, memory, POLICIES, ["text", "integer"], [deployed.task, deployed.feature_set_id])
+    policy = None if row is None else policy_of(row)
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     parts = []
     for users, rows in all_rows(plpy, memory, deployed, SetMoment(plan, now["as_of_us"], now["as_of_weekday"])):
         scores = score_rows(deployed.loaded, rows, deployed.population, pause)
-        parts.append(Scored(users, scores, too_little(rows, deployed.population)))
-    return now["as_of"], joined(parts)
+        why = reasons(scores, rows, deployed.population)
+        if policy is not None:
+            _abstain(policy, deployed, rows, scores, why)
+        parts.append(Scored(users, scores, _values(deployed, scores, pause), why))
+    return now["as_of"], joined(parts), policy
+
+
+def _values(deployed: Deployed, scores: "F64", pause: "Callable[[], None]") -> "F64":
+    """(n,) scores through the deployment's map, if it has one."""
+    if deployed.map is None:
+        return scores
+    from ubp_sql.models.calibration import batch
+
+    return batch(deployed.map, scores, pause)
+
+
+def _abstain(policy: Policy, deployed: Deployed, rows: "F32", scores: "F64", why: "NDArray[np.int8]") -> None:
+    """Takes the scores of those away about whom the task abstains."""
+    import numpy as np
+
+    from ubp_sql.models.population import HAS_VALUE, TOO_FEW, TOO_OLD, too_little
+
+    abstained = why == HAS_VALUE
+    if policy.too_old is None:
+        abstained &= too_little(rows, deployed.population, policy.least_events)
+    why[abstained] = TOO_FEW if policy.too_old is None else TOO_OLD
+    scores[abstained] = np.nan
 
 
 def _store_shadow(plpy: Any, memory: dict[str, Any], shadow: Deployed) -> None:
     """Inserts what a shadow would have said."""
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
 
-    as_of, scored = _scores(plpy, memory, shadow)
+    as_of, scored, _ = _scores(plpy, memory, shadow)
     types = ["text", "integer", "bytea", "bytea", "timestamptz"]
     for low in range(0, len(scored.users), WRITE_USERS):
         part = scored.part(low, low + WRITE_USERS)
-        columns = [image(part.users, BIGINT), image(part.scores, DOUBLE)]
+        columns = [image(part.users, BIGINT), image(part.values, DOUBLE)]
         run(plpy, memory, INSERT_SHADOW, types, [shadow.task, shadow.version, *columns, as_of])

@@ -66,7 +66,7 @@ def _judged(
     return deployed, judge(deployed, stored(deployed, row), policy_of(row))
 
 
-def _of(
+def of_whom(
     user_id: int, whose_id: int | None, verdict: tuple[float | None, str | None]
 ) -> tuple[float | None, str | None]:
     """(score, reason) of a user; the reason says whose it is where the id was linked to another."""
@@ -100,13 +100,13 @@ def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -
     deployed = known_deployment(plpy, memory, row["deployment_id"])
     deployed, verdict = _judged(plpy, memory, deployed, whose_id, row)
     percentile = row["percentile"] if row["version"] == deployed.version else None
-    return _detail(task, deployed, _of(user_id, whose_id, verdict), row["as_of"], percentile)
+    return _detail(task, deployed, of_whom(user_id, whose_id, verdict), row["as_of"], percentile)
 
 
 @entry
 def predict_detail_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None) -> list[Row]:
     """As `predict_detail`, from the raw events at a moment of the past; no percentile is stored for it."""
-    deployed, packed, policy = _live(plpy, memory, task, user_id, as_of)
+    deployed, packed, policy = answer_at(plpy, memory, task, user_id, as_of)
     return _detail(task, deployed, judge(deployed, packed, policy), as_of, None)
 
 
@@ -151,7 +151,7 @@ def predict_many(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[in
             row = linked.get(user_id, row)
             deployed = known_deployment(plpy, memory, row["deployment_id"])
             verdict = _judged(plpy, memory, deployed, row["user_id"], row)[1]
-            result.append((user_id, *_of(user_id, row["user_id"], verdict)))
+            result.append((user_id, *of_whom(user_id, row["user_id"], verdict)))
     return result
 
 
@@ -172,10 +172,10 @@ def _rows_of_members(plpy: Any, memory: dict[str, Any], task: str, user_ids: lis
 @entry
 def predict_at(plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None) -> float | None:
     """Score of one user at a moment: features computed from the raw events by the same kernel."""
-    return judge(*_live(plpy, memory, task, user_id, as_of))[0]
+    return judge(*answer_at(plpy, memory, task, user_id, as_of))[0]
 
 
-def _live(
+def answer_at(
     plpy: Any, memory: dict[str, Any], task: str, user_id: int, as_of: str | None
 ) -> tuple[Deployed, bytes | None, Policy | None]:
     """Who answers, the row of features at that moment, and how many events the task asks for: they are of no age."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.serving import NO_NUMBER, TOO_LITTLE
+from ubp_sql.api.serving import NO_NUMBER, TOO_LITTLE, Policy
 from ubp_sql.api.session import run, single
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ INSERT_RUN = "insert into ubp.score_runs (task_id, version, users, as_of) values
 GIVEN = """
   from (select a.user_id, nullif(a.score, 'NaN') as score,
                case when a.score <> 'NaN' then a.percentile end as percentile,
-               case when a.score = 'NaN' then case when a.percentile = 'NaN' then $6 else $7 end end as reason
+               case when a.score = 'NaN' then $6[a.percentile::integer] end as reason
           from (select unnest(ubp.image_array($3, '{}'::bigint[])) as user_id,
                        unnest(ubp.image_array($4, '{}'::double precision[])) as score,
                        unnest(ubp.image_array($5, '{}'::double precision[])) as percentile) a) u"""
@@ -31,12 +31,12 @@ insert into ubp.score_rows (task_id, version, user_id, score, percentile, reason
 select $1, $2, u.user_id, u.score, u.percentile, u.reason {GIVEN}"""
 MISSING = f"""{INSERT}
  where not exists (select from ubp.score_rows r
-                    where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id)"""
+                    where r.task_id = $1 and r.user_id between $7 and $8 and r.user_id = u.user_id)"""
 # Half of each page is free (fillfactor), so that a row's next version stands on its page: no index entry, no page to
 # add, and the version before it goes at the next visit, without vacuum. docs/adr/0013-population-scoring.md.
 UPDATE = f"""
 update ubp.score_rows r set version = $2, score = u.score, percentile = u.percentile, reason = u.reason {GIVEN}
- where r.task_id = $1 and r.user_id between $8 and $9 and r.user_id = u.user_id"""  # noqa: S608 - constants only
+ where r.task_id = $1 and r.user_id between $7 and $8 and r.user_id = u.user_id"""  # noqa: S608 - constants only
 DIFFERING = f"""{UPDATE}
    and (r.version <> $2 or r.score is distinct from u.score or r.percentile is distinct from u.percentile
         or r.reason is distinct from u.reason)"""
@@ -54,29 +54,45 @@ GONE = """
 delete from ubp.score_rows r
  where r.task_id = $1 and r.user_id between $3 and $4
    and not exists (select from unnest(ubp.image_array($2, '{}'::bigint[])) u where u = r.user_id)"""
-TYPES = ["integer", "integer", "bytea", "bytea", "bytea", "text", "text"]
+TYPES = ["integer", "integer", "bytea", "bytea", "bytea", "text[]"]
 
 
-def store_scores(plpy: Any, memory: dict[str, Any], task: str, found: "list[tuple[int, str, Scored]]") -> None:
-    """Makes the stored scores of a task those: (version, as_of, what it said), each user once."""
+def store_scores(
+    plpy: Any, memory: dict[str, Any], task: str, found: "list[tuple[int, str, Scored, Policy | None]]"
+) -> None:
+    """Makes the stored scores of a task those: (version, as_of, what it said, when it abstains), each user once.
+
+    Percentiles are those of the models' own scores: a calibration map has flat ends.
+    """
     import numpy as np
 
     row = single(plpy, memory, TASK, ["text"], [task])
     assert row is not None  # noqa: S101 - a deployment refers to it
     number = row["task_id"]
-    scores = np.concatenate([scored.scores for _, _, scored in found])
+    scores = np.concatenate([scored.scores for _, _, scored, _ in found])
     ordered = np.sort(scores[~np.isnan(scores)])
     run(plpy, memory, CLEAR_RUNS, ["integer"], [number])
     stored = row["users"]
-    for version, as_of, scored in found:
+    for version, as_of, scored, policy in found:
         types = ["integer", "integer", "bigint", "timestamptz"]
         run(plpy, memory, INSERT_RUN, types, [number, version, len(scored.users), as_of])
-        stored += _write(plpy, memory, [number, version], scored, ordered, row["some"])
+        reasons = [TOO_LITTLE, NO_NUMBER]
+        if policy is not None:
+            reasons += [policy.too_few(), policy.too_old]
+        stored += _write(plpy, memory, [number, version], scored, ordered, reasons, row["some"])
     if row["some"] and stored != len(scores):
-        _forget_others(plpy, memory, number, np.sort(np.concatenate([scored.users for _, _, scored in found])))
+        _forget_others(plpy, memory, number, np.sort(np.concatenate([scored.users for _, _, scored, _ in found])))
 
 
-def _write(plpy: Any, memory: dict[str, Any], of: list[int], scored: "Scored", ordered: "F64", some: bool) -> int:
+def _write(
+    plpy: Any,
+    memory: dict[str, Any],
+    of: list[int],
+    scored: "Scored",
+    ordered: "F64",
+    reasons: "list[str | None]",
+    some: bool,
+) -> int:
     """Writes what one version said; returns how many rows are new. `some`: there are rows already.
 
     A row that is right stays. Where less than half do, all are written: to look which of the others are new costs more.
@@ -88,50 +104,59 @@ def _write(plpy: Any, memory: dict[str, Any], of: list[int], scored: "Scored", o
         part = scored.part(low, low + WRITE_USERS)
         rank = percentiles(part.scores, ordered)
         if not some:
-            new += run(plpy, memory, INSERT, TYPES, [*of, *_columns(part, rank)]).nrows()
+            new += run(plpy, memory, INSERT, TYPES, [*of, *_columns(part, rank), reasons]).nrows()
             continue
         placed = None if few_differ else _placed(part, rank)
         if placed is not None:
             written = run(plpy, memory, PLACED, PLACED_TYPES, [*of, *placed]).nrows()
         else:
-            written = _joined(plpy, memory, DIFFERING if few_differ else UPDATE, of, part, rank)
+            written = _joined(plpy, memory, DIFFERING if few_differ else UPDATE, of, part, rank, reasons)
             few_differ = few_differ and 2 * written < len(part.users)
         if written < len(part.users):
-            new += _joined(plpy, memory, MISSING, of, part, rank)
+            new += _joined(plpy, memory, MISSING, of, part, rank, reasons)
     return new
 
 
-def _joined(plpy: Any, memory: dict[str, Any], query: str, of: list[int], part: "Scored", rank: "F64") -> int:
+def _joined(
+    plpy: Any,
+    memory: dict[str, Any],
+    query: str,
+    of: list[int],
+    part: "Scored",
+    rank: "F64",
+    reasons: "list[str | None]",
+) -> int:
     bounds = [int(part.users[0]), int(part.users[-1])]
     types = [*TYPES, "bigint", "bigint"]
-    written: int = run(plpy, memory, query, types, [*of, *_columns(part, rank), *bounds]).nrows()
+    written: int = run(plpy, memory, query, types, [*of, *_columns(part, rank), reasons, *bounds]).nrows()
     return written
 
 
 def _columns(part: "Scored", rank: "F64") -> list[Any]:
-    """Images of users, scores and percentiles, and the reasons: NaN stands for the first one, -1 for the second."""
+    """Images of users, values and percentiles; in place of a percentile, where there is none, the reason's number."""
     import numpy as np
 
     from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, image
 
-    said = np.where(np.isnan(part.scores) & ~part.too_little, -1.0, rank)
-    return [image(part.users, BIGINT), image(part.scores, DOUBLE), image(said, DOUBLE), TOO_LITTLE, NO_NUMBER]
+    said = np.where(np.isnan(part.values), part.why, rank)
+    return [image(part.users, BIGINT), image(part.values, DOUBLE), image(said, DOUBLE)]
 
 
 def _placed(part: "Scored", rank: "F64") -> list[Any] | None:
-    """What PLACED takes; None where ids lie too far apart, or a model gave no number."""
+    """What PLACED takes; None where ids lie too far apart, or too little history is not the only reason."""
     import numpy as np
 
     from ubp_sql.api.refresh_rows import DOUBLE, image
+    from ubp_sql.models import population
 
     first, last = int(part.users[0]), int(part.users[-1])
     places = last - first + 1
-    if places > MOST_PLACES * len(part.users) or (np.isnan(part.scores) & ~part.too_little).any():
+    if places > MOST_PLACES * len(part.users) or (part.why > population.TOO_LITTLE).any():
         return None
     at = part.users - first
-    scores, ranks = np.full(places, np.nan), np.full(places, -1.0)
-    scores[at], ranks[at] = part.scores, rank
-    return [image(scores, DOUBLE), image(ranks, DOUBLE), first, last, TOO_LITTLE]
+    values, ranks = np.full(places, np.nan), np.full(places, -1.0)
+    values[at], ranks[at] = part.values, rank
+    return [image(values, DOUBLE), image(ranks, DOUBLE), first, last, TOO_LITTLE]
 
 
 def _forget_others(plpy: Any, memory: dict[str, Any], number: int, users: "I64") -> None:

@@ -89,6 +89,7 @@ class Deployed:
         self.challengers: list[Deployed] = []
         self.bounds: list[float] = []
         self.shadows: list[Deployed] = []
+        self.reasons: Any = None  # of explain_user.py, once somebody asks for them
 
 
 class Policy:

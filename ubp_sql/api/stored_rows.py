@@ -22,15 +22,17 @@ select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg
   from (select user_id, features, anchors from ubp.feature_rows
          where feature_set_id = $1 and user_id >= $2 order by user_id limit $3) r"""
 DOWNWARDS = UPWARDS.replace(">= $2 order by user_id", "<= $2 order by user_id desc")
-# A feature of at least 1 says who has a score; without one, everybody counts. NaN is above every number.
+# A feature of at least 1 says who has a score; without one, everybody counts. NaN is above every number, and a row
+# without the feature must not be left out in silence.
 SAMPLE = """
 with whom as materialized (
   select r.user_id from ubp.feature_rows r
-   where r.feature_set_id = $1 and ($2 is null or r.features[$2] >= 1 and r.features[$2] <> 'NaN'))
+   where r.feature_set_id = $1 and ($2 is null or (r.features[$2] >= 1 and r.features[$2] <> 'NaN') is not false))
 select ubp.array_image(array_agg(r.user_id)) as users, ubp.array_image(array_agg(r.features)) as features,
        ubp.array_image(array_agg(r.anchors) filter (where $4)) as anchors, (select count(*) from whom) as drawn_from
   from (select r.user_id, r.features, r.anchors
-          from (select w.user_id, hashint8extended(w.user_id, 0) as place from whom w order by place, user_id limit $3) w
+          from (select w.user_id, hashint8extended(w.user_id, 0) as place from whom w
+                 order by place, user_id limit $3) w
           join ubp.feature_rows r on r.feature_set_id = $1 and r.user_id = w.user_id
          order by w.place, w.user_id) r"""
 LOWEST = -(2**63)

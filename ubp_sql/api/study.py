@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
     from ubp_sql.kernels.dispatch import F32, F64
     from ubp_sql.models.effects import Effect
+    from ubp_sql.models.explain import Explainer
     from ubp_sql.models.loaded import Loaded
 
+FEWEST = 2  # users: one is compared with the others
 MOST_SAMPLED, MOST_FEATURES = 100_000, 10_000
 MOST_VALUES = 4_000_000  # of a sample: 16 MB, which each explanation without trees reads
 IMPORTANCE_USERS, IMPORTANCE_PAIRS = 200, 32  # of sampled values: 0.8 million rows of 60 features
+ROUNDING = 1e-12  # part of the greatest importance below which it is that of rounding
+EXPLAINED_AT_ONCE = 32  # users between two looks at a cancel
 MOST_SECONDS = 60.0  # of a slow network, by what its first run took
 
 # The row stays locked: two studies of one model go one after the other.
@@ -44,6 +48,7 @@ select c.map_id, c.method, c.x, c.y
          (select coalesce(d.map_id, -1) from ubp.deployments d
            where d.model_id = $1 and d.deployed_at <= statement_timestamp() and d.retired_at > statement_timestamp()),
          (select max(n.map_id) from ubp.calibration_maps n where n.model_id = $1))"""
+EXPLAINER = "select m.explainer from ubp.models m where m.model_id = $1 and m.explainer is not null"
 CLEAR = "delete from ubp.model_backgrounds where model_id = $1"
 INSERT = """
 insert into ubp.model_backgrounds (model_id, as_of, users, sampled, typical, rows, method, map_id, studied_at)
@@ -72,8 +77,8 @@ def study_model(
     features  those with the greatest importance whose effects are found
     """
     check_version(plpy, memory)
-    if sample is None or not 2 <= sample <= MOST_SAMPLED:
-        raise BadInput(f"sample is {sample}", f"a number of users from 2 to {MOST_SAMPLED:,}, for example 1000")
+    if sample is None or not FEWEST <= sample <= MOST_SAMPLED:
+        raise BadInput(f"sample is {sample}", f"a number of users from {FEWEST} to {MOST_SAMPLED:,}, for example 1000")
     if features is None or not 0 <= features <= MOST_FEATURES:
         raise BadInput(f"features is {features}", f"a number of features from 0 to {MOST_FEATURES:,}, for example 20")
     model = _model(plpy, memory, task, version)
@@ -109,19 +114,17 @@ def _affordable(plpy: Any, model: Row, loaded: "Loaded", sample: int, features: 
     """How many users of the sample can be had, by memory, and by the time that the first run of a network took."""
     from ubp_sql.models.effects import GRID
 
-    most = max(2, min(sample, MOST_VALUES // loaded.features))
+    most = max(FEWEST, min(sample, MOST_VALUES // loaded.features))
     together = json.loads(model["checked"] or "{}").get("seconds_per_row_together")
     if isinstance(together, int | float):
         of_one = loaded.features + GRID * min(features, loaded.features) + 2 * IMPORTANCE_PAIRS * loaded.features
-        most = max(2, min(most, int(MOST_SECONDS / (together * of_one)))) if together * of_one > 0 else most
+        most = max(FEWEST, min(most, int(MOST_SECONDS / (together * of_one)))) if together * of_one > 0 else most
     if most < sample:
         plpy.notice(f"the sample is of {most:,} users at most: the model has {loaded.features:,} features or is slow")
     return most
 
 
-def _sample(
-    plpy: Any, memory: dict[str, Any], model: Row, loaded: "Loaded", most: int
-) -> "tuple[str, F32, int]":
+def _sample(plpy: Any, memory: dict[str, Any], model: Row, loaded: "Loaded", most: int) -> "tuple[str, F32, int]":
     """The moment of the features, rows that the model has a raw score for, and of how many users they are a sample."""
     import numpy as np
 
@@ -130,7 +133,7 @@ def _sample(
     found = feature_set(plpy, memory, model["feature_set_id"])
     now = single(plpy, memory, SET, ["integer"], [model["feature_set_id"]])
     never = NotReady(
-        f"feature set {found.name!r} has no rows of users that the task is about",
+        f"feature set {found.name!r} has no rows of two users that the task is about",
         "ubp.refresh_features() computes them from the events, then ubp.study_model again",
     )
     if now is None or now["as_of"] is None:
@@ -138,15 +141,13 @@ def _sample(
     lifetime = found.definition.lifetime_count(model["population_kind"])
     position = None if lifetime is None else lifetime + 1
     moment = SetMoment(found.definition.plan, now["as_of_us"], now["as_of_weekday"])
-    rows, users = sampled_rows(
-        plpy, memory, Sampled(model["feature_set_id"], loaded.features, moment, position, most)
-    )
-    if not len(rows):
+    rows, users = sampled_rows(plpy, memory, Sampled(model["feature_set_id"], loaded.features, moment, position, most))
+    if len(rows) < FEWEST:
         raise never
     scored = np.isfinite(raw_batch(loaded, rows, lambda: touch(plpy, memory)))
-    if not scored.any():
+    if scored.sum() < FEWEST:
         raise UnsupportedModel(
-            f"the model gives no number for any of {len(rows):,} users",
+            f"the model gives a number for {int(scored.sum())} of {len(rows):,} users",
             "fill in missing features in the model, or in a preparation before it",
         )
     return now["as_of"], rows[scored], users
@@ -169,6 +170,7 @@ class _Study:
 
         used, categories = used_by(self.loaded), categories_of(self.loaded)
         method, importance = self._importance()
+        importance[importance <= ROUNDING * importance.max()] = 0.0
         permutation = np.zeros(self.loaded.features)
         permutation[used] = permutation_importance(self._raw, self.rows, used, seed=0)
         map_id, values = self._values()
@@ -197,18 +199,35 @@ class _Study:
         """How it was found, and the mean absolute contribution of each feature."""
         import numpy as np
 
+        from ubp_sql.models.explain import open_explainer
         from ubp_sql.models.linear import LinearModel
+        from ubp_sql.models.loaded import TreeModel
         from ubp_sql.models.shapley import linear_terms, sampled
 
         rows = self.rows
         if isinstance(self.loaded, LinearModel):
             terms = linear_terms(self.loaded.linear, rows)
             return "linear", np.abs(terms - terms.mean(axis=0)).mean(axis=0)
+        if isinstance(self.loaded, TreeModel):
+            row = single(self.plpy, self.memory, EXPLAINER, ["bigint"], [self.model_id])
+            if row is not None:
+                return "shap", self._exact(open_explainer(row["explainer"], self.loaded))
         some = rows[:IMPORTANCE_USERS]
         found = np.zeros(self.loaded.features)
-        for k, row in enumerate(some):
-            found += np.abs(sampled(self._raw, row, np.delete(rows, k, axis=0), IMPORTANCE_PAIRS, k).contributions)
+        for k, row in enumerate(some):  # each is compared with others than the one before: all have their turn
+            others = np.roll(np.delete(rows, k, axis=0), -k * IMPORTANCE_PAIRS, axis=0)
+            found += np.abs(sampled(self._raw, row, others, IMPORTANCE_PAIRS, k).contributions)
         return "sampled shap", found / len(some)
+
+    def _exact(self, explainer: "Explainer") -> "F64":
+        import numpy as np
+
+        found = np.zeros(self.loaded.features)
+        for number, row in enumerate(self.rows):
+            if number % EXPLAINED_AT_ONCE == 0:
+                self._pause()
+            found += np.abs(explainer.contributions(row.tobytes(), self._pause)[1])
+        return found / len(self.rows)
 
     def _values(self) -> "tuple[int | None, Callable[[F32], F64]]":
         """The map that the model's scores go through, and what predict gives of rows."""

@@ -25,7 +25,7 @@ select $1 > interval '0' and $1 <= interval '36500 days' and date_trunc('month',
 TASK_WORD = re.compile(r"[^a-z0-9]+")
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
 # Names of ours that predict_<task> would collide with.
-RESERVED_TASKS = {"detail", "many", "if"}
+RESERVED_TASKS = {"detail", "many", "if", "events", "surrogate"}
 
 
 def refuse_horizon(plpy: Any, memory: dict[str, Any], horizon: str | None) -> None:

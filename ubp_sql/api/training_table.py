@@ -3,14 +3,16 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ubp_sql.api import training_target
 from ubp_sql.api.refresh import LOG
-from ubp_sql.api.refresh_rows import BIGINT, HEAD_BYTES, REAL, STATEMENT_BYTES, image, images, times
+from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, HEAD_BYTES, REAL, STATEMENT_BYTES, image, images, times
 from ubp_sql.api.session import check_version, entry, run
 from ubp_sql.api.training import Question, ask, record_population
 from ubp_sql.errors import NotReady
+from ubp_sql.features.label_rule import AMOUNT
 
 # A set-returning function in FROM is computed to its end before the first row comes; in a list of columns it is not.
 # It is stable, so that all of its batches see one snapshot, which queries of this volatile function would not.
@@ -21,6 +23,8 @@ DAY_US = 86_400_000_000
 # Types of array elements, as in refresh_rows.
 BOOLEAN, SMALLINT = 16, 21
 INFO_SECONDS = 5.0
+SHOWN = 5
+"""Moments named in a message."""
 
 
 @entry
@@ -43,11 +47,13 @@ def training_set(
     question = ask(plpy, memory, task, cuts, horizon, known_at, negatives)
     record_population(plpy, memory, question)
     target = training_target.find(plpy, memory, task, into_table)
-    table = training_target.make(plpy, target)
+    amount = question.rule.output == AMOUNT
+    table = training_target.make(plpy, target, "double precision" if amount else "smallint")
     count = positives = 0
+    unmatured: dict[int, int] = {}
     for batch in _batches(plpy, memory, [task, cuts, horizon, known_at, negatives]):
-        count += _write(plpy, table, batch)
-        positives += batch["labels"].count(1)
+        count += _write(plpy, table, batch, amount=amount)
+        positives += _look(question, batch, unmatured)
         if time.perf_counter() - said > INFO_SECONDS:
             said = time.perf_counter()
             plpy.info(f"{count:,} training rows after {said - started:.0f} s")
@@ -58,6 +64,8 @@ def training_set(
             if question.whenever_known
             else "known_at => 'now' takes what is known today: an event may have been ingested long after its time",
         )
+    if unmatured:
+        _say_unmatured(plpy, question, count, unmatured)
     training_target.replace(plpy, memory, target, _words(task, question))
     detail = json.dumps({"table": f"{target.schema}.{target.name}", "positives": positives})
     types = ["text", "double precision", "bigint", "jsonb"]
@@ -74,19 +82,53 @@ def _batches(plpy: Any, memory: dict[str, Any], arguments: list[Any]) -> Iterato
         yield found[0]
 
 
-def _write(plpy: Any, table: str, batch: Any) -> int:
+def _look(question: Question, batch: Any, unmatured: dict[int, int]) -> int:
+    """Adds a batch's rows whose outcome is not known yet, by cut, of events all as 0; returns its positives."""
+    import numpy as np
+
+    cuts = np.frombuffer(batch["cut_times"], "<i8")[~np.frombuffer(batch["matured"], np.bool_)]
+    if question.cuts is None:
+        cuts = np.zeros_like(cuts)
+    for cut_us, n in zip(*np.unique(cuts, return_counts=True), strict=True):
+        unmatured[int(cut_us)] = unmatured.get(int(cut_us), 0) + int(n)
+    labels = np.frombuffer(batch["labels"], "<f8" if question.rule.output == AMOUNT else np.uint8)
+    return int((labels > 0).sum())
+
+
+def _say_unmatured(plpy: Any, question: Question, count: int, unmatured: dict[int, int]) -> None:
+    """Names the rows not to train on. Raises NotReady (UB005) where these are all."""
+    rows = sum(unmatured.values())
+    why = f"what happened in the {question.reach_us / DAY_US:g} days after their moment is not wholly known yet"
+    if question.cuts is not None:
+        said = [f"{n:,} at {_date(cut_us)}" for cut_us, n in sorted(unmatured.items())[:SHOWN]]
+        more = f" and {len(unmatured) - SHOWN} later cuts" if len(unmatured) > SHOWN else ""
+        why += f": {', '.join(said)}{more}"
+    if rows == count:
+        raise NotReady(
+            f"none of {count:,} rows is matured, {why}", "earlier cuts, a shorter horizon, or newer events"
+        )
+    plpy.notice(f"{rows:,} of {count:,} rows are not matured (matured = false), {why}")
+
+
+def _date(us: int) -> str:
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us):%Y-%m-%d %H:%M}"
+
+
+def _write(plpy: Any, table: str, batch: Any, *, amount: bool) -> int:
     """Inserts a batch; returns how many rows it has."""
     import numpy as np
 
     users, cuts = np.frombuffer(batch["user_ids"], "<i8"), np.frombuffer(batch["cut_times"], "<i8")
-    labels, matured = np.frombuffer(batch["labels"], np.uint8), np.frombuffer(batch["matured"], np.uint8)
+    labels = np.frombuffer(batch["labels"], "<f8" if amount else np.uint8)
+    matured = np.frombuffer(batch["matured"], np.uint8)
     weights = np.frombuffer(batch["weights"], "<f4")
     features = np.frombuffer(batch["features"], "<f4").reshape(len(users), -1)
     plan = plpy.prepare(
         f"insert into {table} select u.user_id, u.cut, u.label, u.matured, u.weight,"  # noqa: S608
         " ubp.image_array(substr($6, 1 + (u.place::integer - 1) * $7, $7), '{}'::real[])"
         " from unnest(ubp.image_array($1, '{}'::bigint[]), ubp.image_array($2, '{}'::timestamptz[]),"
-        " ubp.image_array($3, '{}'::smallint[]), ubp.image_array($4, '{}'::boolean[]),"
+        f" ubp.image_array($3, '{{}}'::{'double precision' if amount else 'smallint'}[]),"
+        " ubp.image_array($4, '{}'::boolean[]),"
         " ubp.image_array($5, '{}'::real[])) with ordinality as u (user_id, cut, label, matured, weight, place)",
         ["bytea"] * 6 + ["integer"],
     )
@@ -97,7 +139,7 @@ def _write(plpy: Any, table: str, batch: Any) -> int:
         columns = [
             image(users[part], BIGINT),
             times(cuts[part]),
-            image(labels[part].astype("<i2"), SMALLINT),
+            image(labels[part], DOUBLE) if amount else image(labels[part].astype("<i2"), SMALLINT),
             image(matured[part], BOOLEAN),
             image(weights[part], REAL),
         ]

@@ -37,8 +37,8 @@ LONGEST_NAME = 58
 COLUMNS = {
     "user_id": "user",
     "cut": "moment of the row: its features look strictly before it",
-    "label": "1: an event of the label kind lies within the horizon after the cut, as known when the set was made",
-    "matured": "all of the horizon lies before the newest event: a label of 0 is final",
+    "label": "what happened within the horizon after the cut, as known when the set was made: 1 or 0, or an amount",
+    "matured": "all of the horizon lies before the newest event: the label is final",
     "weight": "how many pairs of user and cut the row stands for; above 1 where negatives were sampled",
     "features": "values in the order of ubp.feature_catalogue.position; NaN = NULL",
 }
@@ -101,12 +101,12 @@ def _parse(plpy: Any, memory: dict[str, Any], text: str) -> tuple[str, str]:
     return (parts[0], parts[1]) if len(parts) == 2 else (OWN_SCHEMA, parts[0])
 
 
-def make(plpy: Any, target: Target) -> str:
+def make(plpy: Any, target: Target, label_type: str) -> str:
     """Creates the new table, empty, which nobody sees before the commit; returns its quoted name."""
     table = f"{plpy.quote_ident(target.schema)}.{plpy.quote_ident(target.making)}"
     # Rows are read whole: in line, as they are, up to a page. Statistics of array elements are of use to no query.
     for statement in (
-        f"create table {table} (user_id bigint not null, cut timestamptz not null, label smallint not null,"
+        f"create table {table} (user_id bigint not null, cut timestamptz not null, label {label_type} not null,"
         " matured boolean not null, weight real not null, features real[] not null) with (toast_tuple_target = 8160)",
         f"alter table {table} alter features set storage external, alter features set statistics 0",
     ):

@@ -16,6 +16,7 @@ from ubp_sql.cli import (
     report,
     run_jobs,
     source,
+    task,
     training_set,
 )
 from ubp_sql.cli.shared import out
@@ -46,6 +47,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(calendar.app, name="calendar")
 app.command("refresh")(refresh.refresh)
 app.add_typer(quality.app, name="quality")
+app.add_typer(task.app, name="task")
 app.command("train")(run_jobs.train)
 app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)

@@ -8,6 +8,7 @@ import typer
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.run_jobs import Task, print_rows
+from ubp_sql.cli.sql_tier import sql_of
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
 from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
@@ -138,11 +139,23 @@ def _verdict(task: str, version: int, report: dict[str, Any]) -> None:
 @guarded
 def export(
     task: Task,
-    version: Version,
     to: Annotated[Path, typer.Option("--out", help="File to write.")],
+    version: Annotated[int | None, typer.Argument(help="Default, with --sql: the one that answers.")] = None,
+    as_sql: Annotated[
+        bool,
+        typer.Option("--sql", help="As plain SQL with its features, for a server without PL/Python."),
+    ] = False,
     dsn: Dsn = "",
 ) -> None:
-    """Write a version as the file it was registered from."""
+    """Write a version as the file it was registered from, or as SQL for servers that refuse untrusted languages."""
+    if as_sql:
+        with connection(dsn) as conn:
+            text = sql_of(conn, task, version)
+        to.write_text(text, encoding="utf-8", newline="\n")
+        out.print(f"{to}: {len(text.encode()) / 1e6:.2f} MB; psql -X -v ON_ERROR_STOP=1 -f {to} DATABASE", markup=False)
+        return
+    if version is None:
+        raise BadInput("the version is missing", "name it, or add --sql: `ubp-sql model list` shows the versions")
     query = "select source from ubp.models where task = %s and version = %s"
     with connection(dsn) as conn, conn.cursor(row_factory=dict_row, binary=True) as cursor:
         row = cursor.execute(query, [task, version]).fetchone()

@@ -16,6 +16,7 @@ from ubp_sql.install import state
 from ubp_sql.training.study import study_unstudied, study_version
 
 MOST_DAYS = 36_500
+DEFINE = "select ubp.define_task(%s, %s, %s, %s, %s, label => %s::jsonb)"
 Task = Annotated[str, typer.Argument(help="Task, for example purchase.")]
 
 
@@ -111,10 +112,12 @@ def train(
             conn, task, test_cuts=cuts, deploy=not no_deploy, model=model, prepare=steps, threads=threads, say=say
         )
         study_version(conn, task, result.version, say)
-    rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics} for t in result.tested]
+    rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics, **t.baseline} for t in result.tested]
+    for line in result.warnings:
+        err.print(f"warning: {line}", markup=False)
     if json:
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}
-        print_json({**found, "tests": rows, "seconds": result.seconds})
+        print_json({**found, "tests": rows, "warnings": result.warnings, "seconds": result.seconds})
         return
     print_rows(rows, False)
     version = result.version
@@ -129,18 +132,18 @@ def _define(conn: Any, task: str, given: list[Any]) -> None:
 
     given  label kind, population kind, horizon, feature set; None: as it is, else the default
     """
-    known = state.rows(
-        conn, "select label_kind, population_kind, horizon, feature_set from ubp.tasks where task = %s", task
-    )
+    known = state.rows(conn, "select population_kind, horizon, feature_set, label from ubp.tasks where task = %s", task)
     if known and given == [None] * 4:
         return
-    usual = list(known[0].values()) if known else [task, None, timedelta(days=30), "default"]
-    label, population, horizon, name = (
-        own if own is not None else default for own, default in zip(given, usual, strict=True)
+    kind = given[0] if known or given[0] else task
+    usual = list(known[0].values()) if known else [None, timedelta(days=30), "default", None]
+    population, horizon, name = (
+        own if own is not None else default for own, default in zip(given[1:], usual[:3], strict=True)
     )
+    rule = None if kind else usual[3]
     names = [row["name"] for row in state.rows(conn, "select name from ubp.feature_sets order by name")]
     if name not in names:
         if name != "default":
             raise no_such_set(name, names)
         state.rows(conn, "select ubp.define_feature_set(%s)", name)
-    state.rows(conn, "select ubp.define_task(%s, %s, %s, %s, %s)", task, label, population, horizon, name)
+    state.rows(conn, DEFINE, task, kind, population, horizon, name, rule)

@@ -106,11 +106,11 @@ def _first(spec: FeatureSpec, part: int) -> Part:
 
 
 def _last(spec: FeatureSpec, part: int) -> Part:
-    """The one that is as far from the newest as the column says, among those with a value."""
+    """The one that is as far from the newest as the column says, and those with a value after it, which give nothing."""
     x = _x(spec)
     back = "row_number() over (order by place desc) as back"
     steps = f"numbered as (select *, {back} from mine where {x} is not null),\n"  # noqa: S608 - names of ours
-    return Part(x, f"back = {part + 1}", steps=steps, table="numbered")
+    return Part(f"case when back = {part + 1} then {x} end", f"back <= {part + 1}", steps=steps, table="numbered")
 
 
 def _distinct(spec: FeatureSpec, part: int) -> Part:

@@ -10,6 +10,7 @@ blocks as in Oron & Flournoy 2017.
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 from math import exp, isfinite, log
 
 from ubp_sql.errors import BadInput
@@ -39,7 +40,7 @@ class Map:
     value  of one score; no NumPy
     """
 
-    __slots__ = ("map_id", "method", "value", "x", "y", "_rises")
+    __slots__ = ("_rises", "map_id", "method", "value", "x", "y")
 
     value: Callable[[float], float]
 
@@ -91,9 +92,9 @@ def checked(method: str, x: Sequence[float], y: Sequence[float]) -> tuple[tuple[
         raise BadInput(f"unknown method {method!r}", f"one of {', '.join(METHODS)}")
     if not 1 <= len(x) == len(y) <= MOST_KNOTS:
         raise BadInput(f"an isotonic map has {len(x)} and {len(y)} values", f"as many y as x, up to {MOST_KNOTS:,}")
-    if not all(one < other for one, other in zip(x, x[1:], strict=False)):
+    if not all(one < other for one, other in pairwise(x)):
         raise BadInput("the scores of a calibration map do not ascend", "sort its knots by x; no x twice")
-    if not all(one <= other for one, other in zip(y, y[1:], strict=False)):
+    if not all(one <= other for one, other in pairwise(y)):
         raise BadInput("a calibration map falls", "a higher score must not mean a lower chance: sort y as x")
     if y[0] < 0.0 or y[-1] > 1.0:
         raise BadInput(f"a calibration map goes from {y[0]} to {y[-1]}", "chances from 0 to 1")
@@ -104,8 +105,7 @@ def checked(method: str, x: Sequence[float], y: Sequence[float]) -> tuple[tuple[
 
 def _rises(x: Sequence[float], y: Sequence[float]) -> tuple[float, ...]:
     """From each knot to the next."""
-    pairs = zip(x, x[1:], y, y[1:], strict=False)
-    return tuple((y1 - y0) / (x1 - x0) for x0, x1, y0, y1 in pairs)
+    return tuple((y1 - y0) / (x1 - x0) for (x0, x1), (y0, y1) in zip(pairwise(x), pairwise(y), strict=True))
 
 
 def batch(map_: Map, scores: F64, between_chunks: Callable[[], object] = lambda: None) -> F64:

@@ -126,7 +126,9 @@ def fitted(moments: Sequence[Outcomes], method: str = AUTO) -> Fitted:
         raise BadInput(f"unknown method {method!r}", f"{AUTO}, {' or '.join(METHODS)}")
     found = _one(latest, method)
     if found is None:
-        raise BadInput("higher scores did not mean higher chances: no platt map rises", "look at the model, or isotonic")
+        raise BadInput(
+            "higher scores did not mean higher chances: no platt map rises", "look at the model, or isotonic"
+        )
     return Fitted(found, losses)
 
 

@@ -71,7 +71,7 @@ calibration_maps = table(
 
 calibration_tests = table(
     "calibration_tests",
-    "How far scores are from what came true, with and without a map (ubp.reliability, ubp.calibration_report).",
+    "How far scores are from what came true, with and without a map; ubp.reliability shows them.",
     column(
         "model_id",
         sa.BigInteger(),

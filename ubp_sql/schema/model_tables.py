@@ -72,6 +72,11 @@ models = table(
     ),
     column("checked", JSONB(), "what the first run of a network found, and when"),
     column("preparation", JSONB(), "steps done to the features before the model, as learnt"),
+    column(
+        "explainer",
+        BYTEA(),
+        "what exact reasons need beside the compiled form; NULL where its trees do not give them",
+    ),
     sa.UniqueConstraint("task", "version"),
     sa.CheckConstraint("status in ('ready', 'pending', 'refused')", name="status"),
     sa.Index(None, "compiled_sha256"),

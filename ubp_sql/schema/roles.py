@@ -43,13 +43,16 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ubp_auditor", "anonymous_events explain_events"),
     ("ubp_admin", "training_matrix training_set outcomes_until register_model deploy_model rollback_model define_task"),
     ("ubp_admin", "challenge_model shadow_model retire_model cancel_deployment record_model_check"),
+    ("ubp_admin", "record_test calibrate_model add_calibration_map use_calibration"),
+    ("ubp_analyst", "calibration_maps calibration_tests reliability calibration_report"),
+    ("ubp_auditor", "model_tests"),
     (
         "ubp_admin",
         "define_feature_set define_feature define_features copy_feature_set drop_feature_set rebuild_generated",
     ),
     ("ubp_admin", "build_mirror rebuild_mirror compact_mirror drop_mirror define_event_column watch_event_partitions"),
     ("ubp_analyst", "score score_all score_blob score_blob_all features version resolve_user array_image"),
-    ("ubp_analyst", "feature_vector sequence_kinds warm held_models loaded_models"),
+    ("ubp_analyst", "feature_vector sequence_kinds warm held_models loaded_models explain explain_many"),
     ("ubp_analyst", "installation alembic_version tasks model_versions feature_catalogue feature_sets"),
     ("ubp_analyst", "feature_definitions task_definitions calendar model_metrics user_scores user_features freshness"),
     ("ubp_analyst", "mirror_status resolve_item deployed_versions shadow_report shadow_scores"),
@@ -91,5 +94,5 @@ def needed_role(message: str) -> str | None:
     name = found[1]
     if name.startswith(("predict", "user_features_")):
         return "ubp_analyst"
-    training_set = "ubp_auditor" if name.startswith("training_") else None
-    return next((role for role, names in _NEEDED if name in names.split()), training_set)
+    made = {"training": "ubp_auditor", "explain": "ubp_analyst"}.get(name.partition("_")[0])
+    return next((role for role, names in _NEEDED if name in names.split()), made)

@@ -7,7 +7,7 @@ from ubp_sql.schema.base import NOW, TIME, column, table
 
 model_backgrounds = table(
     "model_backgrounds",
-    "A sample of whom a model is asked about: what explanations compare a user with. One row a studied model.",
+    "Samples of whom models are asked about: what explanations compare a user with. A row a studied model.",
     column(
         "model_id",
         sa.BigInteger(),
@@ -72,7 +72,7 @@ model_effects = table(
     "Partial dependence: scores of a studied model's sample with one feature set to a value for everybody.",
     _of_study(),
     _position(),
-    column("point", sa.Integer(), "1, 2, ... upwards; missing last", primary_key=True, autoincrement=False),
+    column("point", sa.Integer(), "1, 2, ...: x ascends, missing last", primary_key=True, autoincrement=False),
     column("x", sa.Double(), "value that the feature is set to; NULL = missing"),
     column("mean", sa.Double(), "mean score of the sample with it"),
     column("low", sa.Double(), "10 % of the sample score lower with it"),

@@ -58,7 +58,7 @@ def _each(labels: F64, scores: F64, png: bool) -> Drawn:
     return drawn(
         "predicted-actual",
         "Predicted against actual, user by user",
-        "The stronger the colour, the more users. Both axes go by the square root; one user in 200 lies beyond them, and "
+        "The stronger the colour, the more users. Both axes go by the square root; one user in 200 lies beyond, and "
         "is shown at their ends.",
         f"Counts of users by predicted amount, to {number(ends[0][1])}, and by actual amount, to {number(ends[1][1])}.",
         draw,
@@ -140,7 +140,7 @@ def _residuals(labels: F64, scores: F64, png: bool) -> Drawn:
     return drawn(
         "residuals",
         "What is left over",
-        "How far the actual amounts lie from the predicted ones. The first and the last bar hold what lies beyond them too.",
+        "How far the actual amounts lie from the predicted ones. The outer bars hold what lies beyond them.",
         f"Residuals: one in a hundred below {number(low)}, half below {number(float(np.median(residual)))}, one in a "
         f"hundred above {number(high)}.",
         draw,

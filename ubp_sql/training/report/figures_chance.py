@@ -105,8 +105,8 @@ def _calibration(before: Sequence[Bin], after: Sequence[Bin], png: bool) -> Draw
     return drawn(
         "calibration",
         "Calibration: does 30 % mean three in ten?",
-        "Ten groups of equally many users; bars are 95 % intervals of the share. On the dashed line a chance means what "
-        "it says.",
+        "Ten groups of equally many users; bars are 95 % intervals of the share. On the dashed line a chance "
+        "means what it says.",
         f"Calibration in ten groups, lowest first: {said}.",
         draw,
         png=png,

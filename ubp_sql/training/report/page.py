@@ -125,8 +125,8 @@ def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
     if facts.task.amount:
         mae, rank = found.values["mae"], found.values["spearman"]
         lead = (
-            f"For {known}, {words.number(base)} came on average within {words.span(facts.task.horizon)}. Predictions were "
-            f"off by {words.number(mae)} on average; by the mean for everybody it would have been "
+            f"For {known}, {words.number(base)} came on average within {words.span(facts.task.horizon)}. Predictions "
+            f"were off by {words.number(mae)} on average; by the mean for everybody it would have been "
             f"{words.number(float(abs(test.labels - base).mean()))}."
         )
         big = [
@@ -139,8 +139,8 @@ def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
     auc, lift = found.values["auc"], found.values["lift_10"]
     lead = (
         f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}. The tenth with the highest "
-        f"scores held {words.number(lift, 2)} times as many of them as a tenth chosen by lot. Of two users, one who did "
-        f"and one who did not, the one who did scored higher in {words.percent(auc, 0)} of cases."
+        f"scores held {words.number(lift, 2)} times as many of them as a tenth chosen by lot. Of two users, one who "
+        f"did and one who did not, the one who did scored higher in {words.percent(auc, 0)} of cases."
     )
     big = [
         users,

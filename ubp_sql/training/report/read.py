@@ -1,5 +1,6 @@
 """The facts of a report out of the database, all in one snapshot."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import psycopg
 
 from ubp_sql.errors import NoModelDeployed, UnknownTask
+from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
 from ubp_sql.training.report.curves import Bin, wilson
 from ubp_sql.training.report.facts import Calibration, Facts, Map, Model, Scored, Task, Test
@@ -31,7 +33,7 @@ select cut, users, scores, labels, protocol from ubp.model_tests where model_id 
 METRICS = "select cut, metric, value, n, positives from ubp.model_metrics where model_id = %s order by cut, metric"
 CALIBRATION = """
 select calibrated, error, low, high, log_loss, brier, bin_n, bin_score, bin_share
-  from ubp.calibration_tests where model_id = %s and cut = %s"""
+  from ubp.calibration_tests where model_id = %s and cut = %s and (method is not null or not calibrated)"""
 DEPLOYED = """
 select d.deployed_at, m.map_id, m.method, m.n, m.cuts
   from ubp.deployments d left join ubp.calibration_maps m using (map_id)
@@ -57,7 +59,7 @@ def _facts(conn: Connection, name: str, version: int | None, examples: int) -> F
     found = state.rows(conn, TASK, name)
     if not found:
         raise UnknownTask(f"unknown task {name!r}", "select task from ubp.tasks lists the tasks")
-    task = Task(**found[0])
+    task = Task(**{**found[0], "label": LabelRule.from_json(json.loads(found[0]["label"])).words})
     chosen = task.deployed_version if version is None else version
     if chosen is None:
         raise NoModelDeployed(

@@ -11,6 +11,11 @@ from ubp_sql.training.report.figures_effects import Effect, Importance
 
 Connection = psycopg.Connection[Any]
 MOST_FEATURES, MOST_EFFECTS = 12, 8
+METHODS = {
+    "shap": "exact Shapley values (SHAP)",
+    "linear": "exact Shapley values",
+    "sampled shap": "sampled Shapley values",
+}
 
 IMPORTANCE = """
 select feature, meaning, share, as_of, sampled, method
@@ -33,7 +38,8 @@ def studied(conn: Connection, task: str, version: int) -> str:
     if not rows:
         return ""
     one = rows[0]
-    return f"{words.many(one['sampled'], 'user')} as of {words.moment(one['as_of'])}, by {one['method']}"
+    how = METHODS.get(one["method"], one["method"])
+    return f"{words.many(one['sampled'], 'user')} as of {words.moment(one['as_of'])}, by {how}"
 
 
 def effects(conn: Connection, task: str, version: int) -> list[Effect]:

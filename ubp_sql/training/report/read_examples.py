@@ -24,6 +24,7 @@ MIDDLE = """
 select user_id, score, percentile from ubp.user_scores where task = %s and score is not null
  order by abs(percentile - 50), user_id limit %s"""
 KEYS = "select user_id, user_key from ubp.users where user_id = any (%s)"
+EXPLAINS = "select to_regprocedure('ubp.explain_many(text, bigint[], integer)') is not null as it"
 REASONS = """
 select user_id, rank, value, typical, meaning from ubp.explain_many(%s, %s, %s)
  where rank > 0 order by user_id, rank"""
@@ -79,6 +80,8 @@ def _surprises(test: Test, task: Task, most: int) -> list[Group]:
 def _explain(conn: Connection, task: str, examples: Sequence[Example]) -> None:
     users = list(dict.fromkeys(example.user_id for example in examples))
     reasons: dict[int, list[Reason]] = {}
+    if not state.one(conn, EXPLAINS):
+        return
     for row in state.rows(conn, REASONS, task, users, TOP) if users else []:
         reasons.setdefault(row["user_id"], []).append(Reason(row["meaning"], row["value"], row["typical"]))
     for example in examples:

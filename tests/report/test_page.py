@@ -1,0 +1,197 @@
+"""The page as a document: whole, without a way out, the same again, and never broken by what the database says."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.report.document import Document
+from tests.report.made import facts, untested
+from ubp_sql.training.report import drawing, figures_effects
+from ubp_sql.training.report.drawing import Drawn
+from ubp_sql.training.report.facts import Example, Facts, Group, Reason, Scored
+from ubp_sql.training.report.figures_effects import Importance
+from ubp_sql.training.report.page import page
+
+NAMES = {
+    False: ["roc", "precision-recall", "gain", "lift", "calibration", "scores"],
+    True: ["predicted-actual", "groups", "errors", "residuals"],
+}
+EFFECTS = ["importance", "effect-1", "effect-2", "effect-3"]
+
+
+@pytest.mark.parametrize("amount", [False, True])
+def test_a_whole_page(amount: bool) -> None:
+    text, figures = made(amount)
+    document = Document(text)
+    assert [figure.name for figure in figures] == [*NAMES[amount], *EFFECTS]
+    assert len(text) < 3_000_000
+    assert all((figure.png or b"").startswith(b"\x89PNG") for figure in figures)
+    _points_only_inside(document)
+    _is_read_aloud(document, len(figures))
+    said = " ".join(document.text)
+    for part in (
+        "20 June 2025",
+        "4,000 users",
+        "5f5f5f",
+        "a7a7a7",
+        "ubp-sql train",
+        "num_leaves",
+        "User seven",
+        "unknown",
+    ):
+        assert part in said, part
+    assert "--test-cut 2025-06-20\n" in said
+
+
+@cache
+def made(amount: bool) -> tuple[str, list[Drawn]]:
+    return page(facts(amount=amount), png=True)
+
+
+def test_the_same_facts_make_the_same_page() -> None:
+    """Figures too, whether they carry images or not."""
+    pages = [page(facts(150), png) for png in (True, False)]
+    assert pages[0][0] == pages[1][0]
+    assert {figure.png for figure in pages[1][1]} == {None}
+
+
+def _points_only_inside(document: Document) -> None:
+    assert "script" not in document.tags
+    for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+        assert all(value.startswith(("#", "data:,")) for value in document.values(name)), name
+    styles = "".join(document.values("style"))
+    assert not re.search(r"url\((?!#)", styles)
+    ids = document.values("id")
+    assert len(ids) == len(set(ids))
+    everything = " ".join(value for _, _, value in document.attributes)
+    wanted = {*re.findall(r"url\(#([^)]*)\)", everything), *(v[1:] for v in document.values("href") if v[0] == "#")}
+    assert wanted | set(document.values("aria-labelledby")) <= set(ids)
+    [policy] = [value for tag, name, value in document.attributes if tag == "meta" and "default-src" in value]
+    assert policy.startswith("default-src 'none'")
+
+
+def _is_read_aloud(document: Document, figures: int) -> None:
+    assert document.tags.count("figure") == document.tags.count("svg") == figures
+    assert document.tags.count("h1") == 1
+    pictures = [value for tag, name, value in document.attributes if (tag, name) == ("svg", "aria-label")]
+    assert len(pictures) == figures
+    assert all(len(value) > 20 for value in pictures)
+    assert document.tags.count("table") == document.tags.count("caption") > 2
+    assert ("html", "lang", "en") in document.attributes
+
+
+def test_colours_are_the_page_s() -> None:
+    text, figures = made(False)
+    for figure in figures:
+        assert not re.search(r"#[0-9a-f]{6}\b", figure.svg), figure.name
+        assert "font-family" not in figure.svg
+    style = text[text.index("<style>") : text.index("</style>")]
+    for name in drawing.COLOURS:
+        assert style.count(f"--{name}:") == 2, name  # light and dark
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as WCAG 2.2 has it."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_can_be_read_in_the_light_and_in_the_dark() -> None:
+    text, _ = page(untested(), png=False)
+    pairs = re.findall(r"--(\w+): (#[0-9a-f]{6})", text)
+    themes = [dict(pairs[: len(pairs) // 2]), dict(pairs[len(pairs) // 2 :])]
+    assert themes[0] == drawing.COLOURS | {"panel": themes[0]["panel"]}
+    for theme in themes:
+        for paper in ("paper", "panel"):
+            assert contrast(theme["ink"], theme[paper]) > 7
+            assert contrast(theme["muted"], theme[paper]) > 4.5
+            assert contrast(theme["accent"], theme[paper]) > 4.5
+        assert contrast(theme["accent"], theme["soft"]) > 3
+
+
+def test_without_this_and_that_the_page_says_how_to_get_it() -> None:
+    text, figures = page(untested(scored=None, groups=None, metrics=[]), png=False)
+    assert figures == []
+    said = " ".join(Document(text).text)
+    assert "ubp-sql train purchase tests" in said
+    assert "ubp-sql model study purchase finds" in said
+    assert "ubp-sql score purchase writes" in said
+    assert "User " not in said
+    other = untested(deployed_at=None)
+    other.task = replace(other.task, deployed_version=1)
+    assert "ubp-sql model study purchase 2 finds" in page(other, png=False)[0]
+
+
+def test_what_a_shell_reads_is_quoted() -> None:
+    found = untested()
+    found.task = replace(found.task, name="a b; rm -rf /")
+    said = " ".join(Document(page(found, png=False)[0]).text)
+    assert "ubp-sql train 'a b; rm -rf /'\nubp-sql refresh --as-of 2025-07-20\n" in said
+
+
+HOSTILE = (
+    "</style><script>alert(1)</script>",
+    "</title><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' style='color:red",
+    "{{ 7 * 7 }} {% raw %}",
+    "<!-- ]]> --> &lt; &#60;",
+    "</pre></dd></section>",
+    "$x^2$ \\frac{ \x01\x0b\ud7ff\u202e é ☕ 日本",
+    'url(#x) #0b61a4 id="y" \'',
+)
+TEXT = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=40),
+)
+
+
+def with_text(text: str) -> Facts:
+    """Every text that somebody else chose is `text`."""
+    found = untested(
+        importance=[], groups=[Group("t", "", [Example(1, text, 0.5, 10.0, None, [Reason(text, 1, None)])])]
+    )
+    names = ("name", "meaning", "label", "population_kind", "feature_set")
+    found.task = replace(found.task, **dict.fromkeys(names, text))
+    found.model = replace(
+        found.model, settings={text: text}, created_by=text, feature_set=text, format=text, preparation=[text]
+    )
+    assert found.scored is not None
+    found.scored = Scored(found.scored.as_of, found.scored.scored_at, 3, [(text, 1)])
+    return found
+
+
+@given(text=TEXT)
+@settings(max_examples=60, deadline=None)
+def test_no_text_breaks_out_of_the_page(text: str) -> None:
+    benign, document = (Document(page(with_text(each), png=False)[0]) for each in ("benign", text))
+    assert document.tags == benign.tags
+    assert [(tag, name) for tag, name, _ in document.attributes] == [(tag, name) for tag, name, _ in benign.attributes]
+    assert f"User {text}" in document.text
+
+
+@given(text=TEXT)
+@settings(max_examples=25, deadline=None)
+def test_no_name_breaks_out_of_a_figure(text: str) -> None:
+    figure = figures_effects.importance([Importance(text, text, 0.5)], png=False)
+    document = Document(figure.svg)
+    plain = Document(figures_effects.importance([Importance("benign", "benign", 0.5)], png=False).svg)
+    assert document.tags == plain.tags
+    # A name of controls alone leaves nothing to draw, and matplotlib draws no empty text.
+    shown = [part.strip() for part in document.text if part.strip()]
+    assert not drawing.label(text) or drawing.label(text) in shown
+
+
+def test_a_long_name_is_cut_and_a_control_is_a_space() -> None:
+    assert drawing.label("a\x01b\n c") == "a b c"
+    assert len(drawing.label("x" * 100)) == 48

@@ -1,0 +1,155 @@
+"""Reasons: what each feature adds to a user's raw score, the largest first, in numbers and in words."""
+
+from __future__ import annotations
+
+from array import array
+from math import fsum
+
+from ubp_sql.api.backgrounds import typical_of
+from ubp_sql.api.predict import answer_at, of_whom
+from ubp_sql.api.served_task import LOOKUP
+from ubp_sql.api.serving import Deployed, answering_row, judge, known_deployment, no_deployment, policy_of, stored
+from ubp_sql.api.session import entry, run, single, touch
+from ubp_sql.errors import BadInput
+from ubp_sql.models.explain import open_explainer
+from ubp_sql.models.loaded import TreeModel
+from ubp_sql.models.reasons import Told, tell
+from ubp_sql.models.walker import link_totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ubp_sql.models.explain import Explainer
+
+    Answer = tuple[Deployed, bytes | None, str | None]
+    Line = tuple[int, str, float | None, float | None, float, str]
+
+OF_MODEL = """
+select m.explainer, t.output,
+       (select array_agg(f.name order by f.position) from ubp.feature_definitions f
+         where f.feature_set_id = m.feature_set_id) as names,
+       (select array_agg(f.meaning order by f.position) from ubp.feature_definitions f
+         where f.feature_set_id = m.feature_set_id) as meanings
+  from ubp.models m join ubp.task_definitions t using (task) where m.model_id = $1"""
+TOUCHED = 32  # users between two looks at a cancel: some 20 ms
+
+
+@entry
+def explain(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, top: int | None) -> list[Line]:
+    """(rank, feature, value, typical, contribution, meaning): the base, the `top` largest, and the rest as one."""
+    _check(top)
+    return _said(plpy, memory, _answer(plpy, memory, task, user_id), top)
+
+
+@entry
+def explain_at(
+    plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, as_of: str | None, top: int | None
+) -> list[Line]:
+    """As `explain`, of the features computed from the raw events at a moment."""
+    _check(top)
+    if user_id is None:
+        return _said(plpy, memory, _answer(plpy, memory, task, None), top)
+    deployed, packed, policy = answer_at(plpy, memory, task, user_id, as_of)
+    return _said(plpy, memory, (deployed, packed, judge(deployed, packed, policy)[1]), top)
+
+
+@entry
+def explain_many(
+    plpy: Any, memory: dict[Any, Any], task: str, user_ids: list[int | None] | None, top: int | None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of `explain` behind the user's id, in the order asked; one without a rank says why there is no score."""
+    _check(top)
+    if user_ids is None:
+        raise BadInput("user_ids is NULL", "an array of user ids: array(select user_id from ...)")
+    _answer(plpy, memory, task, None)
+    return _each(plpy, memory, task, user_ids, top)
+
+
+def _each(
+    plpy: Any, memory: dict[Any, Any], task: str, user_ids: list[int | None], top: int | None
+) -> Iterator[tuple[Any, ...]]:
+    for number, user_id in enumerate(user_ids):
+        if number % TOUCHED == TOUCHED - 1:
+            touch(plpy, memory)
+        deployed, packed, reason = _answer(plpy, memory, task, user_id)
+        if packed is None or reason is not None:
+            yield user_id, None, None, None, None, None, reason
+            continue
+        for line in _lines(plpy, memory, deployed, packed, top):
+            yield user_id, *line
+
+
+def _check(top: int | None) -> None:
+    if top is None or top < 1:
+        raise BadInput(f"top is {'NULL' if top is None else top}", "how many features are named: 5, or any from 1")
+
+
+def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -> Answer:
+    """Who answers for a user, the row of features, and why there is no score; None where there is."""
+    row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
+    if row is None:
+        raise no_deployment(plpy, memory, task)
+    champion = known_deployment(plpy, memory, row["deployment_id"])
+    if user_id is None:
+        return champion, None, "the user id is NULL"
+    whose_id = user_id
+    if row["packed"] is None:
+        from ubp_sql.api.members import whose
+
+        linked_to = whose(plpy, memory, user_id)
+        if linked_to is not None:
+            row, whose_id = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, linked_to])[0], linked_to
+    deployed, row = answering_row(plpy, memory, champion, whose_id, row)
+    packed = stored(deployed, row)
+    return deployed, packed, of_whom(user_id, whose_id, judge(deployed, packed, policy_of(row)))[1]
+
+
+def _said(plpy: Any, memory: dict[Any, Any], answer: Answer, top: int | None) -> list[Line]:
+    """The rows; none, and a notice with the reason, for a user without a score."""
+    deployed, packed, reason = answer
+    if packed is None or reason is not None:
+        plpy.notice(f"no score to explain: {reason}")
+        return []
+    return _lines(plpy, memory, deployed, packed, top)
+
+
+def _lines(plpy: Any, memory: dict[Any, Any], deployed: Deployed, packed: bytes, top: int | None) -> list[Line]:
+    kept: Kept | None = deployed.reasons
+    if kept is None:
+        kept = deployed.reasons = Kept(plpy, memory, deployed)
+    if kept.explainer is not None:
+        base = kept.explainer.base
+        raw, contributions = kept.explainer.contributions(packed, lambda: touch(plpy, memory))
+    else:
+        from ubp_sql.api.explain_other import contributions as of_any_model
+
+        base, contributions = of_any_model(plpy, memory, deployed, packed)
+        raw = fsum((base, *contributions))
+    typical = typical_of(plpy, memory, deployed.model_id)
+    return tell(kept, array("f", packed), typical, raw, base, contributions, top or 1)
+
+
+class Kept(Told):
+    """What a session keeps of a deployed version for its reasons.
+
+    explainer  None where its trees do not give exact reasons, or it has none
+    """
+
+    explainer: Explainer | None
+
+    def __init__(self, plpy: Any, memory: dict[Any, Any], deployed: Deployed) -> None:
+        row = run(plpy, memory, OF_MODEL, ["bigint"], [deployed.model_id])[0]
+        loaded = deployed.loaded
+        if isinstance(loaded, TreeModel):
+            link, parameter = loaded.blob.link, loaded.blob.link_parameter
+            score = lambda raw: link_totals([raw], link, parameter)[0]  # noqa: E731
+        else:
+            from ubp_sql.api.explain_other import score_of_raw
+
+            score = lambda raw: score_of_raw(deployed, raw)  # noqa: E731
+        super().__init__(row["names"], row["meanings"], row["output"] == "chance", score, deployed.value)
+        self.explainer = None
+        if isinstance(loaded, TreeModel) and row["explainer"] is not None:
+            self.explainer = open_explainer(row["explainer"], loaded)
