@@ -1,4 +1,4 @@
--- What a model's features do on the whole.
+-- What a model's features do on the whole. Features are float4: by way of a text, 0.1 is 0.1 and not 0.10000000149.
 
 -- ubp.study_model: one transaction; what an earlier study of the version found is replaced when this one is complete.
 -- Errors: UB001 unknown task · UB002 its feature set changed · UB003 sample or features out of range · UB004 no such version · UB005 features were never refreshed, or a network has not run yet · UB007 several outputs
@@ -23,7 +23,7 @@ select m.task, m.version,
          as rank,
        d.name as feature, i.importance,
        i.importance / nullif(sum(i.importance) over (partition by m.model_id), 0) as share, i.permutation, b.method,
-       nullif(b.typical[i.position], 'NaN')::double precision as typical, d.meaning, b.as_of, b.sampled, b.users,
+       nullif(b.typical[i.position], 'NaN')::text::double precision as typical, d.meaning, b.as_of, b.sampled, b.users,
        b.studied_at
   from ubp.model_importance i
   join ubp.model_backgrounds b using (model_id)
@@ -48,7 +48,7 @@ alter view ubp.feature_importance owner to ubp_owner;
 grant select on ubp.feature_importance to ubp_analyst, ubp_auditor, ubp_loader;
 
 create or replace view ubp.partial_dependence as
-select m.task, m.version, d.name as feature, e.point as position, e.x, e.mean, e.low, e.high, e.share, b.as_of,
+select m.task, m.version, d.name as feature, e.point as position, e.x::real::text::double precision as x, e.mean, e.low, e.high, e.share, b.as_of,
        b.sampled, b.map_id
   from ubp.model_effects e
   join ubp.model_backgrounds b using (model_id)

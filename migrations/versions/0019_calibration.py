@@ -34,7 +34,7 @@ def upgrade() -> None:
             schema="ubp",
         )
         op.create_foreign_key(
-            op.f(f"{name}_map_id_fkey"),
+            op.f(f"{name}_map_id_model_id_fkey"),
             name,
             "calibration_maps",
             ["map_id", "model_id"],
@@ -48,7 +48,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for name in SERVING:
-        op.drop_constraint(op.f(f"{name}_map_id_fkey"), name, schema="ubp")
+        op.drop_constraint(op.f(f"{name}_map_id_model_id_fkey"), name, schema="ubp")
         op.drop_column(name, "map_id", schema="ubp")
     for name in ("calibration_tests", "calibration_maps", "model_tests"):
         op.drop_table(name, schema="ubp")
@@ -115,7 +115,7 @@ def _calibration_maps() -> None:
         ),
         sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("calibration_maps_model_id_fkey")),
         sa.PrimaryKeyConstraint("map_id", name=op.f("calibration_maps_pkey")),
-        sa.UniqueConstraint("map_id", "model_id", name=op.f("calibration_maps_map_id_key")),
+        sa.UniqueConstraint("map_id", "model_id", name=op.f("calibration_maps_map_id_model_id_key")),
         schema="ubp",
         comment="From a model's scores to chances that come true: fitted on held-out scores, the newest is deployed.",
     )

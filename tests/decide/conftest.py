@@ -51,10 +51,12 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def conn(prepared: Database) -> Iterator[Connection]:
-    """Of tests that change nothing."""
-    with prepared.connect() as made:
-        yield made
+def conn(prepared: Database, cluster: Cluster) -> Iterator[Connection]:
+    """Of tests that change nothing; in a clone, for nobody may be connected to what others clone."""
+    made = create(cluster, prepared.name)
+    with made.connect() as opened:
+        yield opened
+    drop(made)
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def untested(**changes: Any) -> Facts:
 def _effect(k: int) -> Effect:
     x = np.arange(20.0) if k else np.array([3.0])
     mean = 0.2 + 0.01 * x
-    return Effect(f"feature_{k}", f"what feature {k} says", x, mean, mean / 2, 2 * mean, (0.3, 0.1, 0.5) if k else None)
+    return Effect(f"feature_{k}", f"what feature {k} says", x, mean, 0.3 if k else None)
 
 
 def _groups() -> list[Group]:

@@ -15,6 +15,7 @@ from ubp_sql.models.surrogate import surrogate
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+AGEING = ("days_", "tenure", "overdue")
 TYPICAL = "select feature, typical from ubp.feature_importance where version = %s"
 ASKED = "select * from ubp.explain_surrogate('purchase', %s::bigint, %s)"
 
@@ -111,8 +112,8 @@ def test_in_sql(forms: Database, form: str) -> None:
     assert any("linear model explains" in line for line in notices) == (rows[0][6] < 0.5)
     for _, name, value, usual, weight, effect, _ in rows:
         assert usual == typical[name]
-        own = float(stored[names.index(name)])
-        assert value == own or (value is None and math.isnan(own)) or name.startswith(("days_", "tenure", "overdue"))
+        own = stored[names.index(name)]
+        assert value is None if np.isnan(own) else np.float32(value) == own or name.startswith(AGEING)
         expected = None if value is None or usual is None else weight * (value - usual)
         assert effect == (None if expected is None else pytest.approx(expected, rel=1e-6, abs=1e-12))
     sizes = [abs(row[5] or 0.0) for row in rows]

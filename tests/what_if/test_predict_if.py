@@ -72,7 +72,8 @@ TWO = [{"kind": "view", "item_id": 3, "source": 10}, {"kind": BUY, "value": 5, "
 @pytest.mark.parametrize("user", [3, NOBODY])
 def test_in_every_state(logged: Database, names: list[str], user: int) -> None:
     """Mirror, deltas, rows in neither, no mirror; by the library and by Numba."""
-    late = [(user, AS_OF - timedelta(hours=2), "cart", None, 7.0, None, None, None, AS_OF - timedelta(hours=1), 0)]
+    at = AS_OF - timedelta(days=7)  # the time of one of TWO, which comes after it
+    late = [(user, at, BUY, None, 7.0, None, None, None, at, 0), (user, at, "cart", *[None] * 5, LATER, 0)]
     for library in (True, False):
         with logged.connect() as conn:
             if not library:

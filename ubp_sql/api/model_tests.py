@@ -1,5 +1,6 @@
 """Held-out tests of models: what a model, or its like trained only on earlier moments, said of users, and what came."""
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.session import Row, check_version, entry, run, single
@@ -9,7 +10,8 @@ if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import F64, I64
 
 MODEL = """
-select m.model_id, m.version, t.output, (extract(epoch from t.horizon) * 1000000)::bigint as horizon_us
+select m.model_id, m.version, t.output, (extract(epoch from t.horizon) * 1000000)::bigint as horizon_us,
+       t.label
   from ubp.task_definitions t
   left join ubp.models m on m.task = t.task and (m.version = $2 or $2 is null and m.retired_at is null)
  where t.task = $1 order by m.version desc nulls last limit 1"""
@@ -39,7 +41,8 @@ class Test(NamedTuple):
 
 
 def model_of(plpy: Any, memory: dict[str, Any], task: str | None, version: int | None) -> Row:
-    """model_id, version, output ('chance' or 'amount') and horizon_us; the newest that is not retired for None.
+    """model_id, version, output ('chance' or 'amount') and horizon_us, from a moment to the end of what is predicted at
+    it; the newest that is not retired for None.
 
     Raises UnknownTask (UB001), NoModelDeployed (UB004).
     """
@@ -49,6 +52,9 @@ def model_of(plpy: Any, memory: dict[str, Any], task: str | None, version: int |
     if row["model_id"] is None:
         which = "no model" if version is None else f"no version {version}"
         raise NoModelDeployed(f"task {task!r} has {which}", "select * from ubp.model_versions lists what there is")
+    from ubp_sql.features.label_rule import LabelRule
+
+    row["horizon_us"] += LabelRule.from_json(json.loads(row["label"])).from_us
     return row
 
 

@@ -53,14 +53,20 @@ def explain_surrogate(
             f"the linear model explains {max(0.0, found.fidelity):.0%} of how scores vary near the user: "
             "trust ubp.explain instead"
         )
-    effects = found.weights * (row - np.array(background.typical))
+    typical = np.array(background.typical, np.float32)
+    effects = found.weights * (row - typical.astype(np.float64))
     names = [name["name"] for name in run(plpy, memory, NAMES, ["integer"], [deployed.feature_set_id])]
     order = np.argsort(-np.abs(np.nan_to_num(effects, nan=0.0)), kind="stable")[:top]
     lines = []
     for rank, i in enumerate(order.tolist(), 1):
-        numbers = row[i], background.typical[i], found.weights[i], effects[i], found.fidelity
+        numbers = (_short(row[i]), _short(typical[i]), found.weights[i], effects[i], found.fidelity)
         lines.append((rank, names[i], *(None if math.isnan(number) else float(number) for number in numbers)))
     return lines
+
+
+def _short(x: np.float32) -> float:
+    """The shortest decimal number that is this float32: 0.1, not 0.10000000149."""
+    return float(str(x))
 
 
 def _values(deployed: Deployed, pause: Callable[[], object]) -> Callable[[F32], F64]:

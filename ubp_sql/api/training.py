@@ -89,7 +89,7 @@ def training_matrix(
     if question.found.definition.standings and question.cuts is not None:
         # Here, for an error on the way of a generator loses its line.
         keep(plpy, memory, of_set(question.found), _days(question.cuts))
-    read = _opened(plpy, memory, question)
+    read = opened(plpy, memory, question)
     return _batches(plpy, memory, question, read, _seen_us(plpy, memory, read))
 
 
@@ -98,12 +98,12 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
     """How far outcomes of the task are known; None where none is."""
     check_version(plpy, memory)
     question = ask(plpy, memory, task, None, None, "cut", None)
-    seen_us = _seen_us(plpy, memory, _opened(plpy, memory, question))
+    seen_us = _seen_us(plpy, memory, opened(plpy, memory, question))
     row = single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us]) if seen_us > NONE else None
     return row["t"] if row else None
 
 
-def _opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:
+def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:
     """The label's table, where it has one."""
     table = question.rule.table
     return None if table is None else open_table(plpy, memory, table, question.found.time_zone)

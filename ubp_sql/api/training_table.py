@@ -10,7 +10,7 @@ from ubp_sql.api import training_target
 from ubp_sql.api.refresh import LOG
 from ubp_sql.api.refresh_rows import BIGINT, DOUBLE, HEAD_BYTES, REAL, STATEMENT_BYTES, image, images, times
 from ubp_sql.api.session import check_version, entry, run
-from ubp_sql.api.training import Question, ask, record_population
+from ubp_sql.api.training import Question, ask, opened, record_population
 from ubp_sql.errors import NotReady
 from ubp_sql.features.label_rule import AMOUNT
 
@@ -46,6 +46,7 @@ def training_set(
     check_version(plpy, memory)
     question = ask(plpy, memory, task, cuts, horizon, known_at, negatives)
     record_population(plpy, memory, question)
+    opened(plpy, memory, question)  # here, for what training_matrix raises would come as an error of its query
     target = training_target.find(plpy, memory, task, into_table)
     amount = question.rule.output == AMOUNT
     table = training_target.make(plpy, target, "double precision" if amount else "smallint")

@@ -5,6 +5,7 @@ import typer
 import ubp_sql
 from ubp_sql.cli import (
     calendar,
+    calibrate,
     demo,
     embedded,
     features,
@@ -49,6 +50,7 @@ app.command("refresh")(refresh.refresh)
 app.add_typer(quality.app, name="quality")
 app.add_typer(task.app, name="task")
 app.command("train")(run_jobs.train)
+app.command("calibrate")(calibrate.calibrate)
 app.command("training-set")(training_set.training_set)
 app.command("score")(run_jobs.score)
 app.command("report")(report.report)

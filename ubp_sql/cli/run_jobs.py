@@ -84,6 +84,9 @@ def train(
         Path | None,
         typer.Option("--prepare", help="YAML of what is done to the features before the model (docs/preparation.md)."),
     ] = None,
+    calibrate: Annotated[
+        str, typer.Option("--calibrate", help="Map on held-out scores: auto, isotonic, platt or none.")
+    ] = "auto",
     no_deploy: Annotated[bool, typer.Option("--no-deploy", help="Register only.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="LightGBM's threads; 0: all cores.")] = 0,
     dsn: Dsn = "",
@@ -96,6 +99,8 @@ def train(
 
     if model not in ("trees", "linear"):
         raise BadInput(f"--model is {model!r}", "trees or linear")
+    if calibrate not in ("auto", "isotonic", "platt", "none"):
+        raise BadInput(f"--calibrate is {calibrate!r}", "auto, isotonic, platt or none")
     steps = None if prepare is None else read_declared(prepare)
     if horizon_days is not None and not 0 < horizon_days <= MOST_DAYS:
         raise BadInput(f"--horizon-days is {horizon_days}", f"a number of days from 1 to {MOST_DAYS:,}")
@@ -109,7 +114,15 @@ def train(
                 err.print(f"· {line}", markup=False)
 
         result = run(
-            conn, task, test_cuts=cuts, deploy=not no_deploy, model=model, prepare=steps, threads=threads, say=say
+            conn,
+            task,
+            test_cuts=cuts,
+            deploy=not no_deploy,
+            model=model,
+            prepare=steps,
+            threads=threads,
+            calibration=calibrate,
+            say=say,
         )
         study_version(conn, task, result.version, say)
     rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics, **t.baseline} for t in result.tested]
@@ -117,6 +130,7 @@ def train(
         err.print(f"warning: {line}", markup=False)
     if json:
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}
+        found["calibration"] = None if result.calibrated is None else result.calibrated.method
         print_json({**found, "tests": rows, "warnings": result.warnings, "seconds": result.seconds})
         return
     print_rows(rows, False)

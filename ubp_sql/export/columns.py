@@ -37,7 +37,7 @@ _NUMBERS = {
     "duration_s": "nullif(e.duration_s, 'NaN')::float8",
 }
 # As the mirror reads an order: the hash of its id, and without one the events of a time together.
-_ORDER = "coalesce(hashtextextended(e.attributes ->> 'order_id', 0), (extract(epoch from e.event_time) * 1000000)::bigint)"
+_ORDER = "coalesce(hashtextextended(e.attributes ->> 'order_id', 0), ubp.epoch_us(e.event_time))"
 _KEYS = {"item": "nullif(e.item_id, -9223372036854775808)", "order": _ORDER}
 _WORDS = """(select coalesce(bit_or(1::bigint << (hashtext(w) & 63)), 0)
       from regexp_split_to_table(lower({text}), '[^[:alnum:]]+') w where w <> '')"""
@@ -85,7 +85,8 @@ def known(definition: FeatureSetDefinition, clock: Sequence[int], zone: str, use
     return f"""select {columns}
     from ubp.events e{source}
    where e.kind in ({named}) and e.event_time < now_at and e.ingested_at <= now_at
-     and e.event_time >= '1900-01-01 00:00+00'{user}"""  # noqa: S608 - quoted
+     and e.event_time >= '1900-01-01 00:00+00'{user}
+   order by u, {EVERYTHING}"""  # noqa: S608 - quoted
 
 
 def _text(column: Declared) -> str:

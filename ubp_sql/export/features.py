@@ -70,6 +70,7 @@ class FeatureSql:
         events = known(self.definition, self.spans.clock, self.zone, user)
         parts = self.formulas.parts
         ctes = [f"known as materialized (\n  {events})", "users as (select distinct u from known)"]
+        ctes += [self.spans.text(q) for q in range(len(self.spans.plan.streams))]
         ctes += [part.text() for part in parts.values()]
         values = ",\n         ".join(f"{value} as x{f}" for f, value in enumerate(self.values))
         joined = "".join(f"\n    left join {name} using (u)" for name in parts)

@@ -65,10 +65,30 @@ class Spans:
         # In seconds: days of an interval would follow the session's time zone over a change of its clock.
         return [f"  edge{n} timestamptz := now_at - {interval(w)};" for n, w in enumerate(self.edges)]
 
-    def stream(self, q: int, kinds: int = 0) -> str:
-        """Which events of `known` stream q takes; `kinds`: only these of its kinds."""
+    def text(self, q: int) -> str:
+        """Stream q as a CTE: its events with what its operations read, and of each of its spans the ring, or NULL."""
+        columns = ["u", "t", "g", "i", *sorted(self._read(q))]
+        for span, row in enumerate(self.plan.spans):
+            if row[SpanColumn.STREAM] == q and not row[SpanColumn.LAST_N]:
+                columns.append(f"{self._ring(span)} as r{span}")
+        return f"q{q} as materialized (select {', '.join(columns)} from known where {self._taken(q)})"  # noqa: S608
+
+    def _read(self, q: int) -> set[str]:
+        found = set()
+        for row in self.plan.ops:
+            if row[OpColumn.STREAM] == q:
+                if row[OpColumn.NUMBER] >= 0:
+                    found.add(f"n{row[OpColumn.NUMBER]}")
+                if row[OpColumn.KEY] not in (Key.NONE, Key.ALL):
+                    found.add(key_column(int(row[OpColumn.KEY])))
+                if row[OpColumn.STEPS]:
+                    found.add("k")
+        return found
+
+    def _taken(self, q: int) -> str:
+        """Which events of `known` stream q takes."""
         mask, column, key, equals, _ = map(int, self.plan.streams[q])
-        conditions = [f"k in ({', '.join(map(str, bits(kinds or mask)))})"]
+        conditions = [f"k in ({', '.join(map(str, bits(mask)))})"]
         if column >= 0:
             low, high = map(float, self.plan.stream_params[q])
             conditions.append(f"n{column} >= {number(low)} and n{column} < {number(high)}")
@@ -76,19 +96,20 @@ class Spans:
             conditions.append(f"{key_column(key)} = {equals}")
         return " and ".join(conditions)
 
-    def rows(self, span: int, more: str = "") -> str:
-        """The events of a span: columns of `known`, r its ring, and more."""
-        q, edge, rings, _, last_n, _ = map(int, self.plan.spans[span])
-        if last_n:
-            place = f"row_number() over (partition by u order by {EVERYTHING}) as place"
-            newest = f"select *, {place} from known where {self.stream(q)}"  # noqa: S608 - made here
-            return f"select *, 0 as r{more} from ({newest}) n where place <= {last_n}"  # noqa: S608 - made here
+    def _ring(self, span: int) -> str:
+        _, edge, rings, _, _, _ = map(int, self.plan.spans[span])
         widths = [int(w) for w in self.plan.edges_us[edge : edge + rings]]
-        ring = f"case {' '.join(f'when t >= {self.edge(w)} then {v}' for v, w in enumerate(widths[:-1]))} else {rings - 1} end"
-        if rings == 1:
-            ring = "0"
-        within = "" if widths[-1] >= LIFETIME_US else f" and t >= {self.edge(widths[-1])}"
-        return f"select *, {ring} as r{more} from known where {self.stream(q)}{within}"  # noqa: S608 - made here
+        whens = " ".join(f"when t >= {self.edge(w)} then {v}" for v, w in enumerate(widths) if w < LIFETIME_US)
+        otherwise = rings - 1 if widths[-1] >= LIFETIME_US else "null"
+        return f"case {whens} else {otherwise} end" if whens else str(otherwise)
+
+    def rows(self, span: int) -> str:
+        """The events of a span: columns of its stream, and r, the ring."""
+        q, last_n = int(self.plan.spans[span, SpanColumn.STREAM]), int(self.plan.spans[span, SpanColumn.LAST_N])
+        if not last_n:
+            return f"select *, r{span} as r from q{q} where r{span} is not null"  # noqa: S608 - made here
+        place = f"row_number() over (partition by u order by {EVERYTHING}) as place"
+        return f"select *, 0 as r from (select *, {place} from q{q}) n where place <= {last_n}"  # noqa: S608 - made here
 
 
 class OpPart:

@@ -137,6 +137,12 @@ begin atomic
               when abs(x) <= 7.006492321624085e-46::float8 then (x * 0)::real
               else x::real end;
 end;
+create or replace function ubp.epoch_us(t timestamptz) returns bigint
+language sql immutable parallel safe
+begin atomic
+  select case when t < '2040-01-01 00:00+00' then (date_part('epoch', t) * 1000000)::bigint
+              else (extract(epoch from t) * 1000000)::bigint end;
+end;
 """
 
 HELPERS = (
@@ -502,7 +508,7 @@ begin
       from (select r.user_id, r.few, nullif(case when not r.few then ubp.%I(ubp.%I(r.features)) end, 'NaN') as score
               from (select f.user_id, f.features,
                            not (f.features[$4] >= 1 and f.features[$4] <> 'NaN') as few
-                      from ubp.feature_rows f where f.feature_set = $5) r) x$q$, found.value_function, found.score_function)
+                      from ubp.feature_rows f where f.feature_set = $5) r offset 0) x$q$, found.value_function, found.score_function)
     using found.task, found.version, own.as_of, found.population, own.name;
   select count(*), count(u.score), count(*) - count(u.score) into users, scored, without_score
     from ubp.user_scores u where u.task = found.task;

@@ -23,7 +23,7 @@ FORMS = (
     ("user_key text", "ubp.resolve_user(user_key)"),
     ("user_key text, as_of timestamptz", "ubp.resolve_user(user_key), as_of"),
 )
-OF_FEATURES = "set enable_nestloop = off set jit = off set max_parallel_workers_per_gather = 0"
+OF_FEATURES = "set enable_nestloop = off set enable_mergejoin = off set jit = off set max_parallel_workers_per_gather = 0 set work_mem = '64MB'"
 """Parts are joined whole; their sizes are guesses to the planner. A parallel scan would not keep the order of sums."""
 
 

@@ -78,7 +78,7 @@ class Explainer:
     def contributions(self, packed: bytes, between: Callable[[], object] | None = None) -> tuple[float, list[float]]:
         """The raw score of a packed row, and what each feature adds to it: with the base they sum to it.
 
-        between  called every 30 ms at least where there is no native library; what it raises ends the work
+        between  called every 50 ms or so where there is no native library; what it raises ends the work
         """
         blob = self.model.blob
         if self.native is None:

@@ -1,10 +1,10 @@
 """A linear model that says near one row what another model says: LIME for tables.
 
 Ribeiro, Singh, Guestrin 2016 (KDD), "Why should I trust you?": rows around the one in question are scored, weighted
-by how near they are, and fitted by a weighted ridge regression on standardised features. Here a row around it is the row
-with some of its features replaced by those of one other user, so that what is scored is like what users have. The
-kernel is exp(-d^2 / (0.75^2 f)), d the distance in standard deviations, as in the authors' package; a feature counts as
-at most FARTHEST of them, else rows of a user with an extreme value would all be far away.
+by how near they are, and fitted by a weighted ridge regression on standardised features. Here a row around it is the
+row with some of its features replaced by those of one other user, so that what is scored is like what users have. The
+kernel is exp(-d^2 / (0.75^2 f)), d the distance in standard deviations, as in the authors' package; a feature counts
+as at most FARTHEST of them, else rows of a user with an extreme value would all be far away.
 """
 
 from collections.abc import Callable

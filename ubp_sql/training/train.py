@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,25 +14,19 @@ from numpy.typing import NDArray
 from ubp_sql.errors import TrainingError, UnknownTask
 from ubp_sql.features.label_rule import AMOUNT, LabelRule
 from ubp_sql.install import state
+from ubp_sql.training.backtest import HeldOut, calibration_plans, held_out
 from ubp_sql.training.baseline import Baseline, baseline_of
+from ubp_sql.training.calibrate import AUTO, NO_MAP, Calibrated, calibrate, record
 from ubp_sql.training.cuts import last_matured, training_cuts
-from ubp_sql.training.declared_steps import DEFAULT, Declared, declared
+from ubp_sql.training.declared_steps import Declared
 from ubp_sql.training.evaluate import as_rows, metrics, of_amounts
-from ubp_sql.training.fit import fit, objective
+from ubp_sql.training.fit import objective
 from ubp_sql.training.leaks import leaking
+from ubp_sql.training.recipe import Recipe, Say
 from ubp_sql.training.rows import CutRows, fetch
-from ubp_sql.training.settings import (
-    BASE_RATE_SHIFT,
-    CUTS_PER_HORIZON,
-    HALF_LIFE_DAYS,
-    LIGHTGBM,
-    LOGISTIC,
-    ROUNDS,
-)
+from ubp_sql.training.settings import BASE_RATE_SHIFT, CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM
 
 Connection = psycopg.Connection[Any]
-Say = Callable[[str], None]
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 TASK = """
 select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id, t.label
@@ -43,36 +37,6 @@ UNTIL = "select ubp.outcomes_until(%s) as until"
 SPAN = "select first_event, last_event from ubp.event_span(%s)"
 HELD_OUT = "same settings, trained only on moments whose labels end before this cut"
 REGISTER = "select ubp.register_model(%s, %s, %s, %s, %s, %s)"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is made of training rows."""
-
-    model: str
-    prepare: list[Declared] | None
-    threads: int
-
-    def fit(self, rows: Sequence[CutRows], names: list[str], say: Say) -> tuple[str, Predict]:
-        """A model's file, and what it says of rows. Raises TrainingError (UB014)."""
-        if self.prepare is None:
-            booster = fit(rows, names, self.threads)
-            return booster.model_to_string(), lambda features: np.asarray(booster.predict(features))
-        from ubp_sql.training.linear_fit import fit_prepared, score
-
-        source = fit_prepared(rows, names, self.model, self.prepare, self.threads, say)
-        return source.decode(), lambda features: score(source, names, features)
-
-    def settings(self) -> dict[str, Any]:
-        """What ubp.models.settings keeps of it."""
-        found: dict[str, Any] = {"lightgbm": LIGHTGBM, "rounds": ROUNDS}
-        if self.model == "linear":
-            found = {"logistic": LOGISTIC}
-        if self.prepare is not None:
-            found["prepare"] = [
-                {"step": step.kind, "columns": list(step.patterns), **step.options} for step in self.prepare
-            ]
-        return found
 
 
 @dataclass(frozen=True)
@@ -101,6 +65,8 @@ class Trained:
     names: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    calibrated: Calibrated | None = None
+    """None: nobody asked for a map, or it is about amounts."""
 
 
 def train(
@@ -112,6 +78,7 @@ def train(
     model: str = "trees",
     prepare: list[Declared] | None = None,
     threads: int = 0,
+    calibration: str = AUTO,
     say: Say = lambda line: None,
 ) -> Trained:
     """Tests the settings on `test_cuts` (default: the last matured midnight), then trains on every matured cut.
@@ -119,6 +86,8 @@ def train(
     model    'trees' or 'linear', a logistic regression
     prepare  what is done to the features before the model, learnt anew from the rows of each model; None: nothing for
              trees, declared_steps.DEFAULT for a linear model
+    calibration  'isotonic' or 'platt': a map on scores held out at earlier moments, deployed with the model; 'auto':
+             the better one, if any is better than the scores as they are; 'none': neither map nor held-out moments
 
     The model that is registered has seen the test cuts too; its metrics are those of models that had not, as the
     protocol column of ubp.model_metrics says.
@@ -126,7 +95,7 @@ def train(
     Raises UnknownTask (UB001), TrainingError (UB014).
     """
     started = time.perf_counter()
-    recipe = Recipe(model, declared(DEFAULT, "default") if prepare is None and model == "linear" else prepare, threads)
+    recipe = Recipe.of(model, prepare, threads)
     found = state.rows(conn, TASK, task)
     if not found:
         raise UnknownTask(
@@ -158,13 +127,16 @@ def train(
     seconds = {"rows": time.perf_counter() - started}
     tested = [_test(cut, plans[cut], by_cut, names, recipe, say, naive) for cut in tests]
     seconds["test"] = time.perf_counter() - started - seconds["rows"]
+    earlier = [] if calibration == NO_MAP else _held_out(by_cut, calibration_plans(plans, horizon), names, recipe, say)
+    seconds["calibration"] = time.perf_counter() - started - sum(seconds.values())
     rows = [by_cut[cut] for cut in final]
     count = sum(len(cut.labels) for cut in rows)
     say(f"training on {count:,} rows of {len(rows)} moments")
     source, _ = recipe.fit(rows, names, say)
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
     result = Trained(task, None, False, tested, count, source, names, seconds, _warnings(rows[-1], names))
-    _register(conn, result, recipe, final[0], final[-1] + horizon, deploy, naive, objective(rows[-1].labels))
+    settings = _settings(result, recipe, objective(rows[-1].labels))
+    _register(conn, result, settings, (final[0], final[-1] + horizon), naive, earlier, calibration, deploy, say)
     seconds["register"] = time.perf_counter() - started - sum(seconds.values())
     return result
 
@@ -190,6 +162,29 @@ def _warnings(rows: CutRows, names: list[str]) -> list[str]:
     ]
 
 
+def _held_out(
+    by_cut: Mapping[datetime, CutRows],
+    plans: Mapping[datetime, Sequence[datetime]],
+    names: list[str],
+    recipe: Recipe,
+    say: Say,
+) -> list[HeldOut]:
+    """What models say at the moments of `plans`; those at which nobody is known, or none can be made, are left out."""
+    found = []
+    if plans:
+        first, last = min(plans), max(plans)
+        say(f"holding out {len(plans)} earlier moments from {first:%Y-%m-%d} to {last:%Y-%m-%d}, for calibration")
+    for cut, plan in plans.items():
+        try:
+            one = held_out(by_cut, cut, plan, names, recipe, lambda line: None)
+        except TrainingError as error:
+            say(f"left out: {cut:%Y-%m-%d}, {error.message}")
+            continue
+        if len(one.users) and by_cut[cut].matured:
+            found.append(one)
+    return found
+
+
 def _test(
     cut: datetime,
     plan: list[datetime],
@@ -210,28 +205,13 @@ def _test(
     if len(rows.labels) == 0 or rows.labels.min() == rows.labels.max():
         raise TrainingError(f"all users have the same label at {cut:%Y-%m-%d}", "choose another test cut or horizon")
     say(f"testing at {cut:%Y-%m-%d}: trained on {count:,} rows of {len(plan)} earlier moments")
-    _, predict = recipe.fit(past, names, say)
-    scores = predict(rows.features)
-    if without := int(np.isnan(scores).sum()):
-        raise TrainingError(
-            f"the model has no score for {without:,} of {len(scores):,} users at {cut:%Y-%m-%d}",
-            "prepare their features: impute, and clip what may be infinite",
-        )
+    scores = held_out(by_cut, cut, plan, names, recipe, say).scores
     found = metrics(rows.labels, scores)
     beside = metrics(rows.labels, naive.amounts(past, rows)) if of_amounts(rows.labels) else {}
     return Tested(cut, rows, scores, found, count, {f"baseline_{name}": value for name, value in beside.items()})
 
 
-def _register(
-    conn: Connection,
-    result: Trained,
-    recipe: Recipe,
-    data_from: datetime,
-    data_until: datetime,
-    deploy: bool,
-    naive: Baseline,
-    loss: dict[str, Any],
-) -> None:
+def _settings(result: Trained, recipe: Recipe, loss: dict[str, Any]) -> dict[str, Any]:
     settings = {
         **recipe.settings(),
         "rows": result.training_rows,
@@ -241,16 +221,39 @@ def _register(
     }
     if recipe.model == "trees":
         settings["lightgbm"] = {**LIGHTGBM, **loss}
+    return settings
+
+
+def _register(
+    conn: Connection,
+    result: Trained,
+    settings: dict[str, Any],
+    data: tuple[datetime, datetime],
+    naive: Baseline,
+    earlier: Sequence[HeldOut],
+    calibration: str,
+    deploy: bool,
+    say: Say,
+) -> None:
+    """The model, what was held out, its map, and its deployment: all or nothing."""
     measured = [
         row
         for test in result.tested
         for values, protocol in ((test.metrics, HELD_OUT), (test.baseline, naive.words))
         for row in as_rows(test.cut.isoformat(), test.rows.labels, values, protocol)
     ]
-    arguments = [result.task, result.model.encode(), json.dumps(settings), data_from, data_until, json.dumps(measured)]
+    arguments = [result.task, result.model.encode(), json.dumps(settings), *data, json.dumps(measured)]
     with conn.transaction(), conn.cursor() as cursor:
         row = cursor.execute(REGISTER, arguments).fetchone()
         result.version = row[0] if row else None
+        for one in earlier:
+            record(conn, result.task, result.version, one, "calibration", HELD_OUT)
+        for test in result.tested:
+            one = HeldOut(test.cut, test.rows.user_ids, test.scores, test.rows.labels)
+            record(conn, result.task, result.version, one, "test", HELD_OUT)
+        if calibration != NO_MAP and not of_amounts(result.tested[0].rows.labels):
+            result.calibrated = calibrate(conn, result.task, result.version, calibration)
+            say(result.calibrated.words)
         if deploy:
             cursor.execute("select ubp.deploy_model(%s, %s)", [result.task, result.version])
             result.deployed = True

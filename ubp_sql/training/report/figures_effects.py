@@ -7,8 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ubp_sql.training.report.curves import F64
-from ubp_sql.training.report.drawing import ACCENT, GREY, MUTED, RULE, SOFT, Drawn, drawn, label
-from ubp_sql.training.report.words import fixed, number, percent, percent_tick, tick
+from ubp_sql.training.report.drawing import ACCENT, GREY, MUTED, RULE, Drawn, drawn, label
+from ubp_sql.training.report.words import number, percent, percent_tick, tick
+
+# A point this many times as far as all before it is left out of a figure.
+FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -22,18 +25,21 @@ class Importance:
 
 @dataclass(frozen=True)
 class Effect:
-    """What the model says over a feature: mean and the middle 80 % of the users, at points of the feature.
-
-    missing  mean and middle 80 % where it is missing; None: not known
-    """
+    """What the model says on average over a feature, at points that users have; `missing`: where it is missing."""
 
     feature: str
     meaning: str
     x: F64
     mean: F64
-    low: F64
-    high: F64
-    missing: tuple[float, float, float] | None
+    missing: float | None
+
+
+def inside(x: F64) -> int:
+    """How many points to show: a few users far beyond all others would leave no room for these."""
+    count = len(x)
+    while count > 3 and x[count - 1] - x[0] > FAR * (x[count - 2] - x[0]):
+        count -= 1
+    return count
 
 
 def importance(found: Sequence[Importance], png: bool) -> Drawn:
@@ -63,35 +69,45 @@ def importance(found: Sequence[Importance], png: bool) -> Drawn:
     )
 
 
-def effect(place: int, one: Effect, chance: bool, top: float, low: float, png: bool) -> Drawn:
-    """Mean and the middle 80 % over one feature; all features share the scale from `low` to `top`."""
+def effect(place: int, one: Effect, chance: bool, low: float, high: float, png: bool) -> Drawn:
+    """The mean over one feature, on the scale from `low` to `high` that all features share."""
+    shown = inside(one.x)
+    x, mean = one.x[:shown], one.mean[:shown]
 
     def draw(axes: Axes) -> None:
-        axes.fill_between(one.x, one.low, one.high, color=SOFT, linewidth=0)
-        axes.plot(one.x, one.mean, color=ACCENT, marker="o" if len(one.x) < 3 else "", markersize=4)
+        axes.plot(x, mean, color=ACCENT, marker="" if shown > 2 else "o", markersize=4.5)
+        axes.plot(x, [0.02] * shown, "|", color=GREY, markersize=5, transform=axes.get_xaxis_transform())
         if one.missing is not None:
-            mean, least, most = one.missing
-            axes.plot([0.94, 0.94], [least, most], color=SOFT, linewidth=5, transform=axes.get_yaxis_transform())
-            axes.plot([0.94], [mean], "D", color=GREY, markersize=4.5, transform=axes.get_yaxis_transform())
-            axes.text(0.99, 0.03, "missing", transform=axes.transAxes, ha="right", color=MUTED, fontsize=8.5)
-            wide = np.ptp(one.x) or 1.0
-            axes.set_xlim(one.x.min() - 0.03 * wide, one.x.max() + 0.16 * wide)
-        axes.set_ylim(low, top)
+            axes.plot([0.94], [one.missing], "D", color=GREY, markersize=4.5, transform=axes.get_yaxis_transform())
+            axes.annotate(
+                "missing",
+                (0.94, one.missing),
+                xytext=(5, 7),
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points",
+                ha="right",
+                color=MUTED,
+                fontsize=8.5,
+            )
+            wide = np.ptp(x) or 1.0
+            axes.set_xlim(x.min() - 0.04 * wide, x.max() + 0.22 * wide)
+        axes.set_ylim(low, high)
         axes.xaxis.set_major_formatter(tick)
         axes.yaxis.set_major_formatter(percent_tick if chance else tick)
-        if len(one.x) == 1:
-            axes.set_xticks(one.x)
+        axes.locator_params(axis="y", nbins=5)
+        if shown == 1:
+            axes.set_xticks(x)
         else:
             axes.locator_params(axis="x", nbins=5)
-        axes.locator_params(axis="y", nbins=5)
 
-    tell = percent if chance else lambda value: fixed(value, 2)
-    ends = f"from {tell(float(one.mean[0]))} at {number(float(one.x[0]))} to {tell(float(one.mean[-1]))} at "
+    tell = percent if chance else number
+    name = label(one.feature, 64)
     return drawn(
         f"effect-{place}",
-        label(one.feature, 64),
+        name,
         one.meaning,
-        f"Mean prediction over {label(one.feature, 64)}: {ends}{number(float(one.x[-1]))}.",
+        f"Mean prediction over {name}: {tell(float(mean[0]))} at {number(float(x[0]))}, {tell(float(mean[-1]))} at "
+        f"{number(float(x[-1]))}" + ("." if one.missing is None else f", {tell(one.missing)} where it is missing."),
         draw,
         width=3.8,
         height=2.2,

@@ -88,12 +88,12 @@ def _figures(facts: Facts, test: Test, found: Measured, png: bool) -> list[Drawn
 def _effects(facts: Facts, png: bool) -> tuple[Drawn | None, list[Drawn]]:
     if not facts.importance:
         return None, []
-    ends = [value for one in facts.effects for value in (*one.low.tolist(), *one.high.tolist(), *(one.missing or ()))]
-    chance = not facts.task.amount
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    low, high = (0.0 if chance else low), high + 0.05 * ((high - low) or 1.0)
+    ends = [value for one in facts.effects for value in (*one.mean, *([] if one.missing is None else [one.missing]))]
+    low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
+    room, chance = 0.12 * ((high - low) or 1.0), not facts.task.amount
     effects = [
-        figures_effects.effect(place, one, chance, high, low, png) for place, one in enumerate(facts.effects, start=1)
+        figures_effects.effect(place, one, chance, low - 1.5 * room, high + room, png)
+        for place, one in enumerate(facts.effects, start=1)
     ]
     return figures_effects.importance(facts.importance, png), effects
 
@@ -219,11 +219,7 @@ def _group(facts: Facts, group: Any) -> ShownGroup:
 def _example(facts: Facts, one: Example) -> ShownExample:
     amount = facts.task.amount
     score = words.number(one.score) if amount else words.percent(one.score)
-    small = (
-        ""
-        if one.percentile is None
-        else f"higher than {words.fixed(math.floor(10 * one.percentile) / 10, 1)} % of the users scored"
-    )
+    small = _standing(one.percentile)
     if one.label is not None:
         small = f"what came: {words.number(one.label)}" if amount else ("did" if one.label else "did not")
     reasons = []
@@ -232,6 +228,16 @@ def _example(facts: Facts, one: Example) -> ShownExample:
         known = reason.value is not None or reason.typical is not None
         reasons.append(ShownReason(reason.meaning, f"{value}, typically {typical}" if known else ""))
     return ShownExample(one.key, score, small, reasons)
+
+
+def _standing(percentile: float | None) -> str:
+    if percentile is None:
+        return ""
+    if percentile == 0:
+        return "nobody has a lower score"
+    # Rounded up, the second best of ten thousand would be above everybody.
+    share = math.floor(10 * percentile) / 10 if percentile > 99 else percentile
+    return f"higher than {words.number(share)} % of the users scored"
 
 
 def _everybody(facts: Facts) -> dict[str, Any]:

@@ -21,7 +21,7 @@ IMPORTANCE = """
 select feature, meaning, share, as_of, sampled, method
   from ubp.feature_importance where task = %s and version = %s order by rank limit %s"""
 EFFECTS = """
-select p.feature, i.meaning, p.x, p.mean, p.low, p.high
+select p.feature, i.meaning, p.x, p.mean
   from ubp.partial_dependence p join ubp.feature_importance i using (task, version, feature)
  where p.task = %s and p.version = %s and p.mean is not null order by i.rank, p.x"""
 
@@ -50,8 +50,8 @@ def effects(conn: Connection, task: str, version: int) -> list[Effect]:
     found = []
     for feature, rows in by_feature.items():
         known = [row for row in rows if row["x"] is not None]
-        missing = next(((row["mean"], row["low"], row["high"]) for row in rows if row["x"] is None), None)
+        missing = next((row["mean"] for row in rows if row["x"] is None), None)
         if known and len(found) < MOST_EFFECTS:
-            columns = (np.array([row[key] for row in known], float) for key in ("x", "mean", "low", "high"))
-            found.append(Effect(feature, rows[0]["meaning"], *columns, missing))
+            x, mean = (np.array([row[key] for row in known], float) for key in ("x", "mean"))
+            found.append(Effect(feature, rows[0]["meaning"], x, mean, missing))
     return found

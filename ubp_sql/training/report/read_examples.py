@@ -24,10 +24,13 @@ MIDDLE = """
 select user_id, score, percentile from ubp.user_scores where task = %s and score is not null
  order by abs(percentile - 50), user_id limit %s"""
 KEYS = "select user_id, user_key from ubp.users where user_id = any (%s)"
-EXPLAINS = "select to_regprocedure('ubp.explain_many(text, bigint[], integer)') is not null as it"
 REASONS = """
 select user_id, rank, value, typical, meaning from ubp.explain_many(%s, %s, %s)
  where rank > 0 order by user_id, rank"""
+REASONS_AT = """
+select u.user_id, e.rank, e.value, e.typical, e.meaning
+  from unnest(%s::bigint[]) u (user_id), ubp.explain(%s, u.user_id, %s::timestamptz, %s) e
+ where e.rank > 0 order by u.user_id, e.rank"""
 
 
 def groups(
@@ -35,18 +38,27 @@ def groups(
 ) -> list[Group]:
     """Users with high, middling and low stored scores, if this version answers, and surprises of the newest test."""
     found = []
-    if scored is not None and version == task.deployed_version:
+    answers = version == task.deployed_version
+    if scored is not None and answers:
         titles = ("The highest scores", "In the middle", "The lowest scores")
         for title, query in zip(titles, (HIGHEST, MIDDLE, LOWEST), strict=True):
-            chosen = [
-                Example(r["user_id"], "", r["score"], r["percentile"]) for r in state.rows(conn, query, task.name, most)
-            ]
-            found.append(Group(title, "", chosen))
-        _explain(conn, task.name, [example for group in found for example in group.examples])
+            rows = state.rows(conn, query, task.name, most)
+            found.append(Group(title, "", [Example(r["user_id"], "", r["score"], r["percentile"]) for r in rows]))
+        examples = _of(found)
+        _explain(examples, state.rows(conn, REASONS, task.name, [one.user_id for one in examples], TOP))
     if tests:
-        found += _surprises(tests[-1], task, most)
-    _name(conn, [example for group in found for example in group.examples])
+        surprises = _surprises(tests[-1], task, most)
+        examples = _of(surprises)
+        if answers and examples:
+            users = [one.user_id for one in examples]
+            _explain(examples, state.rows(conn, REASONS_AT, users, task.name, tests[-1].cut, TOP))
+        found += surprises
+    _name(conn, _of(found))
     return [group for group in found if group.examples]
+
+
+def _of(groups: Sequence[Group]) -> list[Example]:
+    return [example for group in groups for example in group.examples]
 
 
 def _surprises(test: Test, task: Task, most: int) -> list[Group]:
@@ -55,14 +67,30 @@ def _surprises(test: Test, task: Task, most: int) -> list[Group]:
         apart = test.scores - test.labels
         over, under = np.lexsort((test.users, -apart)), np.lexsort((test.users, apart))
         parts = [
-            ("Far less than predicted", f"The largest overestimates at {at}.", over[apart[over] > 0]),
-            ("Far more than predicted", f"The largest underestimates at {at}.", under[apart[under] < 0]),
+            (
+                "Far less than predicted",
+                f"The largest overestimates at {at}; reasons of the version that answers.",
+                over[apart[over] > 0],
+            ),
+            (
+                "Far more than predicted",
+                f"The largest underestimates at {at}; reasons of the version that answers.",
+                under[apart[under] < 0],
+            ),
         ]
     else:
         down, up = np.lexsort((test.users, -test.scores)), np.lexsort((test.users, test.scores))
         parts = [
-            ("Surprises: high score, and did not", f"As of {at}.", down[test.labels[down] == 0]),
-            ("Surprises: low score, and did", f"As of {at}.", up[test.labels[up] == 1]),
+            (
+                "Surprises: high score, and did not",
+                f"Scores at {at}, before what happened was known; reasons of the version that answers.",
+                down[test.labels[down] == 0],
+            ),
+            (
+                "Surprises: low score, and did",
+                f"Scores at {at}, before what happened was known; reasons of the version that answers.",
+                up[test.labels[up] == 1],
+            ),
         ]
     return [
         Group(
@@ -77,12 +105,9 @@ def _surprises(test: Test, task: Task, most: int) -> list[Group]:
     ]
 
 
-def _explain(conn: Connection, task: str, examples: Sequence[Example]) -> None:
-    users = list(dict.fromkeys(example.user_id for example in examples))
+def _explain(examples: Sequence[Example], rows: Sequence[dict[str, Any]]) -> None:
     reasons: dict[int, list[Reason]] = {}
-    if not state.one(conn, EXPLAINS):
-        return
-    for row in state.rows(conn, REASONS, task, users, TOP) if users else []:
+    for row in rows:
         reasons.setdefault(row["user_id"], []).append(Reason(row["meaning"], row["value"], row["typical"]))
     for example in examples:
         example.reasons = reasons.get(example.user_id, [])
