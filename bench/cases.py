@@ -6,7 +6,9 @@ from typing import Any
 from bench import (
     accuracy,
     cancel,
+    coverage,
     demo,
+    explain,
     first_call,
     forest,
     incremental,
@@ -16,6 +18,7 @@ from bench import (
     point_in_time,
     population,
     predict,
+    profit,
     read_column,
     scale,
     scan,
@@ -31,6 +34,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "first_call": (
         "first call of a new connection and its memory, beside an empty PL/Python function [ROUNDS]",
         first_call.run,
+    ),
+    "explain": (
+        "latency of explain_purchase(user_id), top 5, beside a primary-key SELECT and LightGBM's pred_contrib [ROUNDS]",
+        explain.run,
     ),
     "forest": (
         "50 k rows by forests of ten shapes, beside LightGBM, lleaves, tl2cgen and ONNX Runtime, one thread",
@@ -64,4 +71,12 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "live": ("features of one user at now() from mirror and delta, beside a primary-key SELECT", live.run),
     "cancel": ("how soon cancel and statement_timeout end the long functions", cancel.run),
     "read_column": ("a column of ubp.user_features over 1 M users, beside a plain table", read_column.run),
+    "coverage": (
+        "coverage of 90 % intervals of spend and sets of purchase at ten moments of Online Retail",
+        coverage.run,
+    ),
+    "profit": (
+        "profit of `decide` on simulated shops, by true chances, beside oracles and fixed rules [USERS, ROUNDS]",
+        profit.run,
+    ),
 }

@@ -272,8 +272,8 @@ def leaf_shapley(value: float, path: dict[int, tuple[bool, Fraction]], feature: 
     """The same of one leaf, which each feature on its path allows or not, and lets through a share of the data."""
     ways = [Fraction(value)]  # by how many others are known, over all choices of these
     for allows, share in (of for j, of in path.items() if j != feature):
-        known, unknown = [0, *(int(allows) * way for way in ways)], [*(share * way for way in ways), 0]
-        ways = [Fraction(a + b) for a, b in zip(known, unknown, strict=True)]
+        known, unknown = [int(allows) * way for way in ways], [share * way for way in ways]
+        ways = [a + b for a, b in zip([Fraction(0), *known], [*unknown, Fraction(0)], strict=True)]
     n, (allows, share) = len(path), path[feature]
     each = [way / (n * math.comb(n - 1, size)) for size, way in enumerate(ways)]
     return sum(each, Fraction(0)) * (int(allows) - share)

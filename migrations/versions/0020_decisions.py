@@ -14,7 +14,7 @@ depends_on = None
 
 TIME = sa.TIMESTAMP(timezone=True)
 NOW = sa.text("now()")
-NUMBERS = ARRAY(sa.Double())
+NUMBERS: ARRAY[float] = ARRAY(sa.Double())
 
 
 def upgrade() -> None:
@@ -89,8 +89,7 @@ def upgrade() -> None:
         op.f("conformal_quantiles_model_id_idx"), "conformal_quantiles", ["model_id"], unique=False, schema="ubp"
     )
     op.execute(
-        "grant select on ubp.task_policies, ubp.conformal_quantiles"
-        " to ubp_reader, ubp_loader, ubp_analyst, ubp_auditor"
+        "grant select on ubp.task_policies, ubp.conformal_quantiles to ubp_reader, ubp_loader, ubp_analyst, ubp_auditor"
     )
     op.execute("grant select on ubp.score_runs to ubp_reader")
 

@@ -61,10 +61,11 @@ def test_interval_holds_its_share_of_what_it_was_fitted_on(scores: F64, random: 
     if ends[0] is None:
         assert level * (len(scores) + 1) > LEVELS * len(scores)
         return
-    inside = sum(
-        low - 1e-6 * (1 + abs(low)) <= label <= high + 1e-6 * (1 + abs(high))
-        for (low, high), label in zip(ends, labels.tolist(), strict=True)  # type: ignore[misc]
-    )
+    inside = 0
+    for found, label in zip(ends, labels.tolist(), strict=True):
+        assert found is not None
+        low, high = found
+        inside += low - 1e-6 * (1 + abs(low)) <= label <= high + 1e-6 * (1 + abs(high))
     assert inside * LEVELS >= level * len(scores)
 
 
@@ -76,7 +77,8 @@ def test_intervals_stay_within_ends_where_amounts_pile_up() -> None:
     assert (fitted.least, fitted.most) == (0.0, None)
     low, high = interval(fitted, 30.0, 899) or (None, None)
     assert low == 0.0
-    assert high is not None and high > 30.0
+    assert high is not None
+    assert high > 30.0
     days = np.where(bought, np.minimum(30.0, scores), 30.0)
     censored = fit_interval(scores, days)
     assert (censored.least, censored.most) == (None, 30.0)
@@ -131,14 +133,14 @@ def test_sets_of_one_both_and_none() -> None:
 
 
 def moments(*sizes: int, positives: int = 100) -> list[tuple[F64, F64]]:
-    return [(np.zeros(size), np.arange(size) < positives + 0.0) for size in sizes]
+    return [(np.zeros(size), (np.arange(size) < positives).astype(float)) for size in sizes]
 
 
 def test_the_newest_moments_count_alone_when_they_are_enough() -> None:
     assert newest(moments(1_000, 5_000), INTERVAL) == 1
     assert newest(moments(600, 399, 1, 5_000), INTERVAL) == 3
     assert newest(moments(600, 100), INTERVAL) == 2
-    few = [(x, y.astype(float)) for x, y in moments(2_000, 2_000, 2_000, positives=50)]
+    few = moments(2_000, 2_000, 2_000, positives=50)
     assert newest(few, INTERVAL) == 1
     assert newest(few, SET) == 2
 

@@ -15,7 +15,7 @@ select scores, labels from ubp.model_tests t join ubp.models m using (model_id)
  where m.task = %s and m.version = 1 order by t.cut desc, t.part desc limit %s"""
 
 
-def held_out(conn: Connection, task: str, moments: int = 1) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def held_out(conn: Connection, task: str, moments: int = 1) -> tuple[np.ndarray, np.ndarray]:
     rows = conn.execute(TESTS, [task, moments], binary=True).fetchall()
     scores, labels = (np.concatenate([np.frombuffer(row[k], "<f8") for row in rows]) for k in (0, 1))
     return scores, labels

@@ -61,7 +61,7 @@ def tree_and_reference(random: Random, features: int, leaves: int) -> tuple[Tree
 
 def random_text(random: Random, features: int, trees: int, leaves: int) -> bytes:
     """A LightGBM file with trees of any shape, splits of every kind, and the covers of some training data."""
-    made = []
+    made: list[dict[str, list[object]]] = []
     for _ in range(trees):
         tree = with_categories(random, random_tree(random, features, random.randint(1, leaves), random.random() < 0.2))
         counts = [random.choice([1, 2, 3, 50]) for _ in tree["leaf_value"]]

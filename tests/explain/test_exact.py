@@ -26,7 +26,8 @@ from ubp_sql.models.lightgbm_text import parse
 from ubp_sql.models.walker import Walker
 from ubp_sql.models.xgboost_model import parse as parse_xgboost
 
-F32, F64 = NDArray[np.float32], NDArray[np.float64]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 CLOSE = 1e-9
 AWKWARD = [np.nan, 0.0, -0.0, 1e-36, -1e-36, 1.5, -1.0, 3.0, 31.0, 64.0, 1000.0, np.inf, -np.inf, 3e38]
 

@@ -41,9 +41,12 @@ def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def session(prepared: Database) -> Iterator[Connection]:
-    with prepared.connect() as conn:
+def session(prepared: Database, cluster: Cluster) -> Iterator[Connection]:
+    """In a clone of its own, which is only read: nobody else may be in a database that is cloned."""
+    made = create(cluster, prepared.name)
+    with made.connect() as conn:
         yield conn
+    drop(made)
 
 
 def asked(conn: Connection, query: str, *arguments: object) -> list[Row]:
@@ -63,11 +66,12 @@ def noticed(conn: Connection, query: str, *arguments: object) -> tuple[list[Row]
     return rows, said
 
 
-def of_lightgbm(conn: Connection, version: int, user: int) -> tuple[Any, float]:
-    """Contributions and base, and the raw score, of a user's stored row."""
-    source = conn.execute("select source from ubp.models where version = %s", [version], binary=True).fetchone()
-    booster = lightgbm.Booster(model_str=bytes(source[0]).decode() if source else "")
-    row = packed_rows(conn)[user][None, :]
+def of_lightgbm(conn: Connection, version: int, user: int, at: object = AS_OF) -> tuple[Any, float]:
+    """Contributions and base, and the raw score, of a user's row of a moment."""
+    (model,) = asked(conn, "select source from ubp.models where version = %s", version)
+    booster = lightgbm.Booster(model_str=bytes(model["source"]).decode())
+    (vector,) = asked(conn, "select ubp.feature_vector(%s::bigint, %s::timestamptz) as row", user, at)
+    row = np.array([vector["row"]], np.float32)
     raw: Any = booster.predict(row, raw_score=True)
     contributions: Any = booster.predict(row, pred_contrib=True)
     return contributions[0], float(raw[0])
@@ -159,12 +163,9 @@ def test_every_way_of_asking_says_the_same(session: Connection) -> None:
 
 def test_at_another_moment(session: Connection) -> None:
     at = "2025-06-20 00:00+00"
-    row = np.array(session.execute("select ubp.features(17, %s::timestamptz)", [at]).fetchone()[0], np.float32)  # type: ignore[index]
     rows = asked(session, "select * from ubp.explain('purchase', 17, %s::timestamptz, 99)", at)
-    source = session.execute("select source from ubp.models where version = 1", binary=True).fetchone()
-    booster = lightgbm.Booster(model_str=bytes(source[0]).decode() if source else "")
-    raw: Any = booster.predict(row[None, :].astype(np.float64), raw_score=True)
-    assert sum(found["contribution"] for found in rows) == pytest.approx(float(raw[0]), abs=1e-12)
+    raw = of_lightgbm(session, 1, 17, at)[1]
+    assert sum(row["contribution"] for row in rows) == pytest.approx(raw, abs=1e-12)
 
 
 def test_many_in_the_order_asked(session: Connection) -> None:

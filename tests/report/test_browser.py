@@ -86,7 +86,8 @@ def test_the_browser_sees_what_it_should(opened: browser.Browser, tmp_path: Path
     bad = tmp_path / "bad.html"
     bad.write_text(
         "<title>x</title><link rel=icon href='data:,'><img src='missing.png'><div style='width:2000px'>wide</div>"
-        "<figure><svg viewBox='0 0 9 9' width=9><text>one</text><text>two</text></svg></figure><script>nonsense(</script>"
+        "<figure><svg viewBox='0 0 9 9' width=9><text>one</text><text>two</text></svg></figure>"
+        "<script>nonsense(</script>"
     )
     opened.open(bad, 390)
     assert any(address.endswith("missing.png") for address in opened.requests())

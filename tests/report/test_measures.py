@@ -15,7 +15,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 4
 @given(rows=ROWS)
 @settings(max_examples=150, deadline=None)
 def test_a_resample_is_measured_as_its_users_would_be(rows: list[tuple[int, int, int]]) -> None:
-    """A user drawn k times counts as k users. Of lift and calibration the order of equal scores decides: no ties there."""
+    """A user drawn k times counts as k users. (Equal scores: their order decides the last two.)"""
     rows = sorted(rows, key=lambda row: row[1])
     labels, scores, counts = (np.array(column, float) for column in zip(*rows, strict=True))
     scores = 0.05 + scores / 10

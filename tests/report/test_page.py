@@ -120,7 +120,7 @@ def test_text_can_be_read_in_the_light_and_in_the_dark() -> None:
 
 
 def test_without_this_and_that_the_page_says_how_to_get_it() -> None:
-    text, figures = page(untested(scored=None, groups=None, metrics=[]), png=False)
+    text, figures = page(untested(scored=None, groups=[], metrics=[]), png=False)
     assert figures == []
     said = " ".join(Document(text).text)
     assert "ubp-sql train purchase tests" in said

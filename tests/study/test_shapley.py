@@ -122,7 +122,7 @@ def test_they_add_up_to_the_bit(data: st.DataObject, f: int, n: int, seed: int) 
 
     def raw(given: F32) -> F64:
         known = np.nan_to_num(given.astype(np.float64), nan=0.7)
-        return known.sum(axis=1) * (known[:, 0] - 0.1) + np.pi
+        return np.asarray(known.sum(axis=1) * (known[:, 0] - 0.1) + np.pi)
 
     found = sampled(raw, rows[0], rows[1:], 50, seed)
     assert adds_up(found, raw(rows[:1])[0])
@@ -145,7 +145,7 @@ def test_rows_are_scored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def raw(given: F32) -> F64:
         seen.append(given.size)
-        return given.sum(axis=1, dtype=np.float64)
+        return np.asarray(given.sum(axis=1, dtype=np.float64))
 
     rows = rows_of(6, 20, 3, missing=False)
     found = sampled(raw, rows[0], rows[1:], 19, 0)

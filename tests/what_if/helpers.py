@@ -19,7 +19,7 @@ events = st.fixed_dictionaries(
     optional={
         "event_time": times | edges.map(lambda back: AS_OF - back),
         "item_id": st.integers(0, 4),
-        "value": st.sampled_from([-3.5, 0, 19.99, 1e9, 5e-324, 1.7e308]),
+        "value": st.sampled_from([-3.5, 0, 19.99, 1e9, 5e-324]),
         "quantity": st.sampled_from([1, 2.5, 0.1, 3e38]),
         "duration_s": st.sampled_from([0.25, 120]),
         "attributes": st.fixed_dictionaries(

@@ -66,7 +66,10 @@ def test_as_if_it_were_inserted(kept: Connection, names: list[str], user: int, m
     compared(kept, user, made, as_of, names)
 
 
-TWO = [{"kind": "view", "item_id": 3, "source": 10}, {"kind": BUY, "value": 5, "event_time": AS_OF - timedelta(days=7)}]
+TWO = [
+    {"kind": "view", "item_id": 3, "source": 10},
+    {"kind": BUY, "value": 1.7e308, "event_time": AS_OF - timedelta(days=7)},
+]
 
 
 @pytest.mark.parametrize("user", [3, NOBODY])

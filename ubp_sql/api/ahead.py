@@ -116,10 +116,10 @@ class Ahead:
                 until = time() + PAUSE
             deployed = challenger_of(version.deployed, row["user_id"])
             packed = stored(deployed, row)
-            value = None if packed is None else score_row(deployed, packed)
-            if value is not None and policy is not None and policy.why(deployed, packed) is not None:
-                value = None
-            scores[row["user_id"]] = value
+            if packed is None or (policy is not None and policy.why(deployed, packed) is not None):
+                scores[row["user_id"]] = None
+            else:
+                scores[row["user_id"]] = score_row(deployed, packed)
         self.scores = scores
         return list(scores)
 

@@ -60,7 +60,9 @@ def top_users(
     those where acting pays.
     """
     if gain is None and budget is None and funds is None:
-        raise BadInput("budget is NULL", "a number of users; funds with a cost; or gain and cost: all where acting pays")
+        raise BadInput(
+            "budget is NULL", "a number of users; funds with a cost; or gain and cost: all where acting pays"
+        )
     if gain is not None:
         gain, cost = money("gain", gain), money("cost", cost)
     elif cost is not None and funds is None:
@@ -81,9 +83,7 @@ def _ranked(plpy: Any, types: list[str], arguments: list[Any]) -> Iterator[tuple
 
 
 @entry
-def profit_curve(
-    plpy: Any, memory: dict[str, Any], task: str, gain: float | None, cost: float | None
-) -> list[Row]:
+def profit_curve(plpy: Any, memory: dict[str, Any], task: str, gain: float | None, cost: float | None) -> list[Row]:
     """What acting on the best 1 %, 2 %, ... of the scored users is expected to bring."""
     gain, cost = money("gain", gain), money("cost", cost)
     _refuse_stale(plpy, memory, task)
@@ -107,7 +107,7 @@ def _refuse_stale(plpy: Any, memory: dict[str, Any], task: str) -> None:
     found = single(plpy, memory, FRESH, ["text"], [task])
     if found is None:
         raise no_deployment(plpy, memory, task)
-    score = f"select * from ubp.score_users('{task}') scores everybody"
+    score = f"select * from ubp.score_users('{task}')"  # noqa: S608 - a hint
     if found["too_old"]:
         raise NotReady(
             f"task {task!r} abstains: its features are of {found['as_of']}, older than {found['most_age']}",

@@ -69,9 +69,7 @@ def predict_interval(
 
 
 @entry
-def predict_set(
-    plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, coverage: float | None
-) -> list[Row]:
+def predict_set(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, coverage: float | None) -> list[Row]:
     """The outcomes of a task of chances that cannot be ruled out."""
     place = place_of(coverage)
     said, found, score = _answer(plpy, memory, task, user_id, SET)

@@ -23,9 +23,7 @@ def decide(
 
 
 @entry
-def decide_by_costs(
-    plpy: Any, memory: dict[str, Any], task: str, user_id: int | None, costs: str | None
-) -> list[Row]:
+def decide_by_costs(plpy: Any, memory: dict[str, Any], task: str, user_id: int | None, costs: str | None) -> list[Row]:
     """Act where that costs less on average than to skip."""
     return _of_one(plpy, memory, task, user_id, _costs(costs))
 

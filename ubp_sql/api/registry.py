@@ -78,7 +78,19 @@ def register_model(
             hint="put an imputer before it",
         )
     types = ["text", "bytea", "bytea", "text", "integer", "text"]
-    types += ["text", "integer", "jsonb", "timestamptz", "timestamptz", "text", "text", "text", "jsonb", "jsonb", "bytea"]
+    types += [
+        "text",
+        "integer",
+        "jsonb",
+        "timestamptz",
+        "timestamptz",
+        "text",
+        "text",
+        "text",
+        "jsonb",
+        "jsonb",
+        "bytea",
+    ]
     sha256 = blob_hash(imported.compiled)
     values: list[Any] = [task, model, imported.compiled, sha256]
     values += [found.feature_set_id, found.definition.hash]

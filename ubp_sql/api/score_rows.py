@@ -76,7 +76,7 @@ def store_scores(
     for version, as_of, scored, policy in found:
         types = ["integer", "integer", "bigint", "timestamptz"]
         run(plpy, memory, INSERT_RUN, types, [number, version, len(scored.users), as_of])
-        reasons = [TOO_LITTLE, NO_NUMBER]
+        reasons: list[str | None] = [TOO_LITTLE, NO_NUMBER]
         if policy is not None:
             reasons += [policy.too_few(), policy.too_old]
         stored += _write(plpy, memory, [number, version], scored, ordered, reasons, row["some"])

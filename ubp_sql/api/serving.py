@@ -105,7 +105,8 @@ class Policy:
         self.least_events = least_events
         self.too_old = None
         if too_old_s is not None:
-            age = f"{too_old_s / 3600:.0f} hours" if too_old_s < 2 * 86_400 else f"{too_old_s / 86_400:.0f} days"
+            days = int(too_old_s // 86_400)
+            age = f"{days} days" if days > 1 else f"{int(too_old_s // 3600)} hours"
             self.too_old = f"abstained: features are {age} old"
 
     def why(self, deployed: Deployed, packed: bytes) -> str | None:

@@ -11,8 +11,18 @@ from ubp_sql.api.live import live_bytes
 from ubp_sql.api.live_set import live_set
 from ubp_sql.api.members import whose
 from ubp_sql.api.moments import moment_us
-from ubp_sql.api.predict import DETAIL
-from ubp_sql.api.serving import OTHER_LENGTH, Deployed, answering, judge, known_deployment, no_deployment
+from ubp_sql.api.predict import DETAIL, of_whom
+from ubp_sql.api.serving import (
+    OTHER_LENGTH,
+    Deployed,
+    Policy,
+    answering_row,
+    judge,
+    known_deployment,
+    no_deployment,
+    policy_of,
+    stored,
+)
 from ubp_sql.api.session import Row, entry, run, single, sqlstate
 from ubp_sql.api.what_if_changes import Changes, dated, parsed, positions
 from ubp_sql.errors import BadInput, FeatureSetMismatch
@@ -32,12 +42,14 @@ UNKNOWN_SOURCES = """
 select min(a.id) as id from unnest($1) a (id) where not exists (select from ubp.sources s where s.source_id = a.id)"""
 
 
-class Answer(namedtuple("Answer", ("deployed", "as_of", "stored", "row"))):
+class Answer(namedtuple("Answer", ("deployed", "whose_id", "as_of", "before", "after", "policies"))):
     """
     deployed  who answers
-    as_of     the moment of `row`
-    stored    the features as predict() takes them, packed; None where there are none
-    row       the same with the changes
+    whose_id  for which user: of an id that was linked, the one that it was linked to
+    as_of     the moment of `after`
+    before    the features as predict() takes them, packed; None where there are none
+    after     the same with the changes
+    policies  when the task abstains, of each
     """
 
     __slots__ = ()
@@ -47,7 +59,7 @@ class Answer(namedtuple("Answer", ("deployed", "as_of", "stored", "row"))):
 def predict_if(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, changes: str | None) -> float | None:
     """The value of predict() if the changes held; None for a NULL user, and where predict() would have none."""
     answer = _answer(plpy, memory, task, user_id, changes)
-    return None if answer is None else judge(answer.deployed, answer.row)[0]
+    return None if answer is None else judge(answer.deployed, answer.after, answer.policies[1])[0]
 
 
 @entry
@@ -58,15 +70,16 @@ def predict_if_detail(
     answer = _answer(plpy, memory, task, user_id, changes)
     if answer is None:
         return []
-    score, reason = judge(answer.deployed, answer.row)
-    before = judge(answer.deployed, answer.stored)[0]
+    verdict = judge(answer.deployed, answer.after, answer.policies[1])
+    score, reason = of_whom(user_id, answer.whose_id, verdict)  # type: ignore[arg-type]  # NULL has no answer
+    before = judge(answer.deployed, answer.before, answer.policies[0])[0]
     names = _names(plpy, memory, answer.deployed.feature_set_id)
     detail = {
         "score": score,
         "reason": reason,
         "before": before,
         "change": None if score is None or before is None else score - before,
-        "features": json.dumps(_differing(names, answer.stored, answer.row)),
+        "features": json.dumps(_differing(names, answer.before, answer.after)),
         "version": answer.deployed.version,
         "as_of": answer.as_of,
     }
@@ -86,17 +99,21 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, t
         if linked_to is not None:
             row, user_id = run(plpy, memory, DETAIL, ["text", "bigint"], [task, linked_to])[0], linked_to
     champion = known_deployment(plpy, memory, row["deployment_id"])
-    deployed, stored = answering(plpy, memory, champion, user_id, row)
     as_of = row["as_of"]
+    deployed, row = answering_row(plpy, memory, champion, user_id, row)
+    before, policy = stored(deployed, row), policy_of(row)
     if live or deployed.feature_set_id != champion.feature_set_id:
         moment = run(plpy, memory, AS_OF, ["integer"], [deployed.feature_set_id])[0]
         as_of = moment["as_of"] if changes.as_of is None else changes.as_of
-    if not live:
-        changed = stored
-    else:
+    after = before
+    if live:
         us = moment["us"] if changes.as_of is None else _moment_us(plpy, memory, changes.as_of, "as_of")
-        changed = _computed(plpy, memory, deployed, user_id, changes, as_of, us)
-    return Answer(deployed, as_of, stored, _with_features(plpy, memory, deployed, changed, changes.features))
+        after = _computed(plpy, memory, deployed, user_id, changes, as_of, us)
+    after = _with_features(plpy, memory, deployed, after, changes.features)
+    policies = policy, policy
+    if changes.as_of is not None:  # a moment that is named is of no age
+        policies = policy, None if row["least_events"] is None else Policy(row["least_events"], None)
+    return Answer(deployed, user_id, as_of, before, after, policies)
 
 
 def _computed(

@@ -3,6 +3,9 @@
 from ubp_sql.export.quoting import array_of, float8
 from ubp_sql.models.calibration import NEAREST, PLATT, Map
 
+NOTHING = 1e-300
+"""Times a rise it may be 0, which is an error of PostgreSQL's."""
+
 
 def value_of(found: Map | None) -> str:
     """The body of a function (s float8) returns float8; without a map the value is the score."""
@@ -22,6 +25,6 @@ end"""
   rises float8[] := {array_of(rises)};
   k integer := width_bucket(s, x);
 begin
-  return case k when 0 then y[1] when {len(x)} then y[{len(x)}]
+  return case when k = 0 then y[1] when k = {len(x)} then y[k] when s - x[k] < {NOTHING!r} then y[k]
               else least(y[k] + (s - x[k]) * rises[k], y[k + 1]) end;
 end"""

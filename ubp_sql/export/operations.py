@@ -102,15 +102,10 @@ def _last(op: OpPart, v: int, j: int) -> str:
 
 def _distinct(op: OpPart, v: int, j: int) -> str:
     """A key counts at its newest event; in buckets at one of each."""
-    key = _key(op)
-    of = f"select u, {key} as key, min(r) as r from ({op.spans.rows(op.span)}) e where {key} is not null group by u, {key}"  # noqa: S608
+    of = f"select u, {op.key} as key, min(r) as r from ({op.spans.rows(op.span)}) e where {op.key} is not null group by u, {op.key}"  # noqa: S608
     inner = of if op.cumulative else f"{of}, r"
     found = op.of(f"d{op.o}", lambda: inner, f"count(*) filter (where {op.inside(v)})")
     return f"coalesce({found}, 0)"
-
-
-def _key(op: OpPart) -> str:
-    return op.key
 
 
 def _gaps(op: OpPart, v: int, j: int) -> str:
@@ -219,7 +214,8 @@ def _last_session(op: OpPart, v: int, j: int) -> str:
 
 def _dwell(op: OpPart, v: int, j: int) -> str:
     until = f"min(t) filter (where k in ({', '.join(map(str, bits(op.steps)))})) {FOLLOWING} as next"
-    rows = _whole_stream(op, f"select *, {until}")
+    # Later events are newer: the span has them all.
+    rows = f"select *, {until} from ({op.spans.rows(op.span)}) e"  # noqa: S608 - made here
     own = f"select u, r, next - t as stay from ({rows}) e where k in ({', '.join(map(str, bits(op.kinds)))})"  # noqa: S608
     inner = f"{own} and next - t <= {interval(int(op.p0))}"
     part = op.part(f"y{op.o}", lambda: inner)
@@ -227,11 +223,6 @@ def _dwell(op: OpPart, v: int, j: int) -> str:
         return f"coalesce({part.add(f'count(*) filter (where {op.inside(v)})')}, 0)"
     total = EPOCH_US.format(f"sum(stay) filter (where {op.inside(v)})")
     return f"coalesce({part.add(total)}, 0)"
-
-
-def _whole_stream(op: OpPart, select: str) -> str:
-    """What looks at later events: they are newer, so the span has them all."""
-    return f"{select} from ({op.spans.rows(op.span)}) e"
 
 
 def _funnel(op: OpPart, v: int, j: int) -> str:

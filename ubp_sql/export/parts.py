@@ -8,7 +8,7 @@ order begins with what is grouped by.
 from collections.abc import Callable
 
 from ubp_sql.export.columns import EVERYTHING, key_column
-from ubp_sql.export.quoting import float8, number
+from ubp_sql.export.quoting import number
 from ubp_sql.kernels.codes import LIFETIME_US, STEP_BITS, Key, LinkColumn, OpColumn, Param, SpanColumn, StreamColumn
 from ubp_sql.kernels.dispatch import Op, Plan
 
@@ -147,15 +147,6 @@ def interval(width_us: int) -> str:
 
 def bits(mask: int) -> list[int]:
     return [k for k in range(mask.bit_length()) if mask >> k & 1]
-
-
-def in_rings(inside: str, expression: str, nothing: str = "0") -> str:
-    """An aggregate over the rings that a window holds."""
-    return f"coalesce({expression} filter (where {inside}), {nothing})"
-
-
-def wave_array(values: list[float]) -> str:
-    return f"(array[{','.join(map(float8, values))}])"
 
 
 def steps_of(mask: int, size: int) -> list[int]:

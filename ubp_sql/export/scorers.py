@@ -21,6 +21,7 @@ from ubp_sql.kernels.forest_codes import (
 from ubp_sql.models.blob import Blob
 from ubp_sql.models.linear import Linear, LinearModel
 from ubp_sql.models.loaded import Loaded, TreeModel
+from ubp_sql.models.preparation_blob import PreparedModel
 
 MOST_DEPTH = 1_000
 """Of a tree: PostgreSQL's parser recurses, and max_stack_depth is 2 MB."""
@@ -28,6 +29,7 @@ LEAST_WEIGHT, MOST_WEIGHT = 1e-250, 1e250
 """Times any float32 that is a float64 still: beyond, PostgreSQL raises an error where C says 0 or infinity."""
 # Where exp() is not finite, and where it is 0: PostgreSQL raises errors there.
 EXP_TOP, EXP_BOTTOM = 709.782712893384, -745.1332191019411
+SQUARE_TOP, SQUARE_BOTTOM = 1.3407807929942596e154, 1.58e-162
 NO_LOG1P = "its scores go through log1p, which PostgreSQL 15 does not have"
 
 
@@ -42,8 +44,8 @@ def scorer(loaded: Loaded) -> str:
         return _forest(loaded.blob)
     if isinstance(loaded, LinearModel):
         return _linear(loaded.linear)
-    what = "a preparation of its features" if loaded.form == "prepared" else f"of the form {loaded.form!r}"
-    raise _refused(f"it is {what}", "train trees without a preparation, which take the features as they are")
+    what = "its features are prepared before it" if isinstance(loaded, PreparedModel) else "it is a neural network"
+    raise _refused(what, "train trees, which take the features as they are")
 
 
 def _refused(reason: str, hint: str) -> UnsupportedModel:
@@ -120,6 +122,7 @@ def _linear(linear: Linear) -> str:
         x = f"f[{i + 1}]"
         terms.append(f"  s := s + case when {x} = 'NaN' then {float8(instead)} else {float8(w)} * {x} end;")
     lines = ["declare", f"  s float8 := {float8(linear.bias[0])};", "begin", *terms]
+    lines += ["  if s = 'NaN' then", "    return s;", "  end if;"]  # it is above every number
     return "\n".join([*lines, *_link(linear.link, linear.link_parameter), "end"])
 
 
@@ -136,7 +139,10 @@ _LINKS: dict[int, Callable[[float], list[str]]] = {
     IDENTITY: lambda _: ["  return s;"],
     SIGMOID: _sigmoid,
     EXP: _exp,
-    SIGNED_SQUARE: lambda _: ["  return case when s > 1e-160 then 1 when s < -1e-160 then -1 else 0 end * s * s;"],
+    SIGNED_SQUARE: lambda _: [
+        f"  return case when abs(s) > {SQUARE_TOP!r} then sign(s) * 'Infinity'::float8",
+        f"              when abs(s) < {SQUARE_BOTTOM!r} then 0 else sign(s) * s * s end;",
+    ],
 }
 
 

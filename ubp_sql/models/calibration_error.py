@@ -48,7 +48,8 @@ class Measured(NamedTuple):
     """How well calibrated chances are.
 
     error       expected calibration error
-    low, high   its 95 % interval by resampling users, less the bias that resampling shows, not below 0
+    low, high   its 95 % interval by resampling users, less the bias that resampling shows; from 0 on where the error
+                may be chance, for there the bias is larger than resampling shows
     by_chance   error below which 95 of 100 tests of the same size stay where the chances are exactly right
     with_drift  the same where they are right on the average of moments, and moments drift apart; None: not known
     """
@@ -91,12 +92,13 @@ def measured(
         between()
     bias = max(0.0, float(again.mean()) - found.error)
     low, high = (max(0.0, float(q) - 2 * bias) for q in np.percentile(again, [2.5, 97.5]))
+    by_chance = float(np.percentile(perfect, 95))
     return Measured(
         found,
         found.error,
-        low,
+        0.0 if found.error <= by_chance else low,
         high,
-        float(np.percentile(perfect, 95)),
+        by_chance,
         None if drift is None else float(np.percentile(drifted, 95)),
         float(losses(labels, chances).mean()),
         float(np.mean((chances - labels) ** 2)),

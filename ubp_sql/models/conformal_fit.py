@@ -44,7 +44,7 @@ def fit_interval(scores: F64, labels: F64) -> Conformal:
     scales = np.maximum(scales, LEAST_SCALE * scales.max()) if scales.any() else np.ones(len(scales))
     least, most = _pile(labels, labels.min()), _pile(labels, labels.max())
     found = levels(errors / scales_at(knots, scales, scores))
-    return Conformal(INTERVAL, *map(_tuple, (knots, scales, found)), least, most, len(labels))
+    return Conformal(INTERVAL, _tuple(knots), _tuple(scales), _tuple(found), least, most, len(labels))
 
 
 def fit_set(scores: F64, labels: F64) -> Conformal:

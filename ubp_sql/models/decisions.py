@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST = 1e15  # of any money: sums and products of it stay far from where doubles end
 OUTCOMES = ("act_yes", "act_no", "skip_yes", "skip_no")
-EXAMPLE = '\'{"act_yes": -35, "act_no": 5, "skip_yes": 0, "skip_no": 0}\': four costs, of which a gain is a negative one'
+EXAMPLE = '\'{"act_yes": -35, "act_no": 5, "skip_yes": 0, "skip_no": 0}\': four costs, a gain being a negative one'
 
 
 class Stakes:

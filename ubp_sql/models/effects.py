@@ -97,8 +97,9 @@ def partial_dependence(scores: Scores, rows: F32, features: list[int], categorie
         for k, value in enumerate(x):
             changed[:, i] = value
             found = scores(changed)
-            mean[k] = found.mean()
-            low[k], high[k] = np.quantile(found, (BAND, 1 - BAND))
+            with np.errstate(invalid="ignore"):
+                mean[k] = found.mean()
+            low[k], high[k] = np.quantile(found, (BAND, 1 - BAND), method="inverted_cdf")
         yield Effect(x, mean, low, high, share)
 
 

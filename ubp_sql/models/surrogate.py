@@ -92,8 +92,8 @@ def _standardised(around: F32, row: F32, background: F32) -> tuple[F64, F64]:
 
 def _mean(rows: F32) -> F64:
     known = ~np.isnan(rows)
-    total: F64 = np.where(known, rows, 0.0).sum(axis=0, dtype=np.float64)
-    return total / np.maximum(1, known.sum(axis=0))
+    mean: F64 = np.where(known, rows, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(1, known.sum(axis=0))
+    return mean
 
 
 def _spread(rows: F32) -> F64:
@@ -115,6 +115,5 @@ def _ridge(x: F64, y: F64, pause: Callable[[], object]) -> F64:
         square[start : start + CHUNK] = rows[start : start + CHUNK] @ rows.T
         pause()
     square[np.diag_indices(few)] += RIDGE
-    if f <= n:
-        return np.linalg.solve(square, x.T @ y)
-    return x.T @ np.linalg.solve(square, y)
+    weights: F64 = np.linalg.solve(square, x.T @ y) if f <= n else x.T @ np.linalg.solve(square, y)
+    return weights

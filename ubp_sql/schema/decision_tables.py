@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from ubp_sql.schema.base import NOW, TIME, column, identity, table
 
-NUMBERS = ARRAY(sa.Double())
+NUMBERS: ARRAY[float] = ARRAY(sa.Double())
 
 task_policies = table(
     "task_policies",

@@ -138,4 +138,4 @@ class Facts:
     importance: list[Importance]
     effects: list[Effect]
     studied: str
-    groups: list[Group] | None
+    groups: list[Group]

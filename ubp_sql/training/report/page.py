@@ -64,7 +64,7 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
         effects=effects,
         effects_said=f"Found on {facts.studied}.",
         unstudied=f"This version was never studied: ubp-sql model study {_words(facts)} finds what moves its scores.",
-        groups=None if facts.groups is None else [_group(facts, group) for group in facts.groups],
+        groups=[_group(facts, group) for group in facts.groups],
         examples_said=_examples_said(facts),
         **_everybody(facts),
         lineage=_lineage(facts),

@@ -46,7 +46,7 @@ select as_of, scored_at, reason, count(*) as users from ubp.user_scores where ta
 def facts(conn: Connection, task: str, version: int | None, examples: int) -> Facts:
     """What there is to say about a version, the deployed one for None.
 
-    examples  users a group of examples; 0: none are read
+    examples  users a group of examples; 0: none
 
     Raises UnknownTask (UB001), NoModelDeployed (UB004).
     """
@@ -88,7 +88,7 @@ def _facts(conn: Connection, name: str, version: int | None, examples: int) -> F
         importance(conn, name, chosen),
         effects(conn, name, chosen),
         studied(conn, name, chosen),
-        groups(conn, task, scored, chosen, tests, examples) if examples else None,
+        groups(conn, task, scored, chosen, tests, examples),
     )
 
 

@@ -36,7 +36,12 @@ select u.user_id, e.rank, e.value, e.typical, e.meaning
 def groups(
     conn: Connection, task: Task, scored: Scored | None, version: int, tests: Sequence[Test], most: int
 ) -> list[Group]:
-    """Users with high, middling and low stored scores, if this version answers, and surprises of the newest test."""
+    """Users with high, middling and low stored scores, if this version answers, and surprises of the newest test.
+
+    most  users a group; 0: no group
+    """
+    if most == 0:
+        return []
     found = []
     answers = version == task.deployed_version
     if scored is not None and answers:

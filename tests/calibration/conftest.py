@@ -1,0 +1,27 @@
+"""Connections to clones of one small database that serves: making it anew for each test would take most of the time."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.api.helpers import Connection
+from tests.fix_database import Database, create, drop
+from tests.serving_shop import fill
+from ubp_sql.embedded import Cluster
+
+
+@pytest.fixture(scope="session")
+def served_database(cluster: Cluster, installed: str) -> Iterator[Database]:
+    made = create(cluster, installed)
+    with made.connect() as conn:
+        fill(conn)
+    yield made
+    drop(made)
+
+
+@pytest.fixture
+def serving(served_database: Database, cluster: Cluster) -> Iterator[Connection]:
+    made = create(cluster, served_database.name)
+    with made.connect() as conn:
+        yield conn
+    drop(made)
