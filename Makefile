@@ -1,6 +1,6 @@
 # Every command does its own set-up: `make demo` on a fresh Debian with git, make and python3 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo test test-all check bench fuzz chaos fresh clean
+.PHONY: help setup native browser demo test test-all check bench fuzz chaos fresh clean
 
 PY := .venv/bin/python
 UBP := .venv/bin/ubp-sql
@@ -29,10 +29,13 @@ demo: setup  ## the whole way, events to predictions: make demo [DATA=log.csv.gz
 native: setup  # before the tests: else each process of theirs would build it
 	@$(PY) -c 'from ubp_sql.install.native import build; build()'
 
-test: native  ## the tests, less the slow ones: make test [JOBS=n] [PYTEST_ARGS=...]
+browser:  # for the tests alone; without one that test is skipped
+	@bash scripts/browser.sh
+
+test: native browser  ## the tests, less the slow ones: make test [JOBS=n] [PYTEST_ARGS=...]
 	@$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
-test-all: native  ## all tests, the slow ones too
+test-all: native browser  ## all tests, the slow ones too
 	@$(PYTEST) $(PYTEST_ARGS)
 
 check: setup  ## style, types and the project's own rules

@@ -19,10 +19,13 @@ from bench import (
     population,
     predict,
     profit,
+    report_page,
     read_column,
     scale,
     scan,
     snapshot,
+    sql_tier,
+    tasks,
 )
 
 CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
@@ -70,6 +73,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     "live": ("features of one user at now() from mirror and delta, beside a primary-key SELECT", live.run),
     "cancel": ("how soon cancel and statement_timeout end the long functions", cancel.run),
+    "sql_tier": (
+        "features and scores of the exported SQL in a database without PL/Python, beside the first tier [USERS, ROUNDS]",
+        sql_tier.run,
+    ),
     "read_column": ("a column of ubp.user_features over 1 M users, beside a plain table", read_column.run),
     "coverage": (
         "coverage of 90 % intervals of spend and sets of purchase at ten moments of Online Retail",
@@ -78,5 +85,13 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "profit": (
         "profit of `decide` on simulated shops, by true chances, beside oracles and fixed rules [USERS, ROUNDS]",
         profit.run,
+    ),
+    "report": (
+        "`ubp-sql report` of 4,000 users of Online Retail, a whole process [ROUNDS]",
+        report_page.run,
+    ),
+    "tasks": (
+        "purchase, churn, next purchase and spend on Online Retail at later cuts, beside one feature and a baseline",
+        tasks.run,
     ),
 }

@@ -106,7 +106,7 @@ grant execute on function ubp.decide_many(text, bigint[], jsonb) to ubp_analyst,
 -- Errors: UB003 not these four numbers, or acting is never or always better
 create or replace function ubp.threshold(costs jsonb)
 returns double precision
-language plpython3u immutable parallel safe cost 1000
+language plpython3u immutable parallel unsafe cost 1000
 set search_path = pg_catalog, pg_temp
 as $python$
 from ubp_sql import api

@@ -39,7 +39,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("least_events >= 1", name=op.f("task_policies_least_events_check")),
         sa.CheckConstraint("most_age > interval '0'", name=op.f("task_policies_most_age_check")),
-        sa.ForeignKeyConstraint(["task"], ["ubp.task_definitions.task"], name=op.f("task_policies_task_fkey")),
+        sa.ForeignKeyConstraint(
+            ["task"], ["ubp.task_definitions.task"], name=op.f("task_policies_task_fkey"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("task", name=op.f("task_policies_pkey")),
         schema="ubp",
         comment="When a task abstains (ubp.set_abstention); no row: never.",

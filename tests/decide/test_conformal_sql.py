@@ -6,6 +6,7 @@ import pytest
 from tests.api.helpers import Connection, refused
 from tests.decide.conftest import record
 from tests.fix_database import Database
+from tests.serving_shop import AS_OF
 from ubp_sql.models.conformal import interval, outcomes, place_of
 from ubp_sql.models.conformal_fit import fit_interval, fit_set
 
@@ -146,6 +147,15 @@ def test_a_challenger_answers_with_its_own(shop: Database) -> None:
                 assert conn.execute(query.encode()).fetchone()
             else:
                 assert "conform_model('purchase', 2)" in str(refused(conn, "UB005", query).diag.message_hint)
+
+
+def test_a_linked_id_gets_what_its_user_gets(shop: Database) -> None:
+    with shop.connect() as conn:
+        conn.execute("select ubp.link_users('1', '77')")
+        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
+        for call in ("predict_interval('spend', %s)", "predict_set('purchase', %s)", "decide('purchase', %s, 40, 5)"):
+            user, member = (conn.execute(f"select * from ubp.{call}".encode(), [who]).fetchone() for who in (1, 77))
+            assert user == member
 
 
 def test_what_is_no_question(conn: Connection) -> None:

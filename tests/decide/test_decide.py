@@ -257,6 +257,15 @@ def test_policies_that_are_none(conn: Connection) -> None:
     refused(conn, "UB001", "select ubp.set_abstention(null, 2)")
 
 
+def test_a_policy_goes_with_its_task(shop: Database) -> None:
+    with shop.connect() as conn:
+        conn.execute("select ubp.define_feature_set('other', array['purchase'], array[7])")
+        conn.execute("select ubp.define_task('short_lived', 'purchase', feature_set => 'other')")
+        conn.execute("select ubp.set_abstention('short_lived', 2)")
+        conn.execute("select ubp.drop_feature_set('other')")
+        assert conn.execute("select count(*) from ubp.task_policies").fetchone() == (0,)
+
+
 def test_rights(shop: Database) -> None:
     calls = {
         "ubp_analyst": ["select * from ubp.decide('purchase', 1, 40, 5)", "select * from ubp.top_users('purchase', 3)"],

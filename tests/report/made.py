@@ -71,9 +71,16 @@ def facts(n: int = 4_000, amount: bool = False) -> Facts:
         preparation=None,
     )
     metrics: list[dict[str, Any]] = [
-        {"cut": CUT - timedelta(days=30 * back), "metric": metric, "value": 0.7, "n": n, "positives": n // 4}
+        {
+            "cut": CUT - timedelta(days=30 * back),
+            "metric": metric,
+            "value": 0.7,
+            "n": n,
+            "positives": n // 4,
+            "protocol": "baseline: the past" if metric.startswith("baseline") else "held out",
+        }
         for back in (1, 0)
-        for metric in (("mae", "bias") if amount else ("auc", "brier"))
+        for metric in (("mae", "bias", "baseline_mae") if amount else ("auc", "brier"))
     ]
     calibration = (
         {}

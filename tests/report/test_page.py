@@ -45,6 +45,8 @@ def test_a_whole_page(amount: bool) -> None:
     ):
         assert part in said, part
     assert "--test-cut 2025-06-20\n" in said
+    assert ("Baseline: the past." in said) == amount
+    assert ("after the map" in document.text) != amount
 
 
 @cache
@@ -161,8 +163,7 @@ def with_text(text: str) -> Facts:
     found = untested(
         importance=[], groups=[Group("t", "", [Example(1, text, 0.5, 10.0, None, [Reason(text, 1, None)])])]
     )
-    names = ("name", "meaning", "label", "population_kind", "feature_set")
-    found.task = replace(found.task, **dict.fromkeys(names, text))
+    found.task = replace(found.task, name=text, meaning=text, label=text, population_kind=text, feature_set=text)
     found.model = replace(
         found.model, settings={text: text}, created_by=text, feature_set=text, format=text, preparation=[text]
     )

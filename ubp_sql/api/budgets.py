@@ -74,8 +74,8 @@ def top_users(
 
 
 def _ranked(plpy: Any, types: list[str], arguments: list[Any]) -> Iterator[tuple[int, int, float, float, float | None]]:
-    cursor = plpy.cursor(plpy.prepare(TOP, types), arguments)
-    rank = 0
+    plan = plpy.prepare(TOP, types)
+    cursor, rank = plan.cursor(arguments), 0
     while found := cursor.fetch(BATCH):
         for row in found:
             rank += 1

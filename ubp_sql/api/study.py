@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 FEWEST = 2  # users: one is compared with the others
 MOST_SAMPLED, MOST_FEATURES = 100_000, 10_000
 MOST_VALUES = 4_000_000  # of a sample: 16 MB, which each explanation without trees reads
-IMPORTANCE_USERS, IMPORTANCE_PAIRS = 200, 32  # of sampled values: 0.8 million rows of 60 features
+IMPORTANCE_USERS = 100  # of sampled values
+IMPORTANCE_ROWS = 400_000  # that are scored for them: 32 pairs a user of 60 features, 8 of 249
 ROUNDING = 1e-12  # part of the greatest importance below which it is that of rounding
 EXPLAINED_AT_ONCE = 32  # users between two looks at a cancel
 MOST_SECONDS = 60.0  # of a slow network, by what its first run took
@@ -117,8 +118,10 @@ def _affordable(plpy: Any, model: Row, loaded: "Loaded", sample: int, features: 
     most = max(FEWEST, min(sample, MOST_VALUES // loaded.features))
     together = json.loads(model["checked"] or "{}").get("seconds_per_row_together")
     if isinstance(together, int | float):
-        of_one = loaded.features + GRID * min(features, loaded.features) + 2 * IMPORTANCE_PAIRS * loaded.features
-        most = max(FEWEST, min(most, int(MOST_SECONDS / (together * of_one)))) if together * of_one > 0 else most
+        of_one = loaded.features + GRID * min(features, loaded.features)
+        fixed = IMPORTANCE_USERS * 2 * _pairs(loaded.features) * (loaded.features + 1)
+        if together * (fixed + most * of_one) > MOST_SECONDS:
+            most = max(FEWEST, int(most * MOST_SECONDS / (together * (fixed + most * of_one))))
     if most < sample:
         plpy.notice(f"the sample is of {most:,} users at most: the model has {loaded.features:,} features or is slow")
     return most
@@ -151,6 +154,11 @@ def _sample(plpy: Any, memory: dict[str, Any], model: Row, loaded: "Loaded", mos
             "fill in missing features in the model, or in a preparation before it",
         )
     return now["as_of"], rows[scored], users
+
+
+def _pairs(features: int) -> int:
+    """How many orders and their reverses are drawn for a user."""
+    return max(4, min(32, IMPORTANCE_ROWS // (IMPORTANCE_USERS * 2 * (features + 1))))
 
 
 class _Study:
@@ -212,11 +220,11 @@ class _Study:
             row = single(self.plpy, self.memory, EXPLAINER, ["bigint"], [self.model_id])
             if row is not None:
                 return "shap", self._exact(open_explainer(row["explainer"], self.loaded))
-        some = rows[:IMPORTANCE_USERS]
+        some, pairs = rows[:IMPORTANCE_USERS], _pairs(self.loaded.features)
         found = np.zeros(self.loaded.features)
         for k, row in enumerate(some):  # each is compared with others than the one before: all have their turn
-            others = np.roll(np.delete(rows, k, axis=0), -k * IMPORTANCE_PAIRS, axis=0)
-            found += np.abs(sampled(self._raw, row, others, IMPORTANCE_PAIRS, k).contributions)
+            others = np.roll(np.delete(rows, k, axis=0), -k * pairs, axis=0)
+            found += np.abs(sampled(self._raw, row, others, pairs, k).contributions)
         return "sampled shap", found / len(some)
 
     def _exact(self, explainer: "Explainer") -> "F64":

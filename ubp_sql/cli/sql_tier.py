@@ -13,15 +13,14 @@ from ubp_sql.models.calibration import Map
 
 FOUND = """
 select m.version, m.compiled, t.meaning, t.population_kind, s.name as feature_set, s.definition::text as definition,
-       s.time_zone, s.hash = m.feature_set_hash as same_set,
-       case when d.model_id = m.model_id then to_jsonb(d) ->> 'map_id' end as map_id
+       s.time_zone, s.hash = m.feature_set_hash as same_set, c.method, c.x, c.y
   from ubp.task_definitions t
   left join ubp.deployments d on d.task = t.task and d.deployed_at <= statement_timestamp()
                              and d.retired_at > statement_timestamp()
   left join ubp.models m on m.task = t.task and m.version = coalesce(%(version)s, d.version)
+  left join ubp.calibration_maps c on c.map_id = d.map_id and d.model_id = m.model_id
   left join ubp.feature_sets s on s.feature_set_id = m.feature_set_id
  where t.task = %(task)s"""
-MAP = "select method, x, y from ubp.calibration_maps where map_id = %s"
 SOURCES = "select source_id, name, time_zone from ubp.sources order by source_id"
 HOLIDAYS = """
 select day, region, name from ubp.calendar where kind = 'holiday' and region in ('', %s) order by day, region, name"""
@@ -29,10 +28,15 @@ LINKED = "select exists (select from ubp.user_members) as linked"
 
 
 def sql_of(conn: psycopg.Connection[Any], task: str, version: int | None) -> str:
-    """The file of a version, of the one that answers where none is named.
+    """The file of a version, of the one that answers where none is named; raises as `exported` and `file_of` do."""
+    return file_of(exported(conn, task, version))
 
-    Raises UnknownTask (UB001), NoModelDeployed (UB004), FeatureSetMismatch (UB002), and UnsupportedModel (UB007) where
-    the model or a feature has no form in SQL.
+
+def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> Exported:
+    """What a version's file is made of.
+
+    Raises UnknownTask (UB001), NoModelDeployed (UB004), FeatureSetMismatch (UB002), and BadInput (UB003) where the set
+    does not say whom to score.
     """
     with conn.cursor(row_factory=dict_row, binary=True) as cursor:
         row = cursor.execute(FOUND, {"task": task, "version": version}).fetchone()
@@ -52,10 +56,6 @@ def sql_of(conn: psycopg.Connection[Any], task: str, version: int | None) -> str
                 f"feature set {row['feature_set']!r} has no number of all {row['population_kind']} events",
                 "define the task on a set that has one: whom to score would not be known",
             )
-        found_map = None
-        if row["map_id"] is not None:
-            stored = cursor.execute(MAP, [int(row["map_id"])]).fetchone()
-            found_map = stored and Map(stored["method"], stored["x"], stored["y"])
         sources = [Source(**found) for found in cursor.execute(SOURCES)]
         holidays = [Holiday(**found) for found in cursor.execute(HOLIDAYS, [row["time_zone"]])]
         linked = cursor.execute(LINKED).fetchone()
@@ -64,18 +64,16 @@ def sql_of(conn: psycopg.Connection[Any], task: str, version: int | None) -> str
             "warning: users are linked here (ubp.link_users); the file knows no links: give events their user's id",
             markup=False,
         )
-    return file_of(
-        Exported(
-            task,
-            row["version"],
-            row["meaning"],
-            row["compiled"],
-            population,
-            row["feature_set"],
-            definition,
-            row["time_zone"],
-            found_map or None,
-            sources,
-            holidays if definition.uses_holidays else [],
-        )
+    return Exported(
+        task,
+        row["version"],
+        row["meaning"],
+        row["compiled"],
+        population,
+        row["feature_set"],
+        definition,
+        row["time_zone"],
+        Map(row["method"], row["x"], row["y"]) if row["method"] is not None else None,
+        sources,
+        holidays if definition.uses_holidays else [],
     )

@@ -1,5 +1,6 @@
 """`ubp-sql task`: what is predicted, for whom, how far ahead, and who answers."""
 
+from json import loads
 from typing import Annotated
 
 import typer
@@ -62,6 +63,10 @@ def define(
     """Define a task; the same definition again changes nothing."""
     if (label is None) == (label_kind is None):
         raise BadInput("give one of --label and --label-kind", """--label '{"sum": "value", "kinds": ["purchase"]}'""")
+    try:
+        loads(label or "{}")
+    except (ValueError, RecursionError):
+        raise BadInput(f"--label is no JSON: {label:.60}", """'{"none": ["purchase"]}', in single quotes""") from None
     with connection(dsn) as conn:
         given = [task, label_kind, population_kind, parse_horizon(horizon), feature_set, meaning, label]
         state.rows(conn, DEFINE, *given)

@@ -253,14 +253,18 @@ end""",
         """
 declare
   key constant text := btrim(resolve_user.user_key);
-  digits constant text := case when key ~ '^(0|[1-9][0-9]{{0,15}})(\\.0+)?$' then split_part(key, '.', 1) end;
-  found bigint;
+  digits constant text := case when key ~ '^(0|[1-9][0-9]{{0,18}})(\\.0+)?$' then split_part(key, '.', 1) end;
+  id bigint;
 begin
-  select u.user_id into found from ubp.users u where u.user_key = key;
-  if found is null and digits::bigint < 4000000000000000 then
-    found := digits::bigint;
+  select u.user_id into id from ubp.users u where u.user_key in (key, digits) order by u.user_key <> key limit 1;
+  -- A number is its own id, but for one that was given to another key.
+  if id is null and digits::numeric <= 9223372036854775807 then
+    id := digits::bigint;
+    if exists (select from ubp.users u where u.user_id = id) then
+      id := null;
+    end if;
   end if;
-  return found;
+  return id;
 end""",
     ),
     (
@@ -498,17 +502,19 @@ begin
   end if;
   perform from ubp.models m where m.task = found.task and m.version = found.version for update;
   delete from ubp.user_scores u where u.task = found.task;
+  -- The percentile goes by the model's own score: a map may give many users one value.
   execute format($q$
     insert into ubp.user_scores (task, user_id, score, percentile, reason, version, as_of, scored_at)
-    select $1, x.user_id, x.score,
+    select $1, x.user_id, ubp.%I(x.score),
            case when x.score is not null
                 then (rank() over (partition by x.score is null order by x.score) - 1)::float8
                      * (100::float8 / greatest(1, count(x.score) over ())) end,
            case when x.few then '{too_little}' when x.score is null then '{no_number}' end, $2, $3, now()
-      from (select r.user_id, r.few, nullif(case when not r.few then ubp.%I(ubp.%I(r.features)) end, 'NaN') as score
+      from (select r.user_id, r.few, nullif(case when not r.few then ubp.%I(r.features) end, 'NaN') as score
               from (select f.user_id, f.features,
                            not (f.features[$4] >= 1 and f.features[$4] <> 'NaN') as few
-                      from ubp.feature_rows f where f.feature_set = $5) r offset 0) x$q$, found.value_function, found.score_function)
+                      from ubp.feature_rows f where f.feature_set = $5) r offset 0) x$q$,
+    found.value_function, found.score_function)
     using found.task, found.version, own.as_of, found.population, own.name;
   select count(*), count(u.score), count(*) - count(u.score) into users, scored, without_score
     from ubp.user_scores u where u.task = found.task;

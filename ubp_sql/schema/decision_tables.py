@@ -10,7 +10,9 @@ NUMBERS: ARRAY[float] = ARRAY(sa.Double())
 task_policies = table(
     "task_policies",
     "When a task abstains (ubp.set_abstention); no row: never.",
-    column("task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task"), primary_key=True),
+    column(
+        "task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task", ondelete="CASCADE"), primary_key=True
+    ),
     column(
         "least_events",
         sa.Integer(),

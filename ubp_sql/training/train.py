@@ -251,8 +251,9 @@ def _register(
         for test in result.tested:
             one = HeldOut(test.cut, test.rows.user_ids, test.scores, test.rows.labels)
             record(conn, result.task, result.version, one, "test", HELD_OUT)
-        cursor.execute("select ubp.conform_model(%s, %s)", [result.task, result.version])
-        if calibration != NO_MAP and not of_amounts(result.tested[0].rows.labels):
+        if result.tested:
+            cursor.execute("select ubp.conform_model(%s, %s)", [result.task, result.version])
+        if calibration != NO_MAP and result.tested and not of_amounts(result.tested[0].rows.labels):
             result.calibrated = calibrate(conn, result.task, result.version, calibration)
             say(result.calibrated.words)
         if deploy:

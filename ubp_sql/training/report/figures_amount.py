@@ -38,13 +38,12 @@ def _axis(axes: Axes, which: str, low: float, high: float) -> None:
 
 def _each(labels: F64, scores: F64, png: bool) -> Drawn:
     ends = [(min(0.0, float(v.min())), max(float(np.percentile(v, 99.5)), 1e-9)) for v in (scores, labels)]
-    grids = [np.linspace(*_turned(np.array(end)), 25) for end in ends]
-    turned = [_turned(v.clip(*end)) for v, end in zip((scores, labels), ends, strict=True)]
-    counts, _, _ = np.histogram2d(*turned, bins=grids)
+    x, y = (np.linspace(low, high, 25) for low, high in (_turned(np.array(end)).tolist() for end in ends))
+    predicted, actual = _turned(scores.clip(*ends[0])), _turned(labels.clip(*ends[1]))
+    counts = np.histogram2d(predicted, actual, bins=[x, y])[0]
     levels = [0, *np.percentile(counts[counts > 0], [50, 80, 95]), np.inf]
 
     def draw(axes: Axes) -> None:
-        x, y = grids
         for shade, least, most in zip(SHADES, levels[:-1], levels[1:], strict=True):
             for i, j in np.argwhere((counts > least) & (counts <= most)).tolist():
                 square = [x[i], x[i + 1], x[i + 1], x[i]], [y[j], y[j], y[j + 1], y[j + 1]]

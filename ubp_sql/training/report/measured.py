@@ -38,6 +38,9 @@ AMOUNT = (
 )
 
 
+BASELINE = "baseline_"
+
+
 class Measured(NamedTuple):
     """Values of the newest test by metric, and their 95 % intervals."""
 
@@ -61,7 +64,7 @@ def table(facts: Facts, test: Test, found: Measured) -> Table:
     after = facts.calibration.get(True) if facts.map is not None else None
     before = facts.calibration.get(False)
     lines = AMOUNT if facts.task.amount else CHANCE
-    guess = _of_guess(test.labels, facts.task.amount)
+    guess, simple = _of_guess(test.labels, facts.task.amount), baseline(facts, test)
     mapped: dict[str, Cell] = {}
     intervals = dict(found.intervals)
     if before is not None:
@@ -83,10 +86,27 @@ def table(facts: Facts, test: Test, found: Measured) -> Table:
         )
         if after is not None:
             cells.append(mapped.get(line.metric, Cell("the same")))
+        if simple:
+            cells.append(Cell(words.fixed(simple.get(line.metric), line.digits)))
         cells.append(Cell(words.fixed(guess[line.metric], line.digits) if line.metric in guess else words.NOTHING))
         rows.append(Row(cells))
-    heads = ["", "model", *(["after the map"] if after is not None else []), "a guess"]
+    heads = [
+        "",
+        "model",
+        *(["after the map"] if after is not None else []),
+        *(["baseline"] if simple else []),
+        "a guess",
+    ]
     return Table(f"Held-out users at {words.moment(test.cut)}, with 95 % intervals", heads, rows)
+
+
+def baseline(facts: Facts, test: Test) -> dict[str, float]:
+    """What something simpler got on the same users, by metric; empty where none is stored."""
+    return {
+        row["metric"].removeprefix(BASELINE): row["value"]
+        for row in facts.metrics
+        if row["cut"] == test.cut and row["metric"].startswith(BASELINE)
+    }
 
 
 def _interval(ends: tuple[float, float], digits: int) -> str:

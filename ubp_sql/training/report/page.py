@@ -13,7 +13,7 @@ import ubp_sql
 from ubp_sql.training.report import figures_amount, figures_chance, figures_effects, resample, words
 from ubp_sql.training.report.drawing import Drawn
 from ubp_sql.training.report.facts import Example, Facts, Test
-from ubp_sql.training.report.measured import Measured, by_cut, measured, table, tenths
+from ubp_sql.training.report.measured import BASELINE, Measured, by_cut, measured, table, tenths
 from ubp_sql.training.report.shown import Cell, Fact, Row, ShownExample, ShownGroup, ShownReason, Table
 
 FOLDER = Path(__file__).parent
@@ -178,6 +178,8 @@ def _protocol(facts: Facts, test: Test) -> list[str]:
 def _intervals(facts: Facts, test: Test) -> str:
     n = len(test.labels)
     text = f"Intervals by {resample.rounds_for(n)} resamples of the {words.many(n, 'user')}."
+    simple = {row["protocol"] for row in facts.metrics if row["metric"].startswith(BASELINE)}
+    text = " ".join([text, *(f"{line[:1].upper()}{line[1:].rstrip('.')}." for line in sorted(simple))])
     if facts.task.amount:
         return f"{text} A guess: the mean amount for everybody."
     guess = "A guess: the same chance for everybody, the share that did."
@@ -233,11 +235,11 @@ def _example(facts: Facts, one: Example) -> ShownExample:
 def _standing(percentile: float | None) -> str:
     if percentile is None:
         return ""
-    if percentile == 0:
-        return "nobody has a lower score"
+    if percentile < 1:
+        return "nobody has a lower score" if percentile == 0 else "among the lowest hundredth of the users scored"
     # Rounded up, the second best of ten thousand would be above everybody.
-    share = math.floor(10 * percentile) / 10 if percentile > 99 else percentile
-    return f"higher than {words.number(share)} % of the users scored"
+    share = math.floor(10 * percentile) / 10 if percentile > 99 else math.floor(percentile)
+    return f"higher than {share} % of the users scored"
 
 
 def _everybody(facts: Facts) -> dict[str, Any]:

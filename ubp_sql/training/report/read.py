@@ -30,7 +30,8 @@ select m.model_id, m.version, m.format, m.objective, m.trees, s.name as feature_
  where m.task = %s and m.version = %s"""
 TESTS = """
 select cut, users, scores, labels, protocol from ubp.model_tests where model_id = %s and part = 'test' order by cut"""
-METRICS = "select cut, metric, value, n, positives from ubp.model_metrics where model_id = %s order by cut, metric"
+METRICS = """
+select cut, metric, value, n, positives, protocol from ubp.model_metrics where model_id = %s order by cut, metric"""
 CALIBRATION = """
 select calibrated, error, low, high, log_loss, brier, bin_n, bin_score, bin_share
   from ubp.calibration_tests where model_id = %s and cut = %s and (method is not null or not calibrated)"""
@@ -111,8 +112,8 @@ def _calibration(conn: Connection, model_id: int, tests: Sequence[Test]) -> dict
     for row in state.rows(conn, CALIBRATION, model_id, tests[-1].cut):
         columns = zip(row["bin_n"], row["bin_score"], row["bin_share"], strict=True)
         bins = [Bin(n, score, share, *wilson(share * n, n)) for n, score, share in columns]
-        values = (row[key] for key in ("error", "low", "high", "log_loss", "brier"))
-        found[row["calibrated"]] = Calibration(*values, bins)
+        values = {key: row[key] for key in ("error", "low", "high", "log_loss", "brier")}
+        found[row["calibrated"]] = Calibration(**values, bins=bins)
     return found
 
 

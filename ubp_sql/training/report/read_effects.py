@@ -47,7 +47,7 @@ def effects(conn: Connection, task: str, version: int) -> list[Effect]:
     by_feature: dict[str, list[dict[str, Any]]] = {}
     for row in state.rows(conn, EFFECTS, task, version):
         by_feature.setdefault(row["feature"], []).append(row)
-    found = []
+    found: list[Effect] = []
     for feature, rows in by_feature.items():
         known = [row for row in rows if row["x"] is not None]
         missing = next((row["mean"] for row in rows if row["x"] is None), None)

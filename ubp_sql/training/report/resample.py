@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ubp_sql.training.evaluate import CALIBRATION_BINS
+from ubp_sql.models.calibration_error import BINS
 
 F64 = NDArray[np.float64]
 Measure = Callable[[F64, F64, F64], dict[str, F64]]
@@ -92,9 +92,9 @@ def _among_top(labels: F64, weights: F64, share: float) -> F64:
 def _calibration_error(labels: F64, scores: F64, weights: F64) -> F64:
     after = np.cumsum(weights, axis=1)
     before, total = after - weights, after[:, -1:]
-    small, larger = total // CALIBRATION_BINS, total % CALIBRATION_BINS
+    small, larger = total // BINS, total % BINS
     gaps = np.zeros(len(weights))
-    for place in range(CALIBRATION_BINS):
+    for place in range(BINS):
         low, high = (edge * small + np.minimum(edge, larger) for edge in (place, place + 1))
         inside = np.clip(np.minimum(after, high) - np.maximum(before, low), 0, None)
         gaps += np.abs(inside @ (scores - labels))
