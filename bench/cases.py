@@ -19,8 +19,8 @@ from bench import (
     population,
     predict,
     profit,
-    report_page,
     read_column,
+    report_page,
     scale,
     scan,
     snapshot,
@@ -74,7 +74,7 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "live": ("features of one user at now() from mirror and delta, beside a primary-key SELECT", live.run),
     "cancel": ("how soon cancel and statement_timeout end the long functions", cancel.run),
     "sql_tier": (
-        "features and scores of the exported SQL in a database without PL/Python, beside the first tier [USERS, ROUNDS]",
+        "features and scores by exported SQL, in a database without PL/Python, beside the first tier [USERS, ROUNDS]",
         sql_tier.run,
     ),
     "read_column": ("a column of ubp.user_features over 1 M users, beside a plain table", read_column.run),

@@ -35,7 +35,7 @@ def run() -> dict[str, Any]:
     rows, bars = [], {}
     for task, (label, horizon, cuts, feature, sign) in TASKS.items():
         conn.execute(DEFINE, [task, label, horizon])
-        trained = train(conn, task, test_cuts=cuts, calibration="none")
+        trained = train(conn, task, test_cuts=cuts, calibration="none", threads=1)
         conn.execute("select * from ubp.score_users(%s)", [task])
         users, scored, unequal = conn.execute(SERVED, [task, task]).fetchone() or (0, 0, 1)
         found = [_row(task, test, trained, feature, sign) for test in trained.tested]

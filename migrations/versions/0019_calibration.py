@@ -42,11 +42,23 @@ def upgrade() -> None:
             source_schema="ubp",
             referent_schema="ubp",
         )
+    op.add_column(
+        "deployments",
+        sa.Column(
+            "abstains",
+            sa.Boolean(),
+            server_default="false",
+            nullable=False,
+            comment="whether the task abstains from some users: only then is ubp.task_policies looked at",
+        ),
+        schema="ubp",
+    )
     for right, roles in GRANTS.items():
         op.execute(f"grant {right} to {roles}")
 
 
 def downgrade() -> None:
+    op.drop_column("deployments", "abstains", schema="ubp")
     for name in SERVING:
         op.drop_constraint(op.f(f"{name}_map_id_model_id_fkey"), name, schema="ubp")
         op.drop_column(name, "map_id", schema="ubp")

@@ -82,7 +82,12 @@ def upgrade() -> None:
             "created_by", sa.Text(), server_default=sa.text("session_user"), nullable=False, comment="role that made it"
         ),
         sa.CheckConstraint("form in ('interval', 'set')", name=op.f("conformal_quantiles_form_check")),
-        sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("conformal_quantiles_model_id_fkey")),
+        sa.ForeignKeyConstraint(
+            ["model_id"],
+            ["ubp.models.model_id"],
+            name=op.f("conformal_quantiles_model_id_fkey"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("conformal_id", name=op.f("conformal_quantiles_pkey")),
         schema="ubp",
         comment="How far outcomes were from a model's scores where it was held out; the newest row of a model counts.",

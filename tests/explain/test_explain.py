@@ -9,6 +9,7 @@ import lightgbm
 import numpy as np
 import psycopg
 import pytest
+import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
@@ -289,6 +290,28 @@ def test_trees_that_do_not_say_their_covers_are_sampled(shop: Database) -> None:
         conn.execute("select ubp.study_model('purchase')")
         rows = asked(conn, "select * from ubp.explain_purchase(%s, 99)", USER)
         assert sum(r["contribution"] for r in rows) == pytest.approx(of_lightgbm(conn, row[0], USER)[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{"booster": "gblinear"}, {"max_depth": 3}])
+def test_models_of_xgboost(shop: Database, settings: dict[str, Any]) -> None:
+    """Trees at once; a linear model says that it needs users to compare with, and then has reasons too."""
+    names = feature_names(shop)
+    rng = np.random.default_rng(3)
+    x = rng.normal(2, 3, (200, len(names))).astype(np.float32)
+    data = xgboost.DMatrix(x, x[:, 0] + rng.normal(size=200) > 2, feature_names=names)
+    source = xgboost.train({"objective": "binary:logistic", "nthread": 1, "seed": 1, **settings}, data, 5).save_raw(
+        "json"
+    )
+    with shop.connect() as conn:
+        (row,) = asked(conn, "select ubp.register_model('purchase', %s) as version", bytes(source))
+        conn.execute("select ubp.deploy_model('purchase', %s)", [row["version"]])
+        if settings.get("booster") == "gblinear":
+            assert refused(conn, "UB005", "select * from ubp.explain_purchase(17)").diag.message_hint
+            conn.execute("select ubp.study_model('purchase')")
+        (row,) = asked(conn, "select ubp.predict_purchase(17::bigint) as score")
+        rows = asked(conn, "select * from ubp.explain_purchase(17, 3)")
+        assert len(rows) == 5
+        assert logistic(sum(found["contribution"] for found in rows)) == pytest.approx(row["score"], abs=1e-12)
 
 
 def test_typical_values_once_the_model_was_studied(shop: Database) -> None:

@@ -134,6 +134,14 @@ def test_without_this_and_that_the_page_says_how_to_get_it() -> None:
     assert "ubp-sql model study purchase 2 finds" in page(other, png=False)[0]
 
 
+def test_a_task_that_nobody_gave_a_meaning() -> None:
+    found = untested()
+    found.task = replace(found.task, meaning="at least one purchase within the horizon")
+    said = Document(page(found, png=False)[0]).text
+    assert "Chance of at least one purchase within 30 days" in said
+    assert "at least one purchase within 30 days" in said
+
+
 def test_what_a_shell_reads_is_quoted() -> None:
     found = untested()
     found.task = replace(found.task, name="a b; rm -rf /")

@@ -54,7 +54,7 @@ def test_a_report(tested: Database, written: Path) -> None:
     assert (written / "report.html").stat().st_size < 3_000_000
     users = [row["user_id"] for row in tested.rows(KNOWN, CUT)]
     assert f"Of {len(users):,} users known on 20 June 2025" in text
-    assert "an event of kind purchase within the horizon" in text
+    assert "an event of kind purchase within 30 days" in text
     for title in ("ROC", "Precision and recall", "Calibration", "Lift", "Cumulative gain", "What matters most"):
         assert any(part.startswith(title) for part in page.text), title
     images = {path.stem for path in (written / "figures").iterdir()}

@@ -23,7 +23,9 @@ NAMES = "select feature from ubp.feature_catalogue where feature_set = 'default'
 
 def equal(one: F32, other: F32) -> bool:
     """The same bits, but that any NaN is as good as another."""
-    return one.shape == other.shape and bool(((one.view(np.uint32) == other.view(np.uint32)) | (np.isnan(one) & np.isnan(other))).all())
+    return one.shape == other.shape and bool(
+        ((one.view(np.uint32) == other.view(np.uint32)) | (np.isnan(one) & np.isnan(other))).all()
+    )
 
 
 def set_up(conn: Connection, specs: list[dict[str, Any]]) -> None:
@@ -74,7 +76,9 @@ def test_every_feature_is_the_kernels(full: Database, second: Database) -> None:
     wrong = {
         (names[f], user)
         for user, row in ours.items()
-        for f in np.flatnonzero((row.view(np.uint32) != theirs[user].view(np.uint32)) & ~(np.isnan(row) & np.isnan(theirs[user])))
+        for f in np.flatnonzero(
+            (row.view(np.uint32) != theirs[user].view(np.uint32)) & ~(np.isnan(row) & np.isnan(theirs[user]))
+        )
     }
     assert wrong == set()
     values = np.array(list(theirs.values()))
@@ -89,7 +93,8 @@ def test_a_user_at_a_moment(full: Database, second: Database, days: float) -> No
         for user in (1, 2, 3, 17, 1_000):
             ours = conn.execute(query, [user, moment], binary=True).fetchone()
             theirs = tier.execute(query, [user, moment], binary=True).fetchone()
-            assert ours is not None and theirs is not None
+            assert ours is not None
+            assert theirs is not None
             assert (ours[0] is None) == (theirs[0] is None), user
             if ours[0] is not None:
                 assert equal(np.array(ours[0], np.float32), np.array(theirs[0], np.float32)), user
@@ -104,7 +109,9 @@ def test_features_for_people(full: Database, second: Database) -> None:
             assert found == conn.execute(query).fetchall()
             assert len(found) > 550
         assert tier.execute("select * from ubp.features(-5)").fetchall() == []
-        columns = "feature_set, position, feature, family, kind, unit, meaning, null_rule, sql_type, time_window, edge_rule"
+        columns = (
+            "feature_set, position, feature, family, kind, unit, meaning, null_rule, sql_type, time_window, edge_rule"
+        )
         query = f"select {columns} from ubp.feature_catalogue order by position".encode()
         assert tier.execute(query).fetchall() == conn.execute(query).fetchall()
 
@@ -115,7 +122,7 @@ def standard(cluster: Cluster, installed: str) -> Iterator[tuple[Connection, Con
     from tests.sql_tier.helpers import bare
 
     one, other = create(cluster, installed), bare(cluster)
-    more = [
+    more: list[dict[str, Any]] = [
         {"name": "deviation", "aggregate": "std", "kinds": ["view", "cart"], "window": "30d"},
         {"name": "buckets", "aggregate": "std", "kinds": ["view"], "window": "3 x 5d"},
         {"name": "decayed", "aggregate": "decayed_sum", "kinds": ["view"], "settings": {"half_life": "30h"}},
@@ -134,7 +141,12 @@ def standard(cluster: Cluster, installed: str) -> Iterator[tuple[Connection, Con
 
 
 NOW = datetime(2026, 3, 29, 1, tzinfo=UTC)
-EDGES = [timedelta(0), *(timedelta(days=d) for d in (7, 30, 90)), timedelta(microseconds=1), timedelta(days=7, microseconds=1)]
+EDGES = [
+    timedelta(0),
+    *(timedelta(days=d) for d in (7, 30, 90)),
+    timedelta(microseconds=1),
+    timedelta(days=7, microseconds=1),
+]
 AGES = st.one_of(
     st.sampled_from(EDGES),
     st.timedeltas(timedelta(days=-1), timedelta(days=120)),

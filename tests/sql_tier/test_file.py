@@ -1,4 +1,4 @@
-"""The file itself: run by psql, run again, on databases that have something already; what it refuses; how large it is."""
+"""The file: run by psql, run again, where there is something already; what it refuses; how large it is."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from tests.sql_tier.helpers import OWNER, copy_events, move, owner, stored
 from ubp_sql.cli.main import app
 from ubp_sql.cli.sql_tier import exported, sql_of
 from ubp_sql.embedded.binaries import find_binaries
-from ubp_sql.export.tier import file_of
 from ubp_sql.errors import NoModelDeployed, UnknownTask, UnsupportedModel
+from ubp_sql.export.tier import file_of
 
 AS_OF = datetime(2024, 4, 1, tzinfo=UTC)
 HOSTILE = ["it's", '"; drop table ubp.events; --', "$ubp$ \\ $ubp1$", "ünïcode ☕"]
@@ -35,7 +35,8 @@ def with_tasks(conn: Connection, *tasks: str, kinds: tuple[str, ...] = ("view",)
 
 
 def psql(database: Database, file: Path) -> subprocess.CompletedProcess[str]:
-    command = [find_binaries().bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, f"{database.dsn} user={OWNER}"]
+    options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(file), f"{database.dsn} user={OWNER}"]
+    command = [str(find_binaries().bindir / "psql"), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -51,7 +52,7 @@ def test_from_the_command_line_to_psql(db: Database, tier: Database, tmp_path: P
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     with owner(tier) as conn:
         assert conn.execute("select task, version, deployed from ubp.models").fetchall() == [("buy", 1, True)]
-        assert conn.execute("select count(*) from pg_proc where prolang = (select oid from pg_language where lanname = 'c')"
+        assert conn.execute("select count(*) from pg_proc p join pg_language l on l.oid = p.prolang where lanname = 'c'"
                             " and pronamespace = 'ubp'::regnamespace").fetchone() == (0,)  # fmt: skip
         conn.execute("drop schema ubp cascade")
     done = CliRunner().invoke(app, ["model", "export", "buy", "--out", str(file), "--dsn", db.dsn])
@@ -104,7 +105,10 @@ def test_two_tasks_and_a_new_version(db: Database, tier: Database) -> None:
         other.execute(sql_of(conn, "buy", 2).encode())
         assert other.execute("select as_of from ubp.feature_sets").fetchone() == (AS_OF,), "the same set keeps its rows"
         conn.execute("select ubp.deploy_model('buy', 2)")
-        for query in ("select ubp.predict_buy(3), ubp.predict_visit(3)", "select ubp.score('buy', array_fill(1.0, array[%s]), 1)"):
+        for query in (
+            "select ubp.predict_buy(3), ubp.predict_visit(3)",
+            "select ubp.score('buy', array_fill(1.0, array[%s]), 1)",
+        ):
             query = query % len(names) if "%s" in query else query
             assert other.execute(query.encode()).fetchone() == conn.execute(query.encode()).fetchone()
         assert before is not None
@@ -139,7 +143,9 @@ def test_events_of_ones_own(db: Database, tier: Database) -> None:
         assert caught.value.sqlstate == "UB003"
         assert "user_id" in str(caught.value.diag.message_primary)
         other.execute("rollback")
-        assert other.execute("select count(*) from pg_class where relnamespace = 'ubp'::regnamespace").fetchone() == (1,)
+        assert other.execute("select count(*) from pg_class where relnamespace = 'ubp'::regnamespace").fetchone() == (
+            1,
+        )
         other.execute("drop view ubp.events")
         other.execute("create table public.log (id bigint, who bigint, at timestamptz, what text)")
         other.execute("""
@@ -165,7 +171,9 @@ def test_a_database_of_the_first_tier_is_left_alone(db: Database) -> None:
             conn.execute(sql_of(conn, "buy", None).encode())
         assert caught.value.sqlstate == "UB011"
         conn.execute("rollback")
-        assert conn.execute("select count(*), md5(string_agg(prosrc, '' order by oid)) from pg_proc").fetchone() == before
+        assert (
+            conn.execute("select count(*), md5(string_agg(prosrc, '' order by oid)) from pg_proc").fetchone() == before
+        )
 
 
 def test_refusals_name_each_feature(db: Database) -> None:
@@ -205,7 +213,13 @@ def test_it_is_small(db: Database) -> None:
         rng = np.random.default_rng(3)
         rows = rng.gamma(1, 5, (2_000, len(names))).astype(np.float32)
         labels = (rows[:, :5].sum(1) + rng.normal(0, 9, 2_000) > 25).astype(int)
-        chosen: dict[str, Any] = {"objective": "binary", "num_leaves": 31, "verbosity": -1, "num_threads": 1, "max_bin": 15}
+        chosen: dict[str, Any] = {
+            "objective": "binary",
+            "num_leaves": 31,
+            "verbosity": -1,
+            "num_threads": 1,
+            "max_bin": 15,
+        }
         model = lightgbm.train(chosen, lightgbm.Dataset(rows, labels, feature_name=names), num_boost_round=100)
         conn.execute("select ubp.define_task('buy', 'purchase')")
         register(conn, "buy", model)

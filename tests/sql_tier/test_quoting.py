@@ -15,7 +15,8 @@ from ubp_sql.export import quoting
 
 HOSTILE = [
     "it's", "''", "\\", "\\'; drop table canary; --", "'; drop table canary; --", '"; drop table canary; --',
-    "$ubp$; drop table canary; $ubp$", "$ubp", "$ubp1$ $ubp$", "$", "*/ drop table canary; /*", "a\nb", "a\r\ndrop table canary",
+    "$ubp$; drop table canary; $ubp$", "$ubp", "$ubp1$ $ubp$", "$", "*/ drop table canary; /*", "a\nb",
+    "a\r\ndrop table canary",
     "ünïcode ☕", "E'\\''", "%s %I {0}", "\u2028drop table canary", "--",
 ]  # fmt: skip
 TEXTS = st.sampled_from(HOSTILE) | st.text(st.sampled_from("'\"\\$ubp1;-\n\r {}%é"), max_size=12) | st.text(max_size=20)

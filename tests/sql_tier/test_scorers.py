@@ -23,7 +23,24 @@ from ubp_sql.models.linear import Linear, compile_linear
 from ubp_sql.models.loaded import Loaded, open_model
 
 FEATURES = 5
-ODD = [0.0, -0.0, TINY, -TINY, 2e-35, 1.0, 2.5, -1.0, -0.5, 31.9, 40.0, math.inf, -math.inf, math.nan, 3.4028234663852886e38, 1e-45]
+ODD = [
+    0.0,
+    -0.0,
+    TINY,
+    -TINY,
+    2e-35,
+    1.0,
+    2.5,
+    -1.0,
+    -0.5,
+    31.9,
+    40.0,
+    math.inf,
+    -math.inf,
+    math.nan,
+    3.4028234663852886e38,
+    1e-45,
+]
 LINKS = [Link.IDENTITY, Link.SIGMOID, Link.EXP, Link.SIGNED_SQUARE]
 
 
@@ -38,7 +55,8 @@ def conn(shared_tier: Database) -> Iterator[Connection]:
 def tree(random: Random, nodes: int, scale: float = 1.0) -> Tree:
     """A random tree: each new node takes the place of a leaf."""
     left, right = array("i"), array("i")
-    feature, threshold, flags, sets = array("i"), array("f"), bytearray(), []
+    feature, threshold, flags = array("i"), array("f"), bytearray()
+    sets: list[array[int]] = []
     slots: list[tuple[array[int], int]] = []
     for node in range(nodes):
         if node:
@@ -62,13 +80,16 @@ def tree(random: Random, nodes: int, scale: float = 1.0) -> Tree:
 
 
 def rows(random: Random, n: int) -> list[list[float]]:
-    return [[float(np.float32(random.choice([*ODD, random.uniform(-4, 4)]))) for _ in range(FEATURES)] for _ in range(n)]
+    return [
+        [float(np.float32(random.choice([*ODD, random.uniform(-4, 4)]))) for _ in range(FEATURES)] for _ in range(n)
+    ]
 
 
 def compare(conn: Connection, loaded: Loaded, some: list[list[float]]) -> None:
     """The function gives what the model gives, to the bit."""
     conn.execute(
-        f"create or replace function score(f real[]) returns float8 language plpgsql strict as {body(scorer(loaded))}".encode()
+        "create or replace function score(f real[]) returns float8 language plpgsql strict as "
+        f"{body(scorer(loaded))}".encode()
     )
     for row in some:
         want = loaded.score_packed(array("f", row).tobytes())
@@ -94,7 +115,26 @@ def test_random_forests(conn: Connection, seed: int) -> None:
     compare(conn, open_model(compile_forest(forest)), rows(random, 25))
 
 
-@pytest.mark.parametrize("total", [0.0, 36.9, -36.9, 1e-170, 1.3407807929942596e154, 1.3407807929942599e154, 709.782712893384, 709.7827128933841, 744.0, -709.79, -745.1332191019411, -745.1332191019412, -800.0, 1e300, -1e300])
+@pytest.mark.parametrize(
+    "total",
+    [
+        0.0,
+        36.9,
+        -36.9,
+        1e-170,
+        1.3407807929942596e154,
+        1.3407807929942599e154,
+        709.782712893384,
+        709.7827128933841,
+        744.0,
+        -709.79,
+        -745.1332191019411,
+        -745.1332191019412,
+        -800.0,
+        1e300,
+        -1e300,
+    ],
+)
 @pytest.mark.parametrize("link", LINKS[1:])
 def test_links_at_their_ends(conn: Connection, link: Link, total: float) -> None:
     """Where PostgreSQL's exp() raises an error and C's gives infinity or 0."""
@@ -124,7 +164,9 @@ def chain(depth: int) -> Forest:
 
 
 def test_a_deep_tree(conn: Connection) -> None:
-    compare(conn, open_model(compile_forest(chain(MOST_DEPTH))), [[0.5] * FEATURES, [990.5] * FEATURES, [1e9] * FEATURES])
+    compare(
+        conn, open_model(compile_forest(chain(MOST_DEPTH))), [[0.5] * FEATURES, [990.5] * FEATURES, [1e9] * FEATURES]
+    )
     with pytest.raises(UnsupportedModel, match="levels deep"):
         scorer(open_model(compile_forest(chain(MOST_DEPTH + 1))))
 
@@ -156,7 +198,9 @@ MAPS = [
 @pytest.mark.parametrize("number", range(len(MAPS)))
 def test_maps(conn: Connection, number: int) -> None:
     found, random = MAPS[number], Random(number)
-    text = f"create or replace function value(s float8) returns float8 language plpgsql strict as {body(value_of(found))}"
+    text = (
+        f"create or replace function value(s float8) returns float8 language plpgsql strict as {body(value_of(found))}"
+    )
     conn.execute(text.encode())
     knots = [] if found is None else list(found.x)
     scores = [0.0, 1.0, NEAREST, 1 - NEAREST, 1e-17, 0.5, *knots, *(math.nextafter(x, 1) for x in knots if x)]

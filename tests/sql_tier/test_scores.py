@@ -1,4 +1,4 @@
-"""Scores of the second tier against the first's, to the bit: a trained model of the simulated shop, in every way to ask."""
+"""Scores of the second tier against the first's, to the bit: a model of the simulated shop, in every way to ask."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,9 +21,14 @@ def full(cluster: Cluster, shop: Database) -> Iterator[Database]:
     """The shop with a calibration map, and a user of a key text."""
     made = create(cluster, shop.name)
     with made.connect() as conn:
-        conn.execute("select ubp.use_calibration('purchase', ubp.add_calibration_map('purchase', 1, 'platt', array[0.8, -0.3]))")
+        conn.execute(
+            "select ubp.use_calibration('purchase', ubp.add_calibration_map('purchase', 1, 'platt', array[0.8, -0.3]))"
+        )
         conn.execute(KEYED)
-        conn.execute("update ubp.events set user_id = 4000000000000007 where user_id = (select min(user_id) from ubp.score_rows where score is not null)")
+        conn.execute(
+            "update ubp.events set user_id = 4000000000000007"
+            " where user_id = (select min(user_id) from ubp.score_rows where score is not null)"
+        )
         conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
         conn.execute("select * from ubp.score_users('purchase')")
     yield made
@@ -73,12 +78,31 @@ def test_every_way_to_ask(conns: tuple[Connection, Connection]) -> None:
     asked = "from unnest(%s::bigint[]) u order by u"
     past = AS_OF - timedelta(days=40)
     both(conns, f"select u, ubp.predict('purchase', u), ubp.predict_purchase(u) {asked}", users)
-    both(conns, f"select u, ubp.predict('purchase', u, %s), ubp.predict_purchase(u, %s) {asked}".replace("%s", "%s", 1), past, past, some)
-    both(conns, "select d.* from unnest(%s::bigint[]) u cross join lateral ubp.predict_detail('purchase', u) d", users[:40] + some)
-    both(conns, "select d.* from unnest(%s::bigint[]) u cross join lateral ubp.predict_detail('purchase', u, %s) d", some, past)
+    both(
+        conns,
+        f"select u, ubp.predict('purchase', u, %s), ubp.predict_purchase(u, %s) {asked}".replace("%s", "%s", 1),
+        past,
+        past,
+        some,
+    )
+    both(
+        conns,
+        "select d.* from unnest(%s::bigint[]) u cross join lateral ubp.predict_detail('purchase', u) d",
+        users[:40] + some,
+    )
+    both(
+        conns,
+        "select d.* from unnest(%s::bigint[]) u cross join lateral ubp.predict_detail('purchase', u, %s) d",
+        some,
+        past,
+    )
     both(conns, "select * from ubp.predict_many('purchase', %s)", [*some, None])
     keys = ["ann", " ann ", str(users[1]), f"{users[1]}.0", "nobody", "-1", "4000000000000000", ""]
-    both(conns, "select k, ubp.resolve_user(k), ubp.predict('purchase', k), ubp.predict_purchase(k) from unnest(%s::text[]) k", keys)
+    both(
+        conns,
+        "select k, ubp.resolve_user(k), ubp.predict('purchase', k), ubp.predict_purchase(k) from unnest(%s::text[]) k",
+        keys,
+    )
     both(conns, "select ubp.predict_purchase(k, %s) from unnest(%s::text[]) k", past, keys)
     both(conns, "select d.* from unnest(%s::text[]) k cross join lateral ubp.predict_detail('purchase', k) d", keys)
 
@@ -105,7 +129,10 @@ def test_refusals(conns: tuple[Connection, Connection]) -> None:
     refused(tier, "UB003", "select ubp.refresh_features('-infinity')")
     refused(tier, "UB005", "select ubp.refresh_features(now(), 'no_set')")
     refused(tier, "UB005", "select ubp.feature_vector(1, now(), 'no_set')")
-    assert tier.execute("select ubp.score('purchase', null), ubp.predict('purchase', null::bigint)").fetchone() == (None, None)
+    assert tier.execute("select ubp.score('purchase', null), ubp.predict('purchase', null::bigint)").fetchone() == (
+        None,
+        None,
+    )
 
 
 def test_a_model_of_another_set_is_refused(conns: tuple[Connection, Connection]) -> None:

@@ -30,7 +30,10 @@ ONE = {("user_id", "bigint"): ("user_key", "text")}
 VALUES = {
     ("as_of", "timestamp with time zone"): "'2025-06-20 00:00+00'",
     ("at", "timestamp with time zone"): "'2025-06-20 00:00+00'",
+    ("changes", "jsonb"): """'{"events": [{"kind": "purchase"}]}'""",
+    ("feature", "text"): "(select feature from ubp.feature_catalogue order by position limit 1)",
     ("feature_set", "text"): "'default'",
+    ("limit", "integer"): "5",
     ("n", "integer"): "7",
     ("name", "text"): "'size'",
     ("task", "text"): "'purchase'",

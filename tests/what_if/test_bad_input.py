@@ -78,19 +78,18 @@ def test_changes(logged: Database, changes: str | None, said: str) -> None:
     assert error.diag.message_hint
 
 
-def test_a_hint_names_what_was_meant(logged: Database) -> None:
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ('{"count_veiw_30d": 1}', "'count_view_30d'"),
+        ('{"event": [{"kind": "view"}]}', "'events'"),
+        ('{"events": [{"kind": "vieuw"}]}', "'view'"),
+        ('{"events": [{"kinds": "view"}]}', "'kind'"),
+    ],
+)
+def test_a_hint_names_what_was_meant(logged: Database, changes: str, meant: str) -> None:
     with logged.connect() as conn:
-        hints = [
-            refused(conn, "UB003", IF, changes).diag.message_hint
-            for changes in (
-                '{"count_veiw_30d": 1}',
-                '{"events": [{"kind": "vieuw"}]}',
-                '{"events": [{"kinds": "view"}]}',
-            )
-        ]
-    assert [word in str(hint) for word, hint in zip(("'count_view_30d'", "'view'", "'kind'"), hints, strict=True)] == [
-        True
-    ] * 3
+        assert meant in str(refused(conn, "UB003", IF, changes).diag.message_hint)
 
 
 def test_tasks_that_cannot_answer(logged: Database) -> None:

@@ -15,7 +15,7 @@ from time import time
 
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.members import whose
-from ubp_sql.api.serving import Deployed, challenger_of, score_row, stored
+from ubp_sql.api.serving import Deployed, Policy, challenger_of, score_row, stored
 from ubp_sql.api.session import Row, keep_freed_memory, prepare_numba, run, touch
 from ubp_sql.errors import UbpError
 
@@ -49,8 +49,8 @@ class Ahead:
     scores  by user; of users from `low` to `high` who are not there, there is no row
     """
 
-    def __init__(self, plpy: Any, memory: dict[str, Any], version: Version, calls: int) -> None:
-        self.plpy, self.memory, self.version = plpy, memory, version
+    def __init__(self, plpy: Any, memory: dict[str, Any], version: Version, policy: Policy | None, calls: int) -> None:
+        self.plpy, self.memory, self.version, self.policy = plpy, memory, version, policy
         self.wanted = True
         self.scores: dict[int, float | None] = {}
         self.low, self.high = 0, -1
@@ -108,7 +108,7 @@ class Ahead:
             self.plpy, self.memory, query, ["integer", "bigint", "bigint"], [version.feature_set_id, user_id, n]
         )
         scores: dict[int, float | None] = {}
-        policy = version.policy
+        policy = self.policy
         until = time() + PAUSE
         for row in rows:
             if time() > until:
@@ -172,8 +172,8 @@ class Ahead:
             from ubp_sql.models.calibration import batch
 
             values = batch(deployed.map, values, self._pause)
-        if self.version.policy is not None:
-            values[too_little(rows, deployed.population, self.version.policy.least_events)] = math.nan
+        if self.policy is not None:
+            values[too_little(rows, deployed.population, self.policy.least_events)] = math.nan
         return values
 
     def _consider_everybody(self) -> None:

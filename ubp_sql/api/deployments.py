@@ -43,13 +43,15 @@ returning old.retired_at"""
 DEPLOY = """
 insert into ubp.deployments
   (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, deployed_at,
-   retired_at, map_id)
-values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), coalesce($9, 'infinity'), $10)
+   retired_at, map_id, abstains)
+values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), coalesce($9, 'infinity'), $10,
+        exists (select from ubp.task_policies p where p.task = $1 and num_nonnulls(p.least_events, p.most_age) > 0))
 returning deployment_id"""
 AGAIN = """
 insert into ubp.deployments
-  (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, retired_at, map_id)
-select task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, $2, $3
+  (task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, retired_at, map_id,
+   abstains)
+select task, model_id, version, compiled_sha256, feature_set_id, feature_set_hash, population_position, $2, $3, abstains
   from ubp.deployments where deployment_id = $1
 returning deployment_id"""
 ARM = """

@@ -8,7 +8,7 @@ from math import fsum
 from ubp_sql.api.backgrounds import typical_of
 from ubp_sql.api.predict import answer_at, of_whom
 from ubp_sql.api.served_task import LOOKUP
-from ubp_sql.api.serving import Deployed, answering_row, judge, known_deployment, no_deployment, policy_of, stored
+from ubp_sql.api.serving import Deployed, answering, judge, known_deployment, no_deployment, policy_of
 from ubp_sql.api.session import entry, run, single, touch
 from ubp_sql.errors import BadInput
 from ubp_sql.models.explain import open_explainer
@@ -101,9 +101,9 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -
         linked_to = whose(plpy, memory, user_id)
         if linked_to is not None:
             row, whose_id = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, linked_to])[0], linked_to
-    deployed, row = answering_row(plpy, memory, champion, whose_id, row)
-    packed = stored(deployed, row)
-    return deployed, packed, of_whom(user_id, whose_id, judge(deployed, packed, policy_of(row)))[1]
+    deployed, packed = answering(plpy, memory, champion, whose_id, row)
+    policy = policy_of(plpy, memory, deployed, row["abstains"])
+    return deployed, packed, of_whom(user_id, whose_id, judge(deployed, packed, policy))[1]
 
 
 def _said(plpy: Any, memory: dict[Any, Any], answer: Answer, top: int | None) -> list[Line]:

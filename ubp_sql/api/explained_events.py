@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ubp_sql.api.event_rows import origins
 from ubp_sql.api.members import whose
 from ubp_sql.api.moments import FeatureSet, feature_set
 from ubp_sql.api.served_task import LOOKUP
@@ -40,6 +41,9 @@ def explain_events(
     if found.as_of is None:
         raise NotReady("the features speak of no moment yet", "run ubp.refresh_features()")
     # A query of its own for each feature: its plan is not worth keeping.
+    for origin in origins(plpy, memory):
+        if origin.source is not None:
+            origin.source.refuse_another()
     query = events_of(found.definition, named)
     rows = run(plpy, {}, query, list(TYPES), [user_id, found.as_of, found.time_zone, limit])
     _say(plpy, memory, found, named, user_id, rows)

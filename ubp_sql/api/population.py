@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.refresh import LOCK, LOG
 from ubp_sql.api.score_rows import WRITE_USERS, store_scores
-from ubp_sql.api.serving import LIVE, OF_POLICY, POLICY, Deployed, Policy, deployment, no_deployment, policy_of
+from ubp_sql.api.serving import LIVE, Deployed, Policy, deployment, no_deployment, policy_of
 from ubp_sql.api.session import Row, entry, keep_freed_memory, prepare_numba, run, single, touch
 from ubp_sql.api.stored_rows import SetMoment, all_rows
 from ubp_sql.errors import NotReady
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 DEPLOYED = f"select d.deployment_id from ubp.deployments d where d.task = $1 and {LIVE}"  # noqa: S608 - constants only
 SET = "select name, as_of, as_of_us, as_of_weekday from ubp.feature_sets where feature_set_id = $1"
-POLICIES = f"""
-select {POLICY}
-  from ubp.task_definitions d join ubp.feature_sets s on s.feature_set_id = $2 {OF_POLICY} where d.task = $1"""  # noqa: S608 - constants only
 CLEAR_SHADOWS = "delete from ubp.shadow_scores where task = $1"
 INSERT_SHADOW = """
 insert into ubp.shadow_scores (task, version, user_id, score, as_of, scored_at)
@@ -103,8 +100,7 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str
     now = _set(plpy, memory, deployed.feature_set_id)
     if now["as_of"] is None:
         raise NotReady(f"the features of set {now['name']!r} were never computed", "ubp.refresh_features computes them")
-    row = single(plpy, memory, POLICIES, ["text", "integer"], [deployed.task, deployed.feature_set_id])
-    policy = None if row is None else policy_of(row)
+    policy = policy_of(plpy, memory, deployed, True)
     plan = feature_set(plpy, memory, deployed.feature_set_id).definition.plan
     parts = []
     for users, rows in all_rows(plpy, memory, deployed, SetMoment(plan, now["as_of_us"], now["as_of_weekday"])):

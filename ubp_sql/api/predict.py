@@ -6,17 +6,14 @@ from ubp_sql.api.ageing import ROW
 from ubp_sql.api.served_task import LOOKUP
 from ubp_sql.api.serving import (
     LIVE,
-    OF_POLICY,
-    POLICY,
     Deployed,
     Policy,
-    answering_row,
+    answering,
     challenger_of,
     judge,
     known_deployment,
     no_deployment,
     policy_of,
-    stored,
 )
 from ubp_sql.api.session import Row, entry, run, single
 
@@ -62,8 +59,8 @@ def _judged(
     plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
 ) -> tuple[Deployed, tuple[float | None, str | None]]:
     """Who answers for a user, and what he says of the stored row: (value, None), or (None, why there is none)."""
-    deployed, row = answering_row(plpy, memory, champion, user_id, row)
-    return deployed, judge(deployed, stored(deployed, row), policy_of(row))
+    deployed, packed = answering(plpy, memory, champion, user_id, row)
+    return deployed, judge(deployed, packed, policy_of(plpy, memory, deployed, row["abstains"]))
 
 
 def of_whom(
@@ -75,12 +72,11 @@ def of_whom(
 
 
 DETAIL = f"""
-select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, {POLICY}
+select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, d.abstains
   from ubp.deployments d
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
   left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.as_of = s.as_of
-  {OF_POLICY}
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 
 
@@ -125,12 +121,11 @@ def _detail(
 
 
 MANY = f"""
-select d.deployment_id, q.user_id, {ROW}, {POLICY}
+select d.deployment_id, q.user_id, d.abstains, {ROW}
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
  cross join unnest($2) with ordinality as q (user_id, place)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = q.user_id
-  {OF_POLICY}
  where d.task = $1 and {LIVE} order by q.place"""  # noqa: S608 - constants only
 
 
@@ -191,5 +186,7 @@ def answer_at(
         linked_to = whose(plpy, memory, user_id)
         user_id = user_id if linked_to is None else linked_to
     deployed = challenger_of(champion, user_id)
-    policy = None if row["least_events"] is None else Policy(row["least_events"], None)
+    policy = policy_of(plpy, memory, deployed, row["abstains"])
+    if policy is not None:
+        policy = Policy(policy.least_events, None)
     return deployed, live_bytes(plpy, memory, deployed.feature_set_id, user_id, as_of), policy

@@ -10,10 +10,8 @@ from __future__ import annotations
 from ubp_sql.api.ageing import ROW
 from ubp_sql.api.serving import (
     LIVE,
-    OF_POLICY,
-    POLICY,
     Deployed,
-    answering_row,
+    answering,
     judge,
     known_deployment,
     no_deployment,
@@ -35,20 +33,18 @@ if TYPE_CHECKING:
 
 # One query finds the deployed version and the user's row, so both belong to the statement's snapshot.
 LOOKUP = f"""
-select d.deployment_id, {ROW}, {POLICY}
+select d.deployment_id, d.abstains, {ROW}
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
-  {OF_POLICY}
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 # What LOOKUP finds beside the row; times as the server keeps them, in microseconds.
 VERSION = f"""
 select d.deployment_id, timestamptz_send(d.deployed_at) as since, timestamptz_send(d.retired_at) as until,
        to_char(s.as_of at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' as as_of, s.as_of_us, s.as_of_weekday,
-       exists (select from ubp.user_members) as linked, p.task is not null as may_abstain, {POLICY}
+       exists (select from ubp.user_members) as linked, d.abstains
   from ubp.deployments d
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
-  {OF_POLICY}
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 ONLY_ROW = """
 select substr(ubp.array_bytes(r.features, -1, true), 21) as packed,
@@ -64,7 +60,7 @@ class Version:
     """What a version's answers depend on beside the user's row, as one snapshot shows it."""
 
     __slots__ = (
-        *("as_of", "as_of_us", "deployed", "feature_set_id", "linked", "policy", "row_alone", "since", "until"),
+        *("abstains", "as_of", "as_of_us", "deployed", "feature_set_id", "linked", "row_alone", "since", "until"),
         "weekday",
     )
 
@@ -77,9 +73,9 @@ class Version:
         self.as_of_us: int = row["as_of_us"]
         self.weekday: int = row["as_of_weekday"]
         self.linked: bool = row["linked"]  # whether there are ids that are another user's
-        self.policy = policy_of(row)  # in the statement that asked: features age from one to the next
+        self.abstains: bool = row["abstains"]
         # Whether it and the user's row are all that an answer depends on.
-        self.row_alone = self.as_of is not None and not deployed.challengers and not row["may_abstain"]
+        self.row_alone = self.as_of is not None and not deployed.challengers and not self.abstains
 
     def of_one_set(self) -> bool:
         """Whether challengers, if any, read the rows that the champion reads."""
@@ -163,9 +159,12 @@ class Served:
                 return self._looked_up(other)
         deployed = known_deployment(plpy, memory, row["deployment_id"])
         if deployed.challengers:
-            deployed, row = answering_row(plpy, memory, deployed, user_id, row)
-        packed = stored(deployed, row)
-        return judge(deployed, packed, policy_of(row))[0]
+            deployed, packed = answering(plpy, memory, deployed, user_id, row)
+        else:
+            packed = stored(deployed, row)
+        if row["abstains"]:
+            return judge(deployed, packed, policy_of(plpy, memory, deployed, True))[0]
+        return None if packed is None else score_row(deployed, packed)
 
     def _of_member(self, user_id: int) -> float | None:
         """Of one without a row: what is said of the user that the id was linked to."""
@@ -190,11 +189,12 @@ class Served:
         version = self._learn()
         if version is None or version.as_of is None or not version.of_one_set():
             return None
-        if version.policy is not None and version.policy.too_old is not None:
+        policy = policy_of(self.plpy, self.memory, version.deployed, version.abstains)
+        if policy is not None and policy.too_old is not None:
             return None
         from ubp_sql.api.ahead import Ahead
 
-        return Ahead(self.plpy, self.memory, version, FEW)
+        return Ahead(self.plpy, self.memory, version, policy, FEW)
 
 
 def _unknown() -> None:

@@ -35,16 +35,16 @@ select a.role, a.share, d.task, a.compiled_sha256, a.model_id, a.population_posi
   join ubp.feature_sets s on s.feature_set_id = a.feature_set_id
   left join ubp.calibration_maps c on c.map_id = a.map_id
  where a.deployment_id = $1 order by a.model_id"""
-# When the task abstains, as columns of a query about its feature set s: how many events it asks for, and the features'
-# age where that is too much. Only then does a prediction look at the clock. docs/adr/0020-calibration.md.
-POLICY = """p.least_events, case when statement_timestamp() - s.as_of > p.most_age
-         then extract(epoch from statement_timestamp() - s.as_of)::double precision end as too_old_s"""
-OF_POLICY = "left join ubp.task_policies p on p.task = d.task"
+# How many events the task asks for, and the features' age where that is too much. A query of its own, for it would make
+# every prediction's 4 µs longer; only here does a prediction look at the clock. docs/adr/0020-calibration.md.
+POLICY = """
+select p.least_events, case when statement_timestamp() - s.as_of > p.most_age
+         then extract(epoch from statement_timestamp() - s.as_of)::double precision end as too_old_s
+  from ubp.task_policies p join ubp.feature_sets s on s.feature_set_id = $2 where p.task = $1"""
 OWN_ROW = f"""
-select {ROW}, {POLICY}
+select {ROW}
   from ubp.feature_sets s
   left join ubp.feature_rows r on r.feature_set_id = s.feature_set_id and r.user_id = $2
-  left join ubp.task_policies p on p.task = $3
  where s.feature_set_id = $1"""  # noqa: S608 - constants only
 KNOWN_TASK = "select 1 as found from ubp.task_definitions where task = $1"
 COMPILED = """
@@ -124,10 +124,14 @@ class Policy:
         return f"abstained: fewer than {self.least_events} events of the task's population kind"
 
 
-def policy_of(row: Row) -> Policy | None:
-    """The policy in the columns of POLICY; None where the task never abstains."""
-    least_events, too_old_s = row["least_events"], row["too_old_s"]
-    return None if least_events is None and too_old_s is None else Policy(least_events or 1, too_old_s)
+def policy_of(plpy: Any, memory: dict[str, Any], deployed: Deployed, abstains: bool) -> Policy | None:
+    """When the task abstains; None where the deployment's row says that it never does."""
+    row = (
+        single(plpy, memory, POLICY, ["text", "integer"], [deployed.task, deployed.feature_set_id])
+        if abstains
+        else None
+    )
+    return None if row is None else Policy(row["least_events"] or 1, row["too_old_s"])
 
 
 def load(plpy: Any, memory: dict[str, Any], sha256: str, model_id: int) -> Loaded:
@@ -230,19 +234,10 @@ def answering(
     plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
 ) -> tuple[Deployed, bytes | None]:
     """Who answers for a user where there are challengers, and the user's row of that version's set."""
-    found, row = answering_row(plpy, memory, champion, user_id, row)
-    return found, stored(found, row)
-
-
-def answering_row(
-    plpy: Any, memory: dict[str, Any], champion: Deployed, user_id: int | None, row: Row
-) -> tuple[Deployed, Row]:
-    """As `answering`, the row with the columns of ageing.ROW and POLICY."""
     found = challenger_of(champion, user_id)
     if found.feature_set_id != champion.feature_set_id:
-        values = [found.feature_set_id, user_id, champion.task]
-        row = run(plpy, memory, OWN_ROW, ["integer", "bigint", "text"], values)[0]
-    return found, row
+        row = run(plpy, memory, OWN_ROW, ["integer", "bigint"], [found.feature_set_id, user_id])[0]
+    return found, stored(found, row)
 
 
 def known_deployment(plpy: Any, memory: dict[Any, Any], number: int) -> Deployed:

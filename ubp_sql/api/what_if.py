@@ -16,12 +16,11 @@ from ubp_sql.api.serving import (
     OTHER_LENGTH,
     Deployed,
     Policy,
-    answering_row,
+    answering,
     judge,
     known_deployment,
     no_deployment,
     policy_of,
-    stored,
 )
 from ubp_sql.api.session import Row, entry, run, single, sqlstate
 from ubp_sql.api.what_if_changes import Changes, dated, parsed, positions
@@ -100,8 +99,8 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, t
             row, user_id = run(plpy, memory, DETAIL, ["text", "bigint"], [task, linked_to])[0], linked_to
     champion = known_deployment(plpy, memory, row["deployment_id"])
     as_of = row["as_of"]
-    deployed, row = answering_row(plpy, memory, champion, user_id, row)
-    before, policy = stored(deployed, row), policy_of(row)
+    deployed, before = answering(plpy, memory, champion, user_id, row)
+    policy = policy_of(plpy, memory, deployed, row["abstains"])
     if live or deployed.feature_set_id != champion.feature_set_id:
         moment = run(plpy, memory, AS_OF, ["integer"], [deployed.feature_set_id])[0]
         as_of = moment["as_of"] if changes.as_of is None else changes.as_of
@@ -111,8 +110,8 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, t
         after = _computed(plpy, memory, deployed, user_id, changes, as_of, us)
     after = _with_features(plpy, memory, deployed, after, changes.features)
     policies = policy, policy
-    if changes.as_of is not None:  # a moment that is named is of no age
-        policies = policy, None if row["least_events"] is None else Policy(row["least_events"], None)
+    if changes.as_of is not None and policy is not None:  # a moment that is named is of no age
+        policies = policy, Policy(policy.least_events, None)
     return Answer(deployed, user_id, as_of, before, after, policies)
 
 

@@ -75,7 +75,8 @@ def _number(value: Any, name: str) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"{shown(name)} is {shown(value)}, not a number or null", "numbers stand without quotes")
+        hint = meant(name, ("events", "as_of")) or "a feature is a number, without quotes, or null"
+        raise BadInput(f"{shown(name)} is {shown(value)}, not a number or null", hint)
     return _held(value, shown(name), F32_MAX)
 
 

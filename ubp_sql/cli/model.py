@@ -8,8 +8,8 @@ import typer
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.run_jobs import Task, print_rows
-from ubp_sql.cli.sql_tier import sql_of
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
+from ubp_sql.cli.sql_tier import sql_of
 from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
 from ubp_sql.training.first_run import check_model

@@ -24,7 +24,17 @@ select m.version, m.compiled, t.meaning, t.population_kind, s.name as feature_se
 SOURCES = "select source_id, name, time_zone from ubp.sources order by source_id"
 HOLIDAYS = """
 select day, region, name from ubp.calendar where kind = 'holiday' and region in ('', %s) order by day, region, name"""
-LINKED = "select exists (select from ubp.user_members) as linked"
+LEFT_OUT = """
+select exists (select from ubp.user_members) as linked,
+       exists (select from ubp.task_policies where task = %s) as abstains,
+       exists (select from ubp.deployments d join ubp.deployment_arms a using (deployment_id)
+                where d.task = %s and a.role = 'challenger' and d.deployed_at <= statement_timestamp()
+                  and d.retired_at > statement_timestamp()) as challenged"""
+WARNINGS = {
+    "linked": "users are linked here (ubp.link_users), and the file knows no links: give events their user's id",
+    "abstains": "the task abstains at times (ubp.set_abstention), and the file does not: it answers always",
+    "challenged": "a challenger answers for some users here; the file has one version",
+}
 
 
 def sql_of(conn: psycopg.Connection[Any], task: str, version: int | None) -> str:
@@ -58,12 +68,10 @@ def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> E
             )
         sources = [Source(**found) for found in cursor.execute(SOURCES)]
         holidays = [Holiday(**found) for found in cursor.execute(HOLIDAYS, [row["time_zone"]])]
-        linked = cursor.execute(LINKED).fetchone()
-    if linked and linked["linked"]:
-        err.print(
-            "warning: users are linked here (ubp.link_users); the file knows no links: give events their user's id",
-            markup=False,
-        )
+        left_out = cursor.execute(LEFT_OUT, [task, task]).fetchone() or {}
+    for what, warning in WARNINGS.items():
+        if left_out.get(what):
+            err.print(f"warning: {warning}", markup=False)
     return Exported(
         task,
         row["version"],

@@ -1,8 +1,8 @@
 """The columns of `known`, the events of a set that were known at the moment, and what is read of them.
 
-    u, t, g, i      user, event time, ingested at, event id        k   the event's kind, counted from 0
-    n0, n1, ...     numbers, float8; NULL is missing               k0, k1, ...   keys, bigint; NULL is missing
-    cd, ch, cw, cm  local day, hour, weekday, month                co  whether that day is a holiday
+u, t, g, i      user, event time, ingested at, event id        k   the event's kind, counted from 0
+n0, n1, ...     numbers, float8; NULL is missing               k0, k1, ...   keys, bigint; NULL is missing
+cd, ch, cw, cm  local day, hour, weekday, month                co  whether that day is a holiday
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def known(definition: FeatureSetDefinition, clock: Sequence[int], zone: str, use
     from ubp.events e{source}
    where e.kind in ({named}) and e.event_time < now_at and e.ingested_at <= now_at
      and e.event_time >= '1900-01-01 00:00+00'{user}
-   order by u, {EVERYTHING}"""  # noqa: S608 - quoted
+   order by u, {EVERYTHING}"""
 
 
 def _text(column: Declared) -> str:
@@ -98,7 +98,7 @@ def _declared_number(column: Declared) -> str:
     text = _text(column)
     return f"""(select case when abs(n.v) >= 1e308 then null when abs(n.v) >= {MOST!r} then sign(n.v) * {MOST!r}
                   when abs(n.v) < {LEAST!r} then 0 else n.v end
-      from (select case when {text} ~ {literal(A_NUMBER)} then {text}::numeric end as v) n)::float8"""  # noqa: S608 - quoted
+      from (select case when {text} ~ {literal(A_NUMBER)} then {text}::numeric end as v) n)::float8"""
 
 
 def _declared_key(column: Declared) -> str:

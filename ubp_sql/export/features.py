@@ -34,7 +34,7 @@ def refuse_others(definition: FeatureSetDefinition) -> None:
         listed = "; ".join(f"{name} ({reason})" for name, reason in found.items())
         raise UnsupportedModel(
             f"{len(found)} of {definition.n_features} features have no form in SQL: {listed}",
-            "copy the set without them (ubp.copy_feature_set, or ubp-sql features export), train on the copy, export that",
+            "make a set without them (`ubp-sql features export` writes what there is), train on it, and export that",
         )
     assert all(Op(int(code)) in SUPPORTED for code in definition.plan.ops[:, 0])  # noqa: S101 - standings are the rest
 
@@ -81,7 +81,7 @@ class FeatureSql:
   select f.u as user_id, array[{finished}]::real[] as features from (
   select users.u,
          {values}
-    from users{joined} offset 0) f"""  # noqa: S608 - quoted
+    from users{joined} offset 0) f"""
 
 
 def _finished(feature: FeatureDefinition) -> str:

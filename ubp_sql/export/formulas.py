@@ -71,8 +71,10 @@ class _HistPart(Part):
         rows = op.spans.rows(op.span)
         super().__init__(
             name,
-            lambda: f"select * from (select u, {op.key} as h{self.counts.listed()} from ({rows}) e"  # noqa: S608
-            f" group by u, {op.key}) e order by u, h",
+            lambda: (
+                f"select * from (select u, {op.key} as h{self.counts.listed()} from ({rows}) e"
+                f" group by u, {op.key}) e order by u, h"
+            ),
         )
 
 

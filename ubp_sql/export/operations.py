@@ -21,7 +21,7 @@ class Ringed:
         name = f"s{op.span}"
         if name not in op.parts:
             rings = Columns("a")
-            ordered = f"select * from ({op.spans.rows(op.span)}) e order by u, r, {EVERYTHING}"  # noqa: S608
+            ordered = f"select * from ({op.spans.rows(op.span)}) e order by u, r, {EVERYTHING}"
             op.parts[name] = _RingPart(name, rings, ordered)
         part = op.parts[name]
         assert isinstance(part, _RingPart)  # noqa: S101 - no other part is called so
@@ -49,7 +49,7 @@ class Ringed:
 class _RingPart(Part):
     def __init__(self, name: str, rings: Columns, ordered: str) -> None:
         self.rings = rings
-        super().__init__(name, lambda: f"select u, r{rings.listed()} from ({ordered}) e group by u, r")  # noqa: S608
+        super().__init__(name, lambda: f"select u, r{rings.listed()} from ({ordered}) e group by u, r")
 
 
 def cell(op: OpPart, v: int, j: int) -> str:
@@ -80,7 +80,9 @@ def _values(op: OpPart) -> str:
 def _spread(op: OpPart, v: int, j: int) -> str:
     ringed = Ringed(op)
     ring = ringed.ring(f"ubp.ring_spread({_values(op)})")
-    return ringed.add(f"ubp.merged_spread(array_agg({ring} order by r) filter (where {ring} is not null and {op.inside(v)}))")
+    return ringed.add(
+        f"ubp.merged_spread(array_agg({ring} order by r) filter (where {ring} is not null and {op.inside(v)}))"
+    )
 
 
 def _seen(op: OpPart, v: int, j: int) -> str:
@@ -102,7 +104,8 @@ def _last(op: OpPart, v: int, j: int) -> str:
 
 def _distinct(op: OpPart, v: int, j: int) -> str:
     """A key counts at its newest event; in buckets at one of each."""
-    of = f"select u, {op.key} as key, min(r) as r from ({op.spans.rows(op.span)}) e where {op.key} is not null group by u, {op.key}"  # noqa: S608
+    rows = f"({op.spans.rows(op.span)}) e where {op.key} is not null"
+    of = f"select u, {op.key} as key, min(r) as r from {rows} group by u, {op.key}"
     inner = of if op.cumulative else f"{of}, r"
     found = op.of(f"d{op.o}", lambda: inner, f"count(*) filter (where {op.inside(v)})")
     return f"coalesce({found}, 0)"
@@ -110,9 +113,9 @@ def _distinct(op: OpPart, v: int, j: int) -> str:
 
 def _gaps(op: OpPart, v: int, j: int) -> str:
     rows = f"({op.spans.rows(op.span)}) e where {op.inside(v)}"
-    starts = f"select u, {EPOCH_US.format('t')} as t from {rows}"  # noqa: S608 - made here
+    starts = f"select u, {EPOCH_US.format('t')} as t from {rows}"
     if op.key:  # the first event in the window of each key
-        starts = f"select u, {EPOCH_US.format('min(t)')} as t from {rows} and {op.key} is not null group by u, {op.key}"  # noqa: S608
+        starts = f"select u, {EPOCH_US.format('min(t)')} as t from {rows} and {op.key} is not null group by u, {op.key}"
     if j in (2, 3):
         return _deviation(op, starts, v, j)
     part = op.part(f"g{op.o}_{v}", lambda: starts)
@@ -127,24 +130,24 @@ def _gaps(op: OpPart, v: int, j: int) -> str:
 def _deviation(op: OpPart, starts: str, v: int, j: int) -> str:
     """Gaps from the newest on: their deviations from the newest gap, in days."""
     placed = f"""select u, t, lag(t) over w - t as gap, row_number() over w as place
-      from ({starts}) y window w as (partition by u order by t desc)"""  # noqa: S608 - made here
-    led = f"select *, max(gap) filter (where place = 2) over (partition by u) as led from ({placed}) y"  # noqa: S608
-    more = f"select u, led, (gap::float8 - led::float8) * {float8(DAY_SHARE)} as more from ({led}) y order by u, place"  # noqa: S608
+      from ({starts}) y window w as (partition by u order by t desc)"""
+    led = f"select *, max(gap) filter (where place = 2) over (partition by u) as led from ({placed}) y"
+    more = f"select u, led, (gap::float8 - led::float8) * {float8(DAY_SHARE)} as more from ({led}) y order by u, place"
     part = op.part(f"h{op.o}_{v}", lambda: more)
     if j == 3:
         return f"{part.add('max(led)')}::float8"
     n, total, squares = part.add("count(more)"), part.add("sum(more)"), part.add("sum(more * more)")
     return (
-        f"case when {n} > 1 then sqrt(greatest({squares} - {total} * {total} / {n}::float8, 0)"
-        f" / ({n}::float8 - 1)) end"
+        f"case when {n} > 1 then sqrt(greatest({squares} - {total} * {total} / {n}::float8, 0) / ({n}::float8 - 1)) end"
     )
 
 
 def _decay(op: OpPart, v: int, j: int) -> str:
     x = "1::float8" if op.number == "n-1" else op.number
-    rows = f"select u, t, g, i, {EPOCH_US.format('t')} as at, {x} as x from ({op.spans.rows(op.span)}) e where {x} is not null"  # noqa: S608
-    aged = f"select *, (max(at) over (partition by u) - at)::float8 * {float8(1.0 / op.p0)} as y from ({rows}) e"  # noqa: S608
-    inner = f"select * from ({aged}) e order by u, {EVERYTHING}"  # noqa: S608 - made here
+    at = EPOCH_US.format("t")
+    rows = f"select u, t, g, i, {at} as at, {x} as x from ({op.spans.rows(op.span)}) e where {x} is not null"
+    aged = f"select *, (max(at) over (partition by u) - at)::float8 * {float8(1.0 / op.p0)} as y from ({rows}) e"
+    inner = f"select * from ({aged}) e order by u, {EVERYTHING}"
     part = op.part(f"f{op.o}", lambda: inner)
     if j == 1:
         return part.add("max(at)")
@@ -155,11 +158,11 @@ def _decay(op: OpPart, v: int, j: int) -> str:
 def _keys(op: OpPart, v: int, j: int) -> str:
     ring = "" if op.cumulative else ", r"
     place = f"row_number() over (partition by u, {op.key}{ring} order by {EVERYTHING}) as m"
-    placed = f"select u, r, t, g, i, {place} from ({op.spans.rows(op.span)}) e where {op.key} is not null"  # noqa: S608
-    ordered = f"select * from ({placed}) e order by u, r, {EVERYTHING}"  # noqa: S608 - made here
+    placed = f"select u, r, t, g, i, {place} from ({op.spans.rows(op.span)}) e where {op.key} is not null"
+    ordered = f"select * from ({placed}) e order by u, r, {EVERYTHING}"
     of = "case when {0} > 1 then ({0})::float8 * ln(({0})::float8) else 0 end"
     sums = f"sum({of.format('m')} - {of.format('m - 1')}) as total, count(*)::integer as n, max(m) as most"
-    inner = f"select u, r, {sums} from ({ordered}) e group by u, r"  # noqa: S608 - made here
+    inner = f"select u, r, {sums} from ({ordered}) e group by u, r"
     part = op.part(f"k{op.o}", lambda: inner)
     if j == 1:
         of_rings = range(v + 1) if op.cumulative else [v]
@@ -172,10 +175,12 @@ def _keys(op: OpPart, v: int, j: int) -> str:
 def _top_keys(op: OpPart, v: int, j: int) -> str:
     """Of equally frequent keys the one that was seen later."""
     place = f"row_number() over (partition by u order by {OLDEST_FIRST}) as place"
-    placed = f"select u, {op.key} as key, {place} from ({op.spans.rows(op.span)}) e where {op.inside(v)}"  # noqa: S608
-    counted = f"select u, key, count(*) as n, max(place) as newest from ({placed}) e where key is not null group by u, key"  # noqa: S608
+    placed = f"select u, {op.key} as key, {place} from ({op.spans.rows(op.span)}) e where {op.inside(v)}"
+    counted = (
+        f"select u, key, count(*) as n, max(place) as newest from ({placed}) e where key is not null group by u, key"
+    )
     rank = "row_number() over (partition by u order by n desc, newest desc) as rank"
-    inner = f"select *, {rank} from ({counted}) e"  # noqa: S608 - made here
+    inner = f"select *, {rank} from ({counted}) e"
     what = "ubp.key_code(key)" if j % 2 else "n"
     return op.of(f"t{op.o}_{v}", lambda: inner, f"max({what}) filter (where rank = {j // 2 + 1})")
 
@@ -190,7 +195,7 @@ def _words(op: OpPart, v: int, j: int) -> str:
 
 def _sessions(op: OpPart, v: int, j: int) -> str:
     """Of each event of the window the time from the event before and to the one after."""
-    within = f"select u, t, g, i from ({op.spans.rows(op.span)}) e where {op.inside(v)}"  # noqa: S608 - made here
+    within = f"select u, t, g, i from ({op.spans.rows(op.span)}) e where {op.inside(v)}"
     before = f"select u, {EPOCH_US.format('t')} as at, t - lag(t) over w as before, lead(t) over w - t as after"
     timed = f"{before} from ({within}) e window w as (partition by u order by {OLDEST_FIRST})"
     timeout = interval(int(op.p0))
@@ -204,7 +209,7 @@ def _sessions(op: OpPart, v: int, j: int) -> str:
 def _last_session(op: OpPart, v: int, j: int) -> str:
     window = "window w as (partition by u order by t, g, i)"
     rows = f"""select u, {EPOCH_US.format("t")} as at, t - lag(t) over w as before,
-      row_number() over (partition by u order by {EVERYTHING}) as place from ({op.spans.rows(op.span)}) e {window}"""  # noqa: S608
+      row_number() over (partition by u order by {EVERYTHING}) as place from ({op.spans.rows(op.span)}) e {window}"""
     part = op.part(f"l{op.o}", lambda: rows)
     begins = f"filter (where before is null or before > {interval(int(op.p0))})"
     if j == 0:
@@ -215,8 +220,8 @@ def _last_session(op: OpPart, v: int, j: int) -> str:
 def _dwell(op: OpPart, v: int, j: int) -> str:
     until = f"min(t) filter (where k in ({', '.join(map(str, bits(op.steps)))})) {FOLLOWING} as next"
     # Later events are newer: the span has them all.
-    rows = f"select *, {until} from ({op.spans.rows(op.span)}) e"  # noqa: S608 - made here
-    own = f"select u, r, next - t as stay from ({rows}) e where k in ({', '.join(map(str, bits(op.kinds)))})"  # noqa: S608
+    rows = f"select *, {until} from ({op.spans.rows(op.span)}) e"
+    own = f"select u, r, next - t as stay from ({rows}) e where k in ({', '.join(map(str, bits(op.kinds)))})"
     inner = f"{own} and next - t <= {interval(int(op.p0))}"
     part = op.part(f"y{op.o}", lambda: inner)
     if j == 0:
@@ -228,20 +233,20 @@ def _dwell(op: OpPart, v: int, j: int) -> str:
 def _funnel(op: OpPart, v: int, j: int) -> str:
     """Chains of steps, each at the first later event of its kind, from the last step back to the start."""
     steps = steps_of(op.steps, op.size)
-    rows = f"select u, t, g, i, k, r, t as end1 from ({op.spans.rows(op.span)}) e"  # noqa: S608 - made here
+    rows = f"select u, t, g, i, k, r, t as end1 from ({op.spans.rows(op.span)}) e"
     for d in range(2, len(steps) + 1):
-        rows = f"select *, case when k = {steps[d - 1]} then t end as chain from ({rows}) e"  # noqa: S608
+        rows = f"select *, case when k = {steps[d - 1]} then t end as chain from ({rows}) e"
         for step in reversed(range(d - 1)):
             later = f"case when k = {steps[step]} then min(chain) {FOLLOWING} end as chain"
             kept = "".join(f", end{n}" for n in range(1, d))
-            rows = f"select u, t, g, i, k, r{kept}, {later} from ({rows}) e"  # noqa: S608 - made here
+            rows = f"select u, t, g, i, k, r{kept}, {later} from ({rows}) e"
         kept = "".join(f", end{n}" for n in range(1, d))
-        rows = f"select u, t, g, i, k, r{kept}, chain as end{d} from ({rows}) e"  # noqa: S608 - made here
+        rows = f"select u, t, g, i, k, r{kept}, chain as end{d} from ({rows}) e"
     bound = interval(int(op.p0))
     # A later step reached in time means that those before it were.
     depth = " ".join(f"when end{d} - t <= {bound} then {d}" for d in range(len(steps), 1, -1))
     reached = f"case {depth} else 1 end" if depth else "1"
-    inner = f"select u, r, {reached} as depth from ({rows}) e where k = {steps[0]}"  # noqa: S608 - made here
+    inner = f"select u, r, {reached} as depth from ({rows}) e where k = {steps[0]}"
     what = f"max(depth) filter (where {op.inside(v)})"
     if j:
         what = f"count(*) filter (where {op.inside(v)} and depth >= {j})"

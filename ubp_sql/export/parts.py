@@ -45,7 +45,7 @@ class Part:
         return f"{self.name}.{self.columns.add(expression)}"
 
     def text(self) -> str:
-        return f"{self.name} as (select u{self.columns.listed()} from ({self.inner()}) x group by u)"  # noqa: S608
+        return f"{self.name} as (select u{self.columns.listed()} from ({self.inner()}) x group by u)"
 
 
 class Spans:
@@ -54,8 +54,8 @@ class Spans:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.edges = sorted({int(w) for w in plan.edges_us if w < LIFETIME_US})
-        self.clock = sorted({int(k) for k in (*plan.links[:, LinkColumn.KEY], *plan.streams[:, StreamColumn.COND_KEY])
-                             if k < Key.NONE} | {int(k) for k in plan.ops[:, OpColumn.KEY] if k < Key.NONE})  # fmt: skip
+        named = (plan.links[:, LinkColumn.KEY], plan.streams[:, StreamColumn.COND_KEY], plan.ops[:, OpColumn.KEY])
+        self.clock = sorted({int(key) for keys in named for key in keys if key < Key.NONE})
 
     def edge(self, width_us: int) -> str:
         """The variable that holds where a window of that width begins."""
@@ -71,7 +71,7 @@ class Spans:
         for span, row in enumerate(self.plan.spans):
             if row[SpanColumn.STREAM] == q and not row[SpanColumn.LAST_N]:
                 columns.append(f"{self._ring(span)} as r{span}")
-        return f"q{q} as materialized (select {', '.join(columns)} from known where {self._taken(q)})"  # noqa: S608
+        return f"q{q} as materialized (select {', '.join(columns)} from known where {self._taken(q)})"
 
     def _read(self, q: int) -> set[str]:
         found = set()
@@ -107,9 +107,9 @@ class Spans:
         """The events of a span: columns of its stream, and r, the ring."""
         q, last_n = int(self.plan.spans[span, SpanColumn.STREAM]), int(self.plan.spans[span, SpanColumn.LAST_N])
         if not last_n:
-            return f"select *, r{span} as r from q{q} where r{span} is not null"  # noqa: S608 - made here
+            return f"select *, r{span} as r from q{q} where r{span} is not null"
         place = f"row_number() over (partition by u order by {EVERYTHING}) as place"
-        return f"select *, 0 as r from (select *, {place} from q{q}) n where place <= {last_n}"  # noqa: S608 - made here
+        return f"select *, 0 as r from (select *, {place} from q{q}) n where place <= {last_n}"
 
 
 class OpPart:

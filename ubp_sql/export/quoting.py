@@ -21,9 +21,7 @@ def identifier(name: str) -> str:
     """A name in double quotes. Raises BadInput (UB003) on one that PostgreSQL would cut, which could meet another."""
     name = _checked(name)
     if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise BadInput(
-            f"{shown(name)} is no name of 1 to {MAX_IDENTIFIER_BYTES} bytes", "give the task a shorter name"
-        )
+        raise BadInput(f"{shown(name)} is no name of 1 to {MAX_IDENTIFIER_BYTES} bytes", "give the task a shorter name")
     return '"' + name.replace('"', '""') + '"'
 
 

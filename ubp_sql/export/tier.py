@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from importlib.resources import files
 from typing import NamedTuple
 
 from ubp_sql import __version__
 from ubp_sql.errors import UnsupportedModel
-from ubp_sql.export import statements
 from ubp_sql.export.features import FeatureSql, refuse_others
 from ubp_sql.export.maps import value_of
-from ubp_sql.export.quoting import array_of, body, float8, identifier, literal, remark
+from ubp_sql.export.quoting import body, identifier, literal, remark
 from ubp_sql.export.scorers import scorer
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.models.calibration import Map
@@ -23,8 +22,12 @@ FORMS = (
     ("user_key text", "ubp.resolve_user(user_key)"),
     ("user_key text, as_of timestamptz", "ubp.resolve_user(user_key), as_of"),
 )
-OF_FEATURES = "set enable_nestloop = off set enable_mergejoin = off set jit = off set max_parallel_workers_per_gather = 0 set work_mem = '64MB'"
+OF_FEATURES = (
+    "set enable_nestloop = off set enable_mergejoin = off set max_parallel_workers_per_gather = 0"
+    " set jit = off set work_mem = '64MB'"
+)
 """Parts are joined whole; their sizes are guesses to the planner. A parallel scan would not keep the order of sums."""
+ALWAYS = ("tables.sql", "helpers.sql", "functions.sql")
 
 
 class Source(NamedTuple):
@@ -87,9 +90,7 @@ def file_of(model: Exported) -> str:
     }
     parts = [
         *_head(model),
-        statements.TABLES.strip("\n"),
-        *_helpers(),
-        *_twins(),
+        *(files("ubp_sql.export").joinpath(name).read_text(encoding="utf-8") for name in ALWAYS),
         _function(
             f"ubp.{names['of_all']}(now_at timestamptz) returns table (user_id bigint, features real[])",
             f"language plpgsql stable rows 10000 {OF_FEATURES}",
@@ -136,62 +137,35 @@ def _head(model: Exported) -> Iterator[str]:
 
 
 def _function(signature: str, options: str, text: str) -> str:
-    return f"create or replace function {signature}\n{options} {statements.SETTINGS}\nas {body(text.strip())};"
-
-
-def _helpers() -> Iterator[str]:
-    values = {
-        "parts": array_of([float(Decimal(2) ** (Decimal(-k) / 64)) for k in range(64)]),
-        "c5": float8(1.0 / 120.0),
-        "c4": float8(1.0 / 24.0),
-        "c3": float8(1.0 / 6.0),
-        "no_row": statements.NO_ROW,
-        "too_little": statements.TOO_LITTLE,
-        "no_number": statements.NO_NUMBER,
-    }
-    yield statements.INLINED.strip("\n")
-    for signature, options, text in statements.HELPERS:
-        yield _function(signature, options, text.format(**values))
-
-
-def _twins() -> Iterator[str]:
-    """Functions of a user's key text."""
-    for rows, twins in ((False, statements.TWINS), (True, statements.TABLE_TWINS)):
-        for name, before, after, result in twins:
-            asked = ", ".join(filter(None, (before, "user_key text", after)))
-            named = [part.split()[0] for part in (before, *after.split(", ")) if part]
-            given = [*(named[:1] if before else []), "ubp.resolve_user(user_key)", *named[bool(before) :]]
-            call = f"ubp.{name}({', '.join(given)})"
-            text = f"return query select x.* from {call} x;" if rows else f"return {call};"
-            returned = f"table ({result})" if rows else result
-            yield _function(
-                f"ubp.{name}({asked}) returns {returned}", "language plpgsql stable", f"begin\n  {text}\nend"
-            )
+    settings = f"{options} set search_path = pg_catalog, pg_temp"
+    return f"create or replace function {signature}\n{settings}\nas {body(text.strip())};"
 
 
 def _rows(model: Exported, names: dict[str, str]) -> Iterator[str]:
     for source in model.sources:
         yield (
-            f"insert into ubp.sources (source_id, name, time_zone) values ({source.source_id}, {literal(source.name)}, "  # noqa: S608
+            f"insert into ubp.sources (source_id, name, time_zone) values ({source.source_id}, {literal(source.name)}, "
             f"{literal(source.time_zone)}) on conflict do nothing;"
         )
     for holiday in model.holidays:
         yield (
-            f"insert into ubp.calendar (day, region, name) values ('{holiday.day.isoformat()}', "  # noqa: S608 - quoted
+            f"insert into ubp.calendar (day, region, name) values ('{holiday.day.isoformat()}', "
             f"{literal(holiday.region)}, {literal(holiday.name)}) on conflict do nothing;"
         )
     yield f"""insert into ubp.feature_sets (name, hash, time_zone, of_all, of_one)
-values ({literal(model.feature_set)}, '{model.definition.hash}', {literal(model.zone)}, '{names["of_all"]}', '{names["of_one"]}')
+values ({literal(model.feature_set)}, '{model.definition.hash}', {literal(model.zone)},
+        '{names["of_all"]}', '{names["of_one"]}')
 on conflict (name) do update
-  set as_of = case when (feature_sets.hash, feature_sets.time_zone) = (excluded.hash, excluded.time_zone) then feature_sets.as_of end,
+  set as_of = case when (feature_sets.hash, feature_sets.time_zone) = (excluded.hash, excluded.time_zone)
+                   then feature_sets.as_of end,
       hash = excluded.hash, time_zone = excluded.time_zone, of_all = excluded.of_all, of_one = excluded.of_one;
 delete from ubp.feature_rows r using ubp.feature_sets s
  where r.feature_set = s.name and s.name = {literal(model.feature_set)} and s.as_of is null;
-delete from ubp.feature_catalogue where feature_set = {literal(model.feature_set)};"""  # noqa: S608 - quoted
+delete from ubp.feature_catalogue where feature_set = {literal(model.feature_set)};"""
     for f in model.definition.features:
         texts = (f.name, f.family, f.kind, f.unit, f.meaning, f.null_rule, f.sql_type, f.spec.window.text, f.edge_rule)
         yield (
-            f"insert into ubp.feature_catalogue values ({literal(model.feature_set)}, {f.position + 1}, "  # noqa: S608
+            f"insert into ubp.feature_catalogue values ({literal(model.feature_set)}, {f.position + 1}, "
             f"{', '.join(map(literal, texts))});"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -206,7 +180,7 @@ on conflict (task, version) do update
   set deployed = true, feature_set = excluded.feature_set, feature_set_hash = excluded.feature_set_hash,
       features = excluded.features, population = excluded.population, score_function = excluded.score_function,
       value_function = excluded.value_function, meaning = excluded.meaning, code_version = excluded.code_version,
-      exported_at = excluded.exported_at;"""  # noqa: S608 - quoted
+      exported_at = excluded.exported_at;"""
 
 
 def _predict(task: str) -> Iterator[str]:

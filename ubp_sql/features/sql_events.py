@@ -106,7 +106,7 @@ def _first(spec: FeatureSpec, part: int) -> Part:
 
 
 def _last(spec: FeatureSpec, part: int) -> Part:
-    """The one that is as far from the newest as the column says, and those with a value after it, which give nothing."""
+    """The one as far from the newest as the column says, and those with a value after it, which give nothing."""
     x = _x(spec)
     back = "row_number() over (order by place desc) as back"
     steps = f"numbered as (select *, {back} from mine where {x} is not null),\n"  # noqa: S608 - names of ours

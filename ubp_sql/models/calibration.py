@@ -30,6 +30,7 @@ MOST_KNOTS = 10_000
 # Scores so near to 0 or 1 are taken as this near: their log odds stay below 35, and within these bounds exp() below
 # its largest argument.
 NEAREST = 1e-15
+FARTHEST_FROM_0 = 1.0 - NEAREST
 STEEPEST, FARTHEST = 10.0, 100.0
 CHUNK = 20_000  # values of a platt map computed between two looks at a cancel: 10 ms
 
@@ -50,7 +51,7 @@ class Map:
         self.method, self.map_id = method, map_id
         self._rises: tuple[float, ...] = ()
         if method == PLATT:
-            self.value = self._platt
+            self.value = _platt(*self.x)
         else:
             self._rises = _rises(self.x, self.y)
             self.value = self._isotonic
@@ -65,10 +66,14 @@ class Map:
         value = y[k - 1] + (score - x[k - 1]) * self._rises[k - 1]
         return value if value < y[k] else y[k]  # rounded up, the last value before a knot could lie above it
 
-    def _platt(self, score: float) -> float:
-        a, b = self.x
-        score = min(max(score, NEAREST), 1.0 - NEAREST)
+
+def _platt(a: float, b: float) -> Callable[[float], float]:
+    def value(score: float) -> float:
+        if not NEAREST <= score <= FARTHEST_FROM_0:
+            score = NEAREST if score < NEAREST else FARTHEST_FROM_0
         return 1.0 / (1.0 + exp(-(a * log(score / (1.0 - score)) + b)))
+
+    return value
 
 
 def checked(method: str, x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -79,7 +79,7 @@ def sampled(raw: Raw, row: F32, background: F32, pairs: int, seed: int) -> Shapl
 
 
 def _rows(row: F32, others: F32, before: NDArray[np.int32], numbers: range) -> F32:
-    """Rows of those numbers, counted through all orders: of order o, with s features there, o * (most there + 1) + s."""
+    """Rows of those numbers: s features of order o have joined in number o * (players + 1) + s."""
     k, f = others.shape
     steps = int(before.max(initial=-1)) + 2
     rows = np.empty((len(numbers), f), np.float32)

@@ -10,9 +10,7 @@ NUMBERS: ARRAY[float] = ARRAY(sa.Double())
 task_policies = table(
     "task_policies",
     "When a task abstains (ubp.set_abstention); no row: never.",
-    column(
-        "task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task", ondelete="CASCADE"), primary_key=True
-    ),
+    column("task", sa.Text(), "task", sa.ForeignKey("ubp.task_definitions.task", ondelete="CASCADE"), primary_key=True),
     column(
         "least_events",
         sa.Integer(),
@@ -31,7 +29,14 @@ conformal_quantiles = table(
     "conformal_quantiles",
     "How far outcomes were from a model's scores where it was held out; the newest row of a model counts.",
     identity("conformal_id", "number"),
-    column("model_id", sa.BigInteger(), "model", sa.ForeignKey("ubp.models.model_id"), nullable=False, index=True),
+    column(
+        "model_id",
+        sa.BigInteger(),
+        "model",
+        sa.ForeignKey("ubp.models.model_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
     column(
         "form",
         sa.Text(),

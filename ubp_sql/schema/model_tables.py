@@ -104,6 +104,13 @@ deployments = table(
     ),
     column("cancelled_at", TIME, "when it was called off before its time"),
     column("map_id", sa.BigInteger(), "calibration map of the model; NULL = none"),
+    column(
+        "abstains",
+        sa.Boolean(),
+        "whether the task abstains from some users: only then is ubp.task_policies looked at",
+        nullable=False,
+        server_default="false",
+    ),
     sa.ForeignKeyConstraint(["map_id", "model_id"], ["ubp.calibration_maps.map_id", "ubp.calibration_maps.model_id"]),
     sa.Index("deployments_task_last_idx", "task", unique=True, postgresql_where=sa.text("retired_at = 'infinity'")),
     sa.Index(None, "task", "retired_at"),

@@ -33,7 +33,7 @@ DASHED = (0, (4, 3))
 WIDTH, HEIGHT = 4.6, 3.3  # inches of 72 SVG units
 PNG_DPI = 200
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "text.color": INK,

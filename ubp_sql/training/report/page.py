@@ -99,7 +99,16 @@ def _effects(facts: Facts, png: bool) -> tuple[Drawn | None, list[Drawn]]:
 
 
 def _title(facts: Facts) -> str:
-    return facts.task.meaning[:1].upper() + facts.task.meaning[1:]
+    """The task's meaning; where nobody gave it one, it is the label's."""
+    task = facts.task
+    text = task.meaning
+    if text == task.label:
+        text = _label(facts) if task.amount else f"chance of {_label(facts)}"
+    return text[:1].upper() + text[1:]
+
+
+def _label(facts: Facts) -> str:
+    return facts.task.label.replace("within the horizon", f"within {words.span(facts.task.horizon)}")
 
 
 def _words(facts: Facts) -> str:
@@ -155,7 +164,7 @@ def _what(facts: Facts) -> list[Fact]:
     task = facts.task
     found = [
         Fact("Question", _title(facts)),
-        Fact("What came counts as", task.label) if task.amount else Fact("A user “did” if", task.label),
+        Fact("What came counts as" if task.amount else "A user “did” if", _label(facts)),
         Fact("Asked of", f"users with an event of kind {task.population_kind} before"),
         Fact("How far ahead", words.span(task.horizon)),
     ]
