@@ -5,6 +5,7 @@ from typing import Any
 
 from bench import (
     accuracy,
+    calibration,
     cancel,
     coverage,
     demo,
@@ -32,6 +33,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "accuracy": (
         "three held-out cuts of Online Retail, with bootstrap intervals, beside a hand-written script",
         accuracy.run,
+    ),
+    "calibration": (
+        "calibration error at three held-out cuts of Online Retail, before and after the map fitted by then",
+        calibration.run,
     ),
     "predict": ("latency of predict_purchase(user_id) beside a primary-key SELECT", predict.run),
     "first_call": (

@@ -22,7 +22,7 @@ TASKS: dict[str, tuple[str, str, list[datetime], str, int]] = {
     "spend": ('{"sum": "value", "kinds": ["purchase"]}', "30 days", LATE, "sum_value_purchase_30d", 1),
 }
 SERVED = """
-select count(*) as users, count(score) as scored, count(*) filter (where ubp.predict(%s, user_id) is distinct from score)
+select count(*), count(score), count(*) filter (where ubp.predict(%s, user_id) is distinct from score)
   from ubp.user_scores where task = %s"""
 
 
@@ -51,7 +51,7 @@ def run() -> dict[str, Any]:
 
 
 def _row(task: str, test: Tested, trained: Trained, feature: str, sign: int) -> dict[str, Any]:
-    """How well model and feature rank the users: AUC of chances, rank correlation of amounts; and the error of amounts."""
+    """How well model and feature rank the users: AUC, or rank correlation; and the error of amounts."""
     labels = test.rows.labels
     column = np.nan_to_num(sign * test.rows.features[:, trained.names.index(feature)].astype(np.float64))
     amount = labels.dtype.kind == "f"

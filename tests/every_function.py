@@ -65,6 +65,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "text"): ("'''view'''",),
     ("kinds", "text[]"): ("array['view', 'purchase']", "'{}'"),
     ("known_at", "text"): ("'cut'", "'never'"),
+    ("label", "jsonb"): ("null", ''''{"any": "view", "from": "-7d"}'::jsonb'''),
     ("label_kind", "text"): ("'purchase'",),
     ("labels", "bytea"): ("'\\x0000000000000000'", "'\\x00'"),
     ("least_events", "integer"): ("2", "0"),

@@ -65,11 +65,11 @@ create or replace view ubp.deployed_versions as
 select d.task, case when d.deployed_at > statement_timestamp() then 'next' else 'champion' end as role, d.version,
        1 - (select coalesce(sum(a.share), 0) from ubp.deployment_arms a where a.deployment_id = d.deployment_id)
          as share,
-       d.deployed_at as since, nullif(d.retired_at, 'infinity') as until, d.deployed_by
+       d.deployed_at as since, nullif(d.retired_at, 'infinity') as until, d.deployed_by, d.map_id
   from ubp.deployments d
  where d.retired_at > statement_timestamp() and d.cancelled_at is null
 union all
-select d.task, a.role, a.version, a.share, d.deployed_at, nullif(d.retired_at, 'infinity'), d.deployed_by
+select d.task, a.role, a.version, a.share, d.deployed_at, nullif(d.retired_at, 'infinity'), d.deployed_by, a.map_id
   from ubp.deployments d join ubp.deployment_arms a using (deployment_id)
  where d.retired_at > statement_timestamp() and d.cancelled_at is null;
 comment on view ubp.deployed_versions is 'Who answers for each task now, beside whom, and who takes over at which moment';
@@ -80,6 +80,7 @@ comment on column ubp.deployed_versions.share is 'part of the users it answers f
 comment on column ubp.deployed_versions.since is 'since when, or from when on';
 comment on column ubp.deployed_versions.until is 'when another takes over; NULL = nothing is set';
 comment on column ubp.deployed_versions.deployed_by is 'role that said so';
+comment on column ubp.deployed_versions.map_id is 'calibration map that it speaks through (ubp.calibration_maps); NULL = none';
 alter view ubp.deployed_versions owner to ubp_owner;
 grant select on ubp.deployed_versions to ubp_analyst, ubp_auditor, ubp_loader;
 

@@ -4,7 +4,7 @@
 --   "<feature>": number or null    the user's row with that value in its place
 --   "events": [{"kind": ...}]      events that never happened, beside the user's own; without a time, just before as_of
 --   "as_of": "..."                 another moment than the feature set's, to come or past
--- Not strict: NULL changes are an error, a NULL user has NULL.
+-- Not strict: NULL changes are an error; a NULL user is somebody unknown, without events of his own.
 -- Errors: as ubp.predict · UB003 changes that are no such object, an unknown feature, kind or field, a value out of range,
 -- an event that is not before the moment
 create or replace function ubp.predict_if(task text, user_id bigint, changes jsonb)
@@ -21,20 +21,19 @@ revoke all on function ubp.predict_if(text, bigint, jsonb) from public;
 alter function ubp.predict_if(text, bigint, jsonb) owner to ubp_reader;
 grant execute on function ubp.predict_if(text, bigint, jsonb) to ubp_analyst, ubp_auditor, ubp_loader;
 
--- By key text. A key that nobody has is somebody without events, as an id is that nobody has.
+-- By key text; a key that nobody has is somebody unknown.
 create or replace function ubp.predict_if(task text, user_key text, changes jsonb)
 returns double precision
 language sql stable parallel unsafe
 begin atomic
-  select ubp.predict_if(task, case when user_key is not null then
-    coalesce(ubp.resolve_member(user_key), (-9223372036854775808)::bigint) end, changes);
+  select ubp.predict_if(task, ubp.resolve_member(user_key), changes);
 end;
 comment on function ubp.predict_if(text, text, jsonb) is 'As predict_if(task, user_id, changes), by the key text of the source.';
 revoke all on function ubp.predict_if(text, text, jsonb) from public;
 alter function ubp.predict_if(text, text, jsonb) owner to ubp_owner;
 grant execute on function ubp.predict_if(text, text, jsonb) to ubp_analyst, ubp_auditor, ubp_loader;
 
--- ubp.predict_if_detail: one row, none for a NULL user.
+-- ubp.predict_if_detail: one row.
 -- before: what predict() says. change: score - before. features: name to [before, after] of each that differs.
 -- Errors: as ubp.predict_if
 create or replace function ubp.predict_if_detail(task text, user_id bigint, changes jsonb)
@@ -57,8 +56,7 @@ returns table (score double precision, reason text, before double precision, cha
 language sql stable parallel unsafe rows 1
 begin atomic
   select d.score, d.reason, d.before, d.change, d.features, d.version, d.as_of
-    from ubp.predict_if_detail(task, case when user_key is not null then
-      coalesce(ubp.resolve_member(user_key), (-9223372036854775808)::bigint) end, changes) d;
+    from ubp.predict_if_detail(task, ubp.resolve_member(user_key), changes) d;
 end;
 comment on function ubp.predict_if_detail(text, text, jsonb) is 'As predict_if_detail(task, user_id, changes), by the key text of the source.';
 revoke all on function ubp.predict_if_detail(text, text, jsonb) from public;

@@ -12,8 +12,14 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+MODELS = "Registered models: source, compiled form, lineage. Nothing but status, checked, explainer, retired_at ever changes."
+OLD_MODELS = (
+    "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes."
+)
+
 
 def upgrade() -> None:
+    op.create_table_comment("models", MODELS, existing_comment=OLD_MODELS, schema="ubp")
     op.add_column(
         "models",
         sa.Column(
@@ -29,3 +35,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     """It is computed from the source: nothing is lost."""
     op.drop_column("models", "explainer", schema="ubp")
+    op.create_table_comment("models", OLD_MODELS, existing_comment=MODELS, schema="ubp")

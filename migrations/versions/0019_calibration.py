@@ -58,6 +58,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """What answers through a map answers with the model's own score from then on."""
     op.drop_column("deployments", "abstains", schema="ubp")
     for name in SERVING:
         op.drop_constraint(op.f(f"{name}_map_id_model_id_fkey"), name, schema="ubp")

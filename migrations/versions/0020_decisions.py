@@ -54,7 +54,7 @@ def upgrade() -> None:
             "form",
             sa.Text(),
             nullable=False,
-            comment="interval: of |amount - score| / scale; set: of 1 - score of an outcome that came, no, then yes",
+            comment="interval: of |amount - score| / scale; set: of 1 - score of the outcome that came, no, then yes",
         ),
         sa.Column(
             "knots",
@@ -64,10 +64,16 @@ def upgrade() -> None:
         ),
         sa.Column("scales", NUMBERS, nullable=False, comment="mean of |amount - score| around each knot"),
         sa.Column(
+            "edges",
+            NUMBERS,
+            nullable=False,
+            comment="scores above which the next group of users begins, ascending; none for a set",
+        ),
+        sa.Column(
             "quantiles",
             NUMBERS,
             nullable=False,
-            comment="at the levels 0.001 to 0.999, outcome after outcome; infinite: too few held-out users for it",
+            comment="at the levels 0.001 to 0.999, group after group; infinite: too few held-out users for it",
         ),
         sa.Column(
             "least", sa.Double(), nullable=True, comment="amounts pile up here, at their lower end; NULL = nowhere"

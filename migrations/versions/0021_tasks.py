@@ -30,7 +30,7 @@ update ubp.task_definitions
                     else jsonb_build_object('any', jsonb_build_array(label_kind)) end"""
 OUTPUTS = """
 update ubp.task_definitions
-   set output = case when label ?| array['count', 'sum', 'days_until'] or label ? 'value' then 'amount' else 'chance' end,
+   set output = case when label ?| array['count', 'sum', 'days_until', 'value'] then 'amount' else 'chance' end,
        label_kind = case when label_kind not like '{"%' then label_kind
                          when jsonb_array_length(coalesce(label -> 'any', label -> 'none', label -> 'count',
                                                           label -> 'days_until', label -> 'kinds')) = 1

@@ -25,3 +25,12 @@ def serving(served_database: Database, cluster: Cluster) -> Iterator[Connection]
     with made.connect() as conn:
         yield conn
     drop(made)
+
+
+@pytest.fixture(scope="module")
+def refusing(served_database: Database, cluster: Cluster) -> Iterator[Connection]:
+    """For tests that change nothing: one for all of them."""
+    made = create(cluster, served_database.name)
+    with made.connect() as conn:
+        yield conn
+    drop(made)

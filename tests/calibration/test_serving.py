@@ -3,6 +3,7 @@
 import struct
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.api.helpers import Connection, refused
@@ -89,6 +90,11 @@ def test_scans_in_blocks_and_of_everybody(serving: Connection, found: Map) -> No
         assert scan(serving) == expected, change
         mixed = "select u, ubp.predict('purchase', u) from generate_series(-5::bigint, 310) u order by hashint8(u)"
         assert dict(serving.execute(mixed).fetchall()) == expected, change
+    add(serving, PLATT, 2)
+    serving.execute("select ubp.challenge_model('purchase', 2, 0.5)")
+    serving.execute("do $$ import ubp_sql.api.ahead as a; a.BATCH = a.FIRST = 1 $$ language plpython3u")
+    shared = scan(serving)
+    assert shared == said(serving) != expected
 
 
 def test_score_is_the_models_own(serving: Connection) -> None:
@@ -153,6 +159,8 @@ def test_a_map_of_another_model_is_refused(serving: Connection) -> None:
     refused(serving, "UB003", "select ubp.use_calibration('purchase', 99)")
     refused(serving, "UB001", "select ubp.use_calibration('nothing', 1)")
     assert serving.execute("select deployment_id, map_id from ubp.deployments order by 1").fetchall() == before
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        serving.execute("update ubp.deployments set map_id = %s where version = 1", [other])
     serving.execute("select ubp.define_task('extra', 'purchase')")
     refused(serving, "UB004", "select ubp.use_calibration('extra', null)")
 
@@ -173,8 +181,8 @@ def test_a_map_of_another_model_is_refused(serving: Connection) -> None:
         ("UB001", "'nothing', 1, 'platt', array[1, 0]::float8[]"),
     ],
 )
-def test_what_is_no_map(serving: Connection, sqlstate: str, arguments: str) -> None:
-    refused(serving, sqlstate, f"select ubp.add_calibration_map({arguments})")
+def test_what_is_no_map(refusing: Connection, sqlstate: str, arguments: str) -> None:
+    refused(refusing, sqlstate, f"select ubp.add_calibration_map({arguments})")
 
 
 IDS, HALF, YES = struct.pack("<2q", 1, 2), struct.pack("<2d", 0.5, 0.25), struct.pack("<2d", 1, 0)
@@ -199,5 +207,5 @@ CUT = AS_OF.isoformat()
         ("UB001", ("nothing", 1, CUT, "test", IDS, HALF, YES)),
     ],
 )
-def test_what_is_no_test(serving: Connection, sqlstate: str, arguments: tuple[object, ...]) -> None:
-    refused(serving, sqlstate, "select ubp.record_test(%s, %s, %s, %s, %s, %s, %s, 'by hand')", *arguments)
+def test_what_is_no_test(refusing: Connection, sqlstate: str, arguments: tuple[object, ...]) -> None:
+    refused(refusing, sqlstate, "select ubp.record_test(%s, %s, %s, %s, %s, %s, %s, 'by hand')", *arguments)

@@ -116,6 +116,26 @@ def test_coverage_of_new_cases_is_the_stated_one(coverage: float) -> None:
         assert abs(np.mean(shares) - coverage) < 4 * np.std(shares) / math.sqrt(len(shares)) + 2 / LEVELS
 
 
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_coverage_holds_in_each_group_of_scores(coverage: float) -> None:
+    """Most of the low scores spend nothing, most of the high ones something: one quantile for all would not do."""
+    rng, place = np.random.default_rng(5), place_of(coverage)
+    held: list[list[float]] = []
+    for _ in range(20):
+        scores = rng.gamma(0.6, 50.0, 2_000)
+        spends = rng.random(2_000) < scores / (scores + 40.0)
+        amounts = np.where(spends, (scores + 40.0) * rng.gamma(2.0, 0.5, 2_000), 0.0)
+        fitted = fit_interval(scores[:1_000], amounts[:1_000])
+        assert len(fitted.edges) == 4
+        ends = np.array([interval(fitted, s, place) for s in scores[1_000:].tolist()])
+        inside = (ends[:, 0] <= amounts[1_000:]) & (amounts[1_000:] <= ends[:, 1])
+        group = np.searchsorted(fitted.edges, scores[1_000:], side="left")
+        held.append([float(inside[group == k].mean()) for k in range(5)])
+    means, spread = np.mean(held, axis=0), np.std(held, axis=0) / math.sqrt(len(held))
+    assert (means > coverage - 4 * spread).all()
+    assert (means < coverage + 4 * spread + 0.03).all()  # clipped ends and zeros tie
+
+
 def test_an_outcome_that_was_hardly_seen_is_never_ruled_out() -> None:
     fitted = fit_set(np.array([0.1, 0.2, 0.3] * 40), np.zeros(120))
     assert outcomes(fitted, 0.0, 899) == ["no", "yes"]
@@ -149,6 +169,6 @@ def test_the_newest_moments_count_alone_when_they_are_enough() -> None:
 @given(st.floats(-10, 10), st.floats(-10, 10), NUMBERS, st.integers(0, LEVELS - 2))
 def test_ends_are_in_order(least: float, most: float, score: float, place: int) -> None:
     least, most = min(least, most), max(least, most)
-    fitted = Conformal(INTERVAL, (0.0, 1.0), (1.0, 2.0), (0.5,) * (LEVELS - 1), least, most, 10)
+    fitted = Conformal(INTERVAL, (0.0, 1.0), (1.0, 2.0), (0.3,), (0.5, 0.7) * (LEVELS - 1), least, most, 10)
     low, high = interval(fitted, score, place) or (1.0, 0.0)
     assert least <= low <= high <= most

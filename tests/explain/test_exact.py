@@ -17,6 +17,7 @@ from tests.explain.makers import explainer, forest_of, random_text, tree_and_ref
 from tests.models import forest_makers, xgboost_makers
 from tests.reference import leaf_shapley, shapley, worth
 from ubp_sql.install import native as build
+from ubp_sql.models import explain_compile
 from ubp_sql.models.explain import Explainer
 from ubp_sql.models.explain_compile import compile_explainer
 from ubp_sql.models.explain_plain import contributions as in_plain_python
@@ -148,7 +149,7 @@ def test_long_paths(depth: int, features: int) -> None:
     close(found[:-1], np.array(list(map(float, exact))), 1e-13)
 
 
-def test_what_has_no_exact_reasons_has_none() -> None:
+def test_what_has_no_exact_reasons_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several outputs, trees without covers, and paths that would take longer than a cancel may."""
     names = tuple(f"Column_{j}" for j in range(6))
     assert read_model(forest_makers.trained("binary"), names).explainer is not None
@@ -158,6 +159,12 @@ def test_what_has_no_exact_reasons_has_none() -> None:
         tree, _ = tree_and_reference(random, 2, 4)
         object.__setattr__(tree, "cover", counts and array("d", counts))
         assert compile_explainer(forest_of([tree], 2), bytes(4)) is None
-    deep = forest_makers.random_tree(random, 1, 3000, chain=True)
-    deep |= {"split_feature": list(range(2999)), "leaf_count": [1] * 3000}
-    assert compile_explainer(parse(forest_makers.written([deep], 2999, "regression")), bytes(4)) is None
+    for features, made in ((256, True), (257, False)):
+        deep = forest_makers.random_tree(random, 1, features + 1, chain=True)
+        deep |= {"split_feature": list(range(features)), "leaf_count": [1] * (features + 1)}
+        forest = parse(forest_makers.written([deep], features, "regression"))
+        assert (compile_explainer(forest, bytes(4)) is not None) == made
+    broad = forest_of([tree_and_reference(random, 3, 9)[0]] * 4, 3)
+    assert compile_explainer(broad, bytes(4)) is not None
+    monkeypatch.setattr(explain_compile, "MOST_STEPS", 31)  # 4 trees of 8 nodes, one pass each
+    assert compile_explainer(broad, bytes(4)) is None

@@ -35,6 +35,7 @@ APPROVED = {
     ("ubp_sql/api/source_watch.py", "source_report"): "expressions that record_source compiled",
     ("ubp_sql/api/explained_events.py", "explain_events"): "sql_events.events_of makes it; what users wrote is quoted",
     ("ubp_sql/api/hypothetical.py", "sent_rows"): "heap.rows_query makes it; plpy.quote_literal quotes",
+    ("ubp_sql/api/label_table.py", "open_table"): "names of a relation and its columns; plpy.quote_ident quotes",
     ("ubp_sql/api/live_rows.py", "_sent"): "heap.rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/live_read.py", "_slices"): "live_query.queries chooses among constants",
     ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",

@@ -28,8 +28,12 @@ def test_its_commands_run(db: Database, tier: Database) -> None:
         assert found[5].rowcount == 1
         assert found[6].rowcount == 5
         other.execute("drop schema ubp cascade")
-        other.execute("create table public.orders (id bigint, customer_id bigint, ordered_at timestamptz, total numeric)")
-        other.execute("insert into public.orders select n, n % 3, now() - n * interval '1 day', n from generate_series(1, 9) n")
+        other.execute(
+            "create table public.orders (id bigint, customer_id bigint, ordered_at timestamptz, total numeric)"
+        )
+        other.execute(
+            "insert into public.orders select n, n % 3, now() - n * interval '1 day', n from generate_series(1, 9) n"
+        )
         other.execute(BLOCKS[1].encode())
         other.execute(file)
         assert other.execute("select users from ubp.refresh_features()").fetchone() == (3,)

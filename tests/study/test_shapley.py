@@ -1,5 +1,6 @@
 """Shapley values: against all coalitions, exact sums, the same numbers twice."""
 
+import json
 import math
 from collections.abc import Callable
 from itertools import combinations
@@ -17,6 +18,7 @@ from ubp_sql.kernels.forest_codes import SIGMOID
 from ubp_sql.models.formats import read_model
 from ubp_sql.models.linear import Linear, LinearModel, compile_linear
 from ubp_sql.models.loaded import Loaded, open_model
+from ubp_sql.models.preparation_document import together
 from ubp_sql.models.raw import raw_batch, score_of
 from ubp_sql.models.shapley import Shapley, linear_values, sampled
 
@@ -49,14 +51,18 @@ def interventional(raw: Callable[[F32], F64], row: F32, background: F32) -> Call
     return worth
 
 
-def trees(f: int, seed: int) -> Loaded:
+def booster(f: int, seed: int) -> lightgbm.Booster:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(400, f)).astype(np.float32)
     rows[rng.random(rows.shape) < 0.1] = NAN
     labels = np.nansum(rows[:, :3], axis=1) * np.nan_to_num(rows[:, 1]) > 0
     chosen = {"objective": "binary", "num_leaves": 8, "verbosity": -1, "num_threads": 1, "seed": seed}
-    booster = lightgbm.train(chosen, lightgbm.Dataset(rows, labels), num_boost_round=10)
-    return open_model(read_model(booster.model_to_string().encode(), tuple(f"Column_{i}" for i in range(f))).compiled)
+    return lightgbm.train(chosen, lightgbm.Dataset(rows, labels), num_boost_round=10)
+
+
+def trees(f: int, seed: int) -> Loaded:
+    text = booster(f, seed).model_to_string().encode()
+    return open_model(read_model(text, tuple(f"Column_{i}" for i in range(f))).compiled)
 
 
 def network(f: int, seed: int) -> Loaded:
@@ -191,10 +197,20 @@ def test_linear_without_a_value_for_missing() -> None:
         linear_values(loaded.linear, rows[0], rows[1:])
 
 
-@pytest.mark.parametrize("make", [trees, network, linear])
+def behind_another(f: int, seed: int) -> Loaded:
+    """Trees behind a step that changes every feature."""
+    names = [f"Column_{i}" for i in range(f)]
+    step = {"step": "standardise", "columns": names, "mean": [0.1] * f, "scale": [0.5] * f}
+    document = json.dumps({"ubp_preparation": 1, "features": names, "steps": [step]}).encode()
+    return open_model(
+        read_model(together(document, booster(f, seed).model_to_string().encode()), tuple(names)).compiled
+    )
+
+
+@pytest.mark.parametrize("make", [trees, network, linear, behind_another])
 def test_a_raw_score_makes_the_score(make: Callable[[int, int], Loaded]) -> None:
     loaded = make(6, 4)
-    rows = rows_of(6, 50, 4, missing=make is trees)
+    rows = rows_of(6, 50, 4, missing=make in (trees, behind_another))
     link, raw = score_of(loaded), raw_batch(loaded, rows)
     assert [link(value) for value in raw.tolist()] == pytest.approx(loaded.score_batch(rows)[:, 0].tolist(), rel=1e-6)
     assert raw.min() < 0 < raw.max()

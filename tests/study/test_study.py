@@ -14,6 +14,7 @@ from tests.fix_database import Database
 from tests.study.conftest import FORMS, LINEAR, NETWORK, PREPARED, TREES, add, linear
 from ubp_sql.models.loaded import Loaded, open_model
 from ubp_sql.models.raw import raw_batch
+from ubp_sql.training.study import study_version
 
 SHOP = "select * from ubp.feature_importance where version = %s order by rank"
 MOVING = "select count(*) from ubp.feature_importance where version = 4 and importance > 0"
@@ -262,3 +263,23 @@ def test_scoring_studies_what_was_not_studied(forms: Database) -> None:
     told("score", "purchase", "--dsn", forms.dsn)
     assert forms.one(versions) == [TREES, 2]
     assert forms.one("select studied_at from ubp.model_backgrounds where model_id = 1") == before
+
+
+def test_what_cannot_be_studied_is_said(forms: Database) -> None:
+    forms.execute("delete from ubp.feature_rows")
+    said: list[str] = []
+    with forms.connect() as conn:
+        study_version(conn, "purchase", TREES, said.append)
+    assert len(said) == 1
+    assert said[0].startswith("version 1 is not studied: feature set 'default' has no rows of two users")
+    assert "ubp.refresh_features()" in said[0]
+
+
+def test_a_slow_network_is_studied_on_fewer(forms: Database) -> None:
+    notices: list[str] = []
+    with forms.connect() as conn:
+        conn.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        conn.execute("update ubp.models set checked = checked || '{\"seconds_per_row_together\": 0.0002}'")
+        conn.execute("select ubp.study_model('purchase', %s, 200)", [NETWORK])
+    assert 2 <= len(sample(forms, NETWORK)) < 200
+    assert any("is slow" in line for line in notices)

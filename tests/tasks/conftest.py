@@ -31,13 +31,17 @@ def odd_db(cluster: Cluster, installed: str) -> Iterator[Database]:
             )
         insert(conn, odd_events())
         conn.execute(RENTED)
-        attach = "select * from ubp.attach_source('lab.rentals', 'customer', 'at', %s, value => 'fee', event_id => 'rental')"
+        attach = (
+            "select * from ubp.attach_source('lab.rentals', 'customer', 'at', %s, value => 'fee', event_id => 'rental')"
+        )
         conn.execute(attach, [f"'{ATTACHED}'"])
         conn.execute("select ubp.define_event_column('order_text', 'order_id', 'text')")
         conn.execute("select ubp.define_feature_set('default', %s, array[7, 30], %s)", [[ODD_KINDS[0], ATTACHED], ZONE])
         for one, other in ((5, 6), (7, 8)):
             conn.execute("select ubp.link_users(%s::text, %s::text)", [str(one), str(other)])
-        conn.execute("insert into ubp.calendar (day, name) select '2024-01-10'::date + g, 'off' from generate_series(1, 9) g")
+        conn.execute(
+            "insert into ubp.calendar (day, name) select '2024-01-10'::date + g, 'off' from generate_series(1, 9) g"
+        )
     yield made
     drop(made)
 

@@ -1,17 +1,21 @@
 """Amounts and churn on the simulated shop: trained, tested beside a baseline, deployed, scored, shown in ubp.tasks."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from tests.api.helpers import refused
 from tests.fix_database import Database, create, drop
 from ubp_sql.embedded import Cluster
-from ubp_sql.errors import TrainingError
+from ubp_sql.errors import NotReady, TrainingError
 from ubp_sql.training.evaluate import amount_metrics
-from ubp_sql.training.rows import fetch
+from ubp_sql.training.export import export
+from ubp_sql.training.rows import Question, fetch
 from ubp_sql.training.train import Trained, train
 
 NEWEST = datetime(2025, 6, 19, tzinfo=UTC)
@@ -51,14 +55,14 @@ def test_better_than_without_a_model(trained: tuple[Database, dict[str, Trained]
 def test_the_baseline_is_the_users_own_past(trained: tuple[Database, dict[str, Trained]]) -> None:
     made, found = trained
     test = found["spend"].tested[0]
-    past = dict(
-        (row["user_id"], row["spent"])
+    past = {
+        row["user_id"]: row["spent"]
         for row in made.rows(
             "select user_id, sum(value)::double precision as spent from ubp.all_events"
             " where kind = 'purchase' and event_time >= %s - interval '30 days' and event_time < %s group by user_id",
             NEWEST, NEWEST,
         )
-    )  # fmt: skip
+    }  # fmt: skip
     want = amount_metrics(test.rows.labels, np.array([past.get(int(user), 0.0) for user in test.rows.user_ids]))
     assert {f"baseline_{name}": pytest.approx(value, rel=1e-3) for name, value in want.items()} == test.baseline
     stored = made.rows(
@@ -86,7 +90,9 @@ def test_served(trained: tuple[Database, dict[str, Trained]]) -> None:
             assert wrong is not None
             assert wrong[0] == 0
             assert wrong[1] > 100
-        assert conn.execute("select max(score) > 1.5, min(score) >= 0 from ubp.user_scores where task = 'spend'").fetchone() == (True, True)
+        assert conn.execute(
+            "select max(score) > 1.5, min(score) >= 0 from ubp.user_scores where task = 'spend'"
+        ).fetchone() == (True, True)
 
 
 def test_shown(trained: tuple[Database, dict[str, Trained]]) -> None:
@@ -154,7 +160,9 @@ def test_a_table_that_is_behind_the_events(shop_copy: Database) -> None:
         cut = (newest[0] - timedelta(days=20)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         assert [test.cut for test in done.tested] == [cut]
         assert 0 < done.tested[0].rows.labels.mean() < 0.5
-        with pytest.raises(TrainingError, match=rf"not wholly known yet, of {len(fetch(conn, 'leaves', [NEWEST])[0].labels):,} users"):
+        with pytest.raises(
+            TrainingError, match=rf"not wholly known yet, of {len(fetch(conn, 'leaves', [NEWEST])[0].labels):,} users"
+        ):
             train(conn, "leaves", test_cuts=[NEWEST], threads=1, calibration="none")
         conn.execute("truncate crm.left_us")
         with pytest.raises(TrainingError, match="has no outcome yet"):
@@ -172,7 +180,9 @@ def test_a_feature_that_knows_the_label(shop_copy: Database) -> None:
     )
     with shop_copy.connect() as conn:
         conn.execute("select ubp.copy_feature_set('default', 'leaky')")
-        conn.execute("""select ubp.define_feature('marks_2h', 'count', array['marked'], "window" => '2h', feature_set => 'leaky')""")
+        conn.execute(
+            "select ubp.define_feature('marks_2h', 'count', array['marked'], null, '2h', feature_set => 'leaky')"
+        )
         conn.execute("select ubp.define_task('leaky', 'purchase', feature_set => 'leaky')")
         done = train(conn, "leaky", test_cuts=[], threads=1, calibration="none")
         [line] = done.warnings
@@ -194,3 +204,18 @@ def test_the_rows_of_an_amount(shop: Database, shop_copy: Database) -> None:
         assert detail == (str(int((rows.labels > 0).sum())),)
 
 
+def test_the_file_of_an_amount(shop_copy: Database, tmp_path: Path) -> None:
+    later = NEWEST + timedelta(days=3)
+    with shop_copy.connect() as conn:
+        conn.execute(DEFINE, ["spend", *TASKS["spend"]])
+        done = export(conn, Question("spend", [NEWEST, later]), tmp_path / "rows.parquet")
+        rows = fetch(conn, "spend", [NEWEST, later])
+        with pytest.raises(NotReady, match=r"none of .* rows is matured"):
+            export(conn, Question("spend", [later]), tmp_path / "rows.arrow")
+    table = parquet.read_table(tmp_path / "rows.parquet")
+    assert sorted(table["label"].to_pylist()) == sorted(np.concatenate([one.labels for one in rows]).tolist())
+    assert done.positives == sum(int((one.labels > 0).sum()) for one in rows)
+    assert done.unmatured == {(later - datetime(1970, 1, 1, tzinfo=UTC)).days: len(rows[1].labels)}
+    about = json.loads(table.schema.metadata[b"ubp_sql"])
+    assert (about["label"], about["output"]) == (json.loads(TASKS["spend"][0]), "amount")
+    assert not (tmp_path / "rows.arrow").exists()

@@ -31,7 +31,8 @@ select r.user_id, r.cut, {value}::double precision
   from ubp.training_probe r
   left join (select coalesce(m.user_id, e.customer) as user_id, e.at, e.amount
                from shop.ended e left join ubp.user_members m on m.member_id = e.customer) e
-    on e.user_id = r.user_id and e.at >= r.cut + interval '{gap}' and e.at < r.cut + interval '{gap}' + interval '20 days'
+    on e.user_id = r.user_id and e.at >= r.cut + interval '{gap}'
+   and e.at < r.cut + interval '{gap}' + interval '20 days'
  group by r.user_id, r.cut"""
 GIVEN = "select user_id, cut, label::double precision from ubp.training_probe"
 
@@ -69,7 +70,12 @@ SUM, SOME = "coalesce(sum(e.amount), 0)", "(count(e.at) > 0)::integer"
 
 @pytest.mark.parametrize(
     ("more", "value", "gap"),
-    [({}, SUM, "0"), ({"value": None}, SOME, "0"), ({"from": "5d"}, SUM, "5 days"), ({"known_at": "written"}, SUM, "0")],
+    [
+        ({}, SUM, "0"),
+        ({"value": None}, SOME, "0"),
+        ({"from": "5d"}, SUM, "5 days"),
+        ({"known_at": "written"}, SUM, "0"),
+    ],
     ids=["sum", "rows", "gap", "known_at"],
 )
 def test_labels_are_what_sql_says(conn: Connection, more: dict[str, Any], value: str, gap: str) -> None:
@@ -192,13 +198,18 @@ def test_what_becomes_of_it(conn: Connection) -> None:
 
 def test_a_table_that_features_read_too(conn: Connection) -> None:
     """An order is a feature from its time on; that it will come back must not be told before it does."""
-    conn.execute("create table shop.orders (number integer primary key, customer bigint, placed timestamptz, returned timestamptz)")
+    conn.execute(
+        "create table shop.orders"
+        " (number integer primary key, customer bigint, placed timestamptz, returned timestamptz)"
+    )
     conn.execute("grant select on shop.orders to ubp_owner, ubp_reader; grant usage on schema shop to ubp_reader")
     conn.execute("select * from ubp.attach_source('shop.orders', 'customer', 'placed', %s, event_id => 'number')",
                  ["'" + ODD_KINDS[1].replace("'", "''") + "'"])  # fmt: skip
     back = {"table": "shop.orders", "user": "customer", "time": "returned"}
     assert "is read for features too, as source shop.orders" in refuse(conn, "UB003", back)
-    conn.execute("create view shop.returns as select customer, returned, placed from shop.orders where returned is not null")
+    conn.execute(
+        "create view shop.returns as select customer, returned, placed from shop.orders where returned is not null"
+    )
     conn.execute("grant select on shop.returns to ubp_owner")
     assert "is read for features too" in refuse(conn, "UB003", {**back, "table": "shop.returns"})
     define(conn, {**back, "time": "placed"}, "at_its_time")
@@ -207,9 +218,13 @@ def test_a_table_that_features_read_too(conn: Connection) -> None:
 
 
 def test_a_table_of_other_kinds_may_be_one(conn: Connection) -> None:
-    conn.execute("create table shop.visits (number integer primary key, customer bigint, came timestamptz, went timestamptz)")
+    conn.execute(
+        "create table shop.visits (number integer primary key, customer bigint, came timestamptz, went timestamptz)"
+    )
     conn.execute("grant select on shop.visits to ubp_owner")
-    conn.execute("select * from ubp.attach_source('shop.visits', 'customer', 'came', '''visit''', event_id => 'number')")
+    conn.execute(
+        "select * from ubp.attach_source('shop.visits', 'customer', 'came', '''visit''', event_id => 'number')"
+    )
     define(conn, {"table": "shop.visits", "user": "customer", "time": "went"})
 
 

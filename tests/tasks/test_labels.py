@@ -13,7 +13,11 @@ from tests.tasks.labels import defined, wanted
 from tests.tasks.labels import given as labels_of
 
 KIND, OTHER, THIRD = ODD_KINDS[:3]
-CUTS = [datetime(2023, 10, 29, 1, tzinfo=UTC), datetime(2024, 1, 10, 17, 30, 1, 7, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)]  # fmt: skip
+CUTS = [
+    datetime(2023, 10, 29, 1, tzinfo=UTC),
+    datetime(2024, 1, 10, 17, 30, 1, 7, tzinfo=UTC),
+    datetime(2024, 3, 1, tzinfo=UTC),
+]
 HORIZON = timedelta(days=20)
 RULES: list[tuple[dict[str, Any], timedelta]] = [
     ({"any": KIND}, timedelta(0)),
@@ -49,7 +53,9 @@ def agree(conn: Connection, rule: dict[str, Any], gap: timedelta, cuts: list[dat
 
 @pytest.mark.parametrize("cuts", [CUTS, None], ids=["cuts", "every event"])
 @pytest.mark.parametrize(("rule", "gap"), RULES, ids=[str(rule)[:40] for rule, _ in RULES])
-def test_labels_are_what_sql_says(odd: Connection, rule: dict[str, Any], gap: timedelta, cuts: list[datetime] | None) -> None:
+def test_labels_are_what_sql_says(
+    odd: Connection, rule: dict[str, Any], gap: timedelta, cuts: list[datetime] | None
+) -> None:
     assert len(agree(odd, rule, gap, cuts)) > 1
 
 
@@ -83,7 +89,7 @@ def rules(draw: st.DrawFn) -> tuple[dict[str, Any], timedelta]:
     form = draw(st.sampled_from(["any", "none", "count", "sum", "days_until"]))
     kinds = draw(KINDS)
     rule: dict[str, Any] = {"sum": "value", "kinds": kinds} if form == "sum" else {form: kinds}
-    where = {"value": draw(NUMBERS)} if draw(st.booleans()) else {}
+    where: dict[str, Any] = {"value": draw(NUMBERS)} if draw(st.booleans()) else {}
     where |= dict([draw(KEYS)]) if draw(st.booleans()) else {}
     gap = draw(st.integers(0, 72))
     return rule | ({"where": where} if where else {}) | ({"from": f"{gap}h"} if gap else {}), timedelta(hours=gap)
@@ -91,6 +97,8 @@ def rules(draw: st.DrawFn) -> tuple[dict[str, Any], timedelta]:
 
 @given(rule=rules(), hours=st.integers(1, 900), at=st.integers(0, 3_000), population=st.sampled_from([KIND, ATTACHED]))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_rules(odd: Connection, rule: tuple[dict[str, Any], timedelta], hours: int, at: int, population: str) -> None:
+def test_random_rules(
+    odd: Connection, rule: tuple[dict[str, Any], timedelta], hours: int, at: int, population: str
+) -> None:
     cuts = [CUTS[0], LAST - timedelta(hours=3_200 - at)]
     agree(odd, *rule, sorted(cuts), timedelta(hours=hours), population)

@@ -27,7 +27,9 @@ def test_define_list_show(changed: str) -> None:
     assert listed["spend"]["output"] == "amount"
     assert listed["spend"]["deployed_version"] is None
     assert document("task", "show", "spend", "--dsn", changed)["label"] == SPEND
-    assert "sum of value over events of kind purchase within the horizon" in told("task", "show", "spend", "--dsn", changed)
+    assert "sum of value over events of kind purchase within the horizon" in told(
+        "task", "show", "spend", "--dsn", changed
+    )
     assert "spend" in told("task", "list", "--dsn", changed)
 
 

@@ -100,7 +100,12 @@ def test_labels(users: list[list[Event]], form: str, begin: int, width: int, dat
     of_user = iter(values)
     mine = [[(e.t, next(of_user), e.kind) for e in user] for user in users]
     expected = [
-        said(form, [(t, x) for t, x, kind in mine[u] if kind == 2 and c + begin <= t < c + begin + width], c, begin + width)
+        said(
+            form,
+            [(t, x) for t, x, kind in mine[u] if kind == 2 and c + begin <= t < c + begin + width],
+            c,
+            begin + width,
+        )
         for u, c in grid
     ]
     assert found.tolist() == expected

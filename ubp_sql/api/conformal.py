@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 OUTPUT = "select t.output from ubp.task_definitions t where t.task = $1"
 NEWEST = "select max(c.conformal_id) as number from ubp.conformal_quantiles c where c.model_id = $1 and c.form = $2"
 FITTED = """
-select c.form, c.knots, c.scales, c.quantiles, c.least, c.most, c.users
+select c.form, c.knots, c.scales, c.edges, c.quantiles, c.least, c.most, c.users
   from ubp.conformal_quantiles c where c.conformal_id = $1"""
 STORE = """
-insert into ubp.conformal_quantiles (model_id, form, knots, scales, quantiles, least, most, users, cuts)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+insert into ubp.conformal_quantiles (model_id, form, knots, scales, edges, quantiles, least, most, users, cuts)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
 FORMS = {"amount": INTERVAL, "chance": SET}
 FUNCTIONS = {INTERVAL: ("ubp.predict_interval", "amounts"), SET: ("ubp.predict_set", "chances")}
 
@@ -48,8 +48,9 @@ def conform_model(plpy: Any, memory: dict[str, Any], task: str, version: int | N
     tests = tests[: newest([(test.scores, test.labels) for test in tests], form)]
     scores, labels = (np.concatenate([getattr(test, name) for test in tests]) for name in ("scores", "labels"))
     fitted = fit_interval(scores, labels) if form == INTERVAL else fit_set(scores, labels)
-    types = ["bigint", "text", *["double precision[]"] * 3, "double precision", "double precision", "bigint"]
-    values = [model["model_id"], form, list(fitted.knots), list(fitted.scales), list(fitted.quantiles)]
+    types = ["bigint", "text", *["double precision[]"] * 4, "double precision", "double precision", "bigint"]
+    arrays = [list(part) for part in (fitted.knots, fitted.scales, fitted.edges, fitted.quantiles)]
+    values: list[Any] = [model["model_id"], form, *arrays]
     values += [fitted.least, fitted.most, fitted.users, [test.cut for test in tests]]
     run(plpy, memory, STORE, [*types, "timestamptz[]"], values)
     return fitted.users
@@ -125,11 +126,12 @@ def _fitted(plpy: Any, memory: dict[Any, Any], deployed: Deployed, form: str) ->
     kept = memory.get(("conformal", deployed.task, deployed.version))
     if kept is None or kept[0] != number:
         row = run(plpy, memory, FITTED, ["bigint"], [number])[0]
-        arrays = {name: tuple(row[name]) for name in ("knots", "scales", "quantiles")}
+        arrays = {name: tuple(row[name]) for name in ("knots", "scales", "edges", "quantiles")}
         kept = number, Conformal(**{**row, **arrays})
         memory["conformal", deployed.task, deployed.version] = kept
     return kept[1]
 
 
 def _too_few(found: Conformal, coverage: float | None) -> str:
-    return f"a coverage of {coverage} takes more held-out users than the {found.users:,} there are"
+    groups = "like scores" if found.form == INTERVAL else "each outcome"
+    return f"too few held-out users of {groups} for a coverage of {coverage}: {found.users:,} altogether"

@@ -40,7 +40,7 @@ TOUCHED = 32  # users between two looks at a cancel: some 20 ms
 def explain(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, top: int | None) -> list[Line]:
     """(rank, feature, value, typical, contribution, meaning): the base, the `top` largest, and the rest as one."""
     _check(top)
-    return _said(plpy, memory, _answer(plpy, memory, task, user_id), top)
+    return _said(plpy, memory, answer_for(plpy, memory, task, user_id), top)
 
 
 @entry
@@ -50,7 +50,7 @@ def explain_at(
     """As `explain`, of the features computed from the raw events at a moment."""
     _check(top)
     if user_id is None:
-        return _said(plpy, memory, _answer(plpy, memory, task, None), top)
+        return _said(plpy, memory, answer_for(plpy, memory, task, None), top)
     deployed, packed, policy = answer_at(plpy, memory, task, user_id, as_of)
     return _said(plpy, memory, (deployed, packed, judge(deployed, packed, policy)[1]), top)
 
@@ -63,7 +63,7 @@ def explain_many(
     _check(top)
     if user_ids is None:
         raise BadInput("user_ids is NULL", "an array of user ids: array(select user_id from ...)")
-    _answer(plpy, memory, task, None)
+    answer_for(plpy, memory, task, None)
     return _each(plpy, memory, task, user_ids, top)
 
 
@@ -73,7 +73,7 @@ def _each(
     for number, user_id in enumerate(user_ids):
         if number % TOUCHED == TOUCHED - 1:
             touch(plpy, memory)
-        deployed, packed, reason = _answer(plpy, memory, task, user_id)
+        deployed, packed, reason = answer_for(plpy, memory, task, user_id)
         if packed is None or reason is not None:
             yield user_id, None, None, None, None, None, reason
             continue
@@ -86,7 +86,7 @@ def _check(top: int | None) -> None:
         raise BadInput(f"top is {'NULL' if top is None else top}", "how many features are named: 5, or any from 1")
 
 
-def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -> Answer:
+def answer_for(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -> Answer:
     """Who answers for a user, the row of features, and why there is no score; None where there is."""
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:

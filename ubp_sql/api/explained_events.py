@@ -40,10 +40,10 @@ def explain_events(
     named = _named(found, feature)
     if found.as_of is None:
         raise NotReady("the features speak of no moment yet", "run ubp.refresh_features()")
-    # A query of its own for each feature: its plan is not worth keeping.
     for origin in origins(plpy, memory):
         if origin.source is not None:
             origin.source.refuse_another()
+    # A query of its own for each feature: its plan is not worth keeping.
     query = events_of(found.definition, named)
     rows = run(plpy, {}, query, list(TYPES), [user_id, found.as_of, found.time_zone, limit])
     _say(plpy, memory, found, named, user_id, rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.attach_compile import INTEGERS, NUMBERS
 from ubp_sql.api.attach_relation import Relation, describe
-from ubp_sql.api.session import single, sqlstate
+from ubp_sql.api.session import run, single, sqlstate
 from ubp_sql.api.source_errors import CODES
 from ubp_sql.errors import BadInput, InstallError, SourceChanged, UbpError
 from ubp_sql.features.columns import quoted
@@ -104,7 +104,7 @@ def looked_at(plpy: Any, memory: dict[str, Any], table: LabelTable, kinds: Seque
 
 
 def _types(plpy: Any, memory: dict[str, Any], relation: Relation, table: LabelTable) -> tuple[str | None, ...]:
-    types = {row["name"]: row["type"] for row in plpy.prepare(TYPES, ["bigint"]).execute([relation.oid])}
+    types = {row["name"]: row["type"] for row in run(plpy, memory, TYPES, ["bigint"], [relation.oid])}
     found = []
     for key, name in zip(COLUMNS, table.columns, strict=True):
         if name is not None and name not in types:
@@ -120,7 +120,7 @@ def _types(plpy: Any, memory: dict[str, Any], relation: Relation, table: LabelTa
 
 
 def _refuse_without_rights(plpy: Any, memory: dict[str, Any], relation: Relation, columns: list[str]) -> None:
-    caller, owner = plpy.prepare(RIGHTS, ["bigint", "text[]"]).execute([relation.oid, columns])
+    caller, owner = run(plpy, memory, RIGHTS, ["bigint", "text[]"], [relation.oid, columns])
     if not (caller["of_schema"] and caller["of_relation"]):
         raise InstallError(
             f"label: role {caller['who']} may not read {relation.name}", "who defines a task must be able to"
@@ -137,7 +137,7 @@ def _refuse_feature_source(
     plpy: Any, memory: dict[str, Any], relation: Relation, table: LabelTable, kinds: Sequence[str]
 ) -> None:
     """A row that is a feature from one column's time on, and an outcome at another's, tells the outcome before it."""
-    for row in plpy.prepare(FEATURES_TOO, ["bigint"]).execute([relation.oid]):
+    for row in run(plpy, memory, FEATURES_TOO, ["bigint"], [relation.oid]):
         text = row["kind"].removesuffix("::text")
         constant = text[1:-1].replace("''", "'") if text.startswith("'") else None
         if constant is not None and constant not in kinds:
@@ -162,7 +162,7 @@ def open_table(plpy: Any, memory: dict[str, Any], table: LabelTable, zone: str) 
         # To parse the statement locks what it reads until the transaction ends, so that the looks hold.
         plan = plpy.prepare(READ.format(rows=rows, happened=HAPPENED), ["bigint", "bigint"])
         look = plpy.prepare(LOOK.format(rows=rows, happened=HAPPENED))
-        number = plpy.prepare(OID, ["text", "text"]).execute([table.schema, table.name])[0]
+        number = run(plpy, memory, OID, ["text", "text"], [table.schema, table.name])[0]
         relation = describe(plpy, memory, number["oid"])
         for key, was, now in zip(COLUMNS, table.types, _types(plpy, memory, relation, table), strict=True):
             if was != now:
@@ -194,7 +194,7 @@ def _changed(plpy: Any, table: LabelTable) -> Iterator[None]:
 
 
 def _rows(plpy: Any, table: LabelTable, zone: str) -> str:
-    user, time, value, known = table.types
+    user, time, _, known = table.types
     known_at = table.time if table.known_at is None else table.known_at
     by_key = user in TEXTS
     rows = ROWS.format(
@@ -221,7 +221,8 @@ def outcomes_in(read: Read, user_id: "I64") -> "Outcomes":
     from ubp_sql.features.events import POSTGRES_EPOCH_US
     from ubp_sql.features.labels import Outcomes
 
-    row = read.plan.execute([int(user_id[0]), int(user_id[-1])])[0]
+    plan = read.plan
+    row = plan.execute([int(user_id[0]), int(user_id[-1])])[0]
     users = np.frombuffer(row["users"] or b"", ">i8").astype(np.int64)
     t_us = np.frombuffer(row["times"] or b"", ">i8").astype(np.int64) + POSTGRES_EPOCH_US
     value = np.frombuffer(row["values"] or b"", ">f8").astype(np.float64)

@@ -6,7 +6,7 @@ import math
 from zlib import crc32
 
 from ubp_sql.api.backgrounds import studied
-from ubp_sql.api.explain_user import _answer
+from ubp_sql.api.explain_user import answer_for
 from ubp_sql.api.live import NAMES
 from ubp_sql.api.serving import Deployed
 from ubp_sql.api.session import entry, prepare_numba, run, touch
@@ -33,7 +33,7 @@ def explain_surrogate(
     """(rank, feature, value, typical, weight, effect, fidelity) of the features with the largest effects."""
     if top is None or top < 1:
         raise BadInput(f"top is {top}", "how many features to name, from 1 on")
-    deployed, packed, reason = _answer(plpy, memory, task or "", user_id)
+    deployed, packed, reason = answer_for(plpy, memory, task or "", user_id)
     if packed is None or reason is not None:
         plpy.notice(f"no score to explain: {reason}")
         return []

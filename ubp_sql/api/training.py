@@ -99,7 +99,11 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
     check_version(plpy, memory)
     question = ask(plpy, memory, task, None, None, "cut", None)
     seen_us = _seen_us(plpy, memory, opened(plpy, memory, question))
-    row = single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us]) if seen_us > NONE else None
+    row = (
+        single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us])
+        if seen_us > NONE
+        else None
+    )
     return row["t"] if row else None
 
 
@@ -144,9 +148,7 @@ def ask(
         refuse_horizon(plpy, memory, horizon)
     rule = stored_rule(row["label"])
     if negatives is not None and rule.output == AMOUNT:
-        raise BadInput(
-            f"negatives is {negatives:g}, and labels of task {task!r} are amounts", "NULL keeps all rows"
-        )
+        raise BadInput(f"negatives is {negatives:g}, and labels of task {task!r} are amounts", "NULL keeps all rows")
     found = feature_set(plpy, memory, row["feature_set_id"])
     rule, columns = _reading(plpy, memory, found, rule)
     if "holiday" in rule.columns and not found.definition.uses_holidays:
@@ -209,9 +211,7 @@ def _cuts(plpy: Any, memory: dict[str, Any], cuts: list[str | None], zone: str) 
     return sorted(found)
 
 
-def _batches(
-    plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int
-) -> Iterator[Any]:
+def _batches(plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int) -> Iterator[Any]:
     prepare_numba()
     import numpy as np
 

@@ -105,9 +105,7 @@ def _say_unmatured(plpy: Any, question: Question, count: int, unmatured: dict[in
         more = f" and {len(unmatured) - SHOWN} later cuts" if len(unmatured) > SHOWN else ""
         why += f": {', '.join(said)}{more}"
     if rows == count:
-        raise NotReady(
-            f"none of {count:,} rows is matured, {why}", "earlier cuts, a shorter horizon, or newer events"
-        )
+        raise NotReady(f"none of {count:,} rows is matured, {why}", "earlier cuts, a shorter horizon, or newer events")
     plpy.notice(f"{rows:,} of {count:,} rows are not matured (matured = false), {why}")
 
 

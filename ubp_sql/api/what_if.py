@@ -37,14 +37,17 @@ select s.as_of, (extract(epoch from s.as_of) * 1000000)::bigint as us
 NAMES = (
     "select array_agg(d.name order by d.position) as names from ubp.feature_definitions d where d.feature_set_id = $1"
 )
+# An id that nobody has: no identity column and no key begins there.
+UNKNOWN = -(1 << 63)
 UNKNOWN_SOURCES = """
 select min(a.id) as id from unnest($1) a (id) where not exists (select from ubp.sources s where s.source_id = a.id)"""
 
 
-class Answer(namedtuple("Answer", ("deployed", "whose_id", "as_of", "before", "after", "policies"))):
+class Answer(namedtuple("Answer", ("deployed", "user_id", "whose_id", "as_of", "before", "after", "policies"))):
     """
     deployed  who answers
-    whose_id  for which user: of an id that was linked, the one that it was linked to
+    user_id   for whom
+    whose_id  whose that id is: of one that was linked, the user that it was linked to
     as_of     the moment of `after`
     before    the features as predict() takes them, packed; None where there are none
     after     the same with the changes
@@ -56,9 +59,9 @@ class Answer(namedtuple("Answer", ("deployed", "whose_id", "as_of", "before", "a
 
 @entry
 def predict_if(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, changes: str | None) -> float | None:
-    """The value of predict() if the changes held; None for a NULL user, and where predict() would have none."""
+    """The value of predict() if the changes held; None where predict() would have none. A NULL user has no events."""
     answer = _answer(plpy, memory, task, user_id, changes)
-    return None if answer is None else judge(answer.deployed, answer.after, answer.policies[1])[0]
+    return judge(answer.deployed, answer.after, answer.policies[1])[0]
 
 
 @entry
@@ -67,10 +70,8 @@ def predict_if_detail(
 ) -> list[Row]:
     """The same with the reason where there is none, the value as it is, and each feature that differs."""
     answer = _answer(plpy, memory, task, user_id, changes)
-    if answer is None:
-        return []
     verdict = judge(answer.deployed, answer.after, answer.policies[1])
-    score, reason = of_whom(user_id, answer.whose_id, verdict)  # type: ignore[arg-type]  # NULL has no answer
+    score, reason = of_whom(answer.user_id, answer.whose_id, verdict)
     before = judge(answer.deployed, answer.before, answer.policies[0])[0]
     names = _names(plpy, memory, answer.deployed.feature_set_id)
     detail = {
@@ -85,10 +86,9 @@ def predict_if_detail(
     return [detail]
 
 
-def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, text: str | None) -> Answer | None:
+def _answer(plpy: Any, memory: dict[Any, Any], task: str, asked_id: int | None, text: str | None) -> Answer:
     changes = parsed(text)
-    if user_id is None:
-        return None
+    user_id = asked_id = UNKNOWN if asked_id is None else asked_id
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)
@@ -112,7 +112,7 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, t
     policies = policy, policy
     if changes.as_of is not None and policy is not None:  # a moment that is named is of no age
         policies = policy, Policy(policy.least_events, None)
-    return Answer(deployed, user_id, as_of, before, after, policies)
+    return Answer(deployed, asked_id, user_id, as_of, before, after, policies)
 
 
 def _computed(

@@ -6,10 +6,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.shared import err
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnknownTask
-from ubp_sql.export.tier import Exported, Holiday, Source, file_of
-from ubp_sql.features.definition import FeatureSetDefinition
-from ubp_sql.models.calibration import Map
+from ubp_sql.errors import NoModelDeployed, UnknownTask
+from ubp_sql.export.tier import Exported, Holiday, Source, exported_of, file_of
 
 FOUND = """
 select m.version, m.compiled, t.meaning, t.population_kind, s.name as feature_set, s.definition::text as definition,
@@ -45,8 +43,7 @@ def sql_of(conn: psycopg.Connection[Any], task: str, version: int | None) -> str
 def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> Exported:
     """What a version's file is made of.
 
-    Raises UnknownTask (UB001), NoModelDeployed (UB004), FeatureSetMismatch (UB002), and BadInput (UB003) where the set
-    does not say whom to score.
+    Raises UnknownTask (UB001), NoModelDeployed (UB004), and as `exported_of`.
     """
     with conn.cursor(row_factory=dict_row, binary=True) as cursor:
         row = cursor.execute(FOUND, {"task": task, "version": version}).fetchone()
@@ -55,33 +52,10 @@ def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> E
         if row["version"] is None:
             which = "no deployed model" if version is None else f"no version {version}"
             raise NoModelDeployed(f"task {task!r} has {which}", "`ubp-sql model list` shows what there is")
-        if not row["same_set"]:
-            raise FeatureSetMismatch(
-                f"version {row['version']} was trained on another definition of its feature set", "train again"
-            )
-        definition = FeatureSetDefinition.from_json(row["definition"])
-        population = definition.lifetime_count(row["population_kind"])
-        if population is None:
-            raise BadInput(
-                f"feature set {row['feature_set']!r} has no number of all {row['population_kind']} events",
-                "define the task on a set that has one: whom to score would not be known",
-            )
         sources = [Source(**found) for found in cursor.execute(SOURCES)]
         holidays = [Holiday(**found) for found in cursor.execute(HOLIDAYS, [row["time_zone"]])]
         left_out = cursor.execute(LEFT_OUT, [task, task]).fetchone() or {}
     for what, warning in WARNINGS.items():
         if left_out.get(what):
             err.print(f"warning: {warning}", markup=False)
-    return Exported(
-        task,
-        row["version"],
-        row["meaning"],
-        row["compiled"],
-        population,
-        row["feature_set"],
-        definition,
-        row["time_zone"],
-        Map(row["method"], row["x"], row["y"]) if row["method"] is not None else None,
-        sources,
-        holidays if definition.uses_holidays else [],
-    )
+    return exported_of(task, row, sources, holidays)

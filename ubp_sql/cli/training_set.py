@@ -1,6 +1,7 @@
 """`training-set`: a task's training rows as a file for LightGBM, pandas or Polars."""
 
 import time
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,9 @@ from ubp_sql.errors import BadInput
 
 if TYPE_CHECKING:
     from ubp_sql.training.export import Exported
+
+EPOCH = date(1970, 1, 1)
+SHOWN = 5
 
 
 @guarded
@@ -69,9 +73,17 @@ def training_set(
 
         done = export(conn, question, output, say)
     seconds = time.perf_counter() - started
+    unmatured = {str(EPOCH + timedelta(days=day)): n for day, n in sorted(done.unmatured.items())}
     if json:
-        print_json({**vars(done), "seconds": seconds})
+        print_json({**vars(done), "unmatured": unmatured, "seconds": seconds})
         return
+    if unmatured:
+        named = ", ".join(f"{n:,} at {day}" for day, n in list(unmatured.items())[:SHOWN])
+        more = f" and {len(unmatured) - SHOWN} later days" if len(unmatured) > SHOWN else ""
+        err.print(
+            f"not matured, with an outcome that is not wholly known yet: {named}{more}; train on matured rows",
+            markup=False,
+        )
     out.print(
         f"{done.file}: {done.rows:,} rows of {done.users:,} users, {done.positives:,} with the label, "
         f"{done.features} features, {done.bytes / 1e6:,.1f} MB in {seconds:.1f} s",

@@ -1,13 +1,13 @@
 """The file of `ubp-sql model export --sql`: one model and its features for a server without PL/Python."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ubp_sql import __version__
-from ubp_sql.errors import UnsupportedModel
+from ubp_sql.errors import BadInput, FeatureSetMismatch, UnsupportedModel
 from ubp_sql.export.features import FeatureSql, refuse_others
 from ubp_sql.export.maps import value_of
 from ubp_sql.export.quoting import body, identifier, literal, remark
@@ -66,6 +66,40 @@ class Exported(NamedTuple):
     map: Map | None
     sources: Sequence[Source]
     holidays: Sequence[Holiday]
+
+
+def exported_of(task: str, row: Mapping[str, Any], sources: Sequence[Source], holidays: Sequence[Holiday]) -> Exported:
+    """What the tables of the first tier say of a version.
+
+    row  version, meaning, compiled, population_kind, feature_set, definition (JSON), time_zone, same_set, and method, x, y
+         of its calibration map, NULL without one
+
+    Raises FeatureSetMismatch (UB002) where the set is another by now, BadInput (UB003) where it does not say whom to score.
+    """
+    if not row["same_set"]:
+        raise FeatureSetMismatch(
+            f"version {row['version']} was trained on another definition of its feature set", "train again"
+        )
+    definition = FeatureSetDefinition.from_json(row["definition"])
+    population = definition.lifetime_count(row["population_kind"])
+    if population is None:
+        raise BadInput(
+            f"feature set {row['feature_set']!r} has no number of all {row['population_kind']} events",
+            "define the task on a set that has one: whom to score would not be known",
+        )
+    return Exported(
+        task,
+        row["version"],
+        row["meaning"],
+        row["compiled"],
+        population,
+        row["feature_set"],
+        definition,
+        row["time_zone"],
+        None if row["method"] is None else Map(row["method"], row["x"], row["y"]),
+        sources,
+        holidays if definition.uses_holidays else (),
+    )
 
 
 def file_of(model: Exported) -> str:

@@ -195,7 +195,11 @@ def _named() -> Iterator[None]:
 
 def _gap(value: Any) -> int:
     """Microseconds between the cut and the window."""
-    if value is None or (value == 0 and not isinstance(value, bool)) or (isinstance(value, str) and _ZERO.fullmatch(value)):
+    if (
+        value is None
+        or (value == 0 and not isinstance(value, bool))
+        or (isinstance(value, str) and _ZERO.fullmatch(value))
+    ):
         return 0
     if (isinstance(value, str) and _NEGATIVE.match(value)) or (isinstance(value, int | float) and value < 0):
         raise BadInput(
@@ -209,7 +213,10 @@ def _gap(value: Any) -> int:
 def _table(found: dict[str, Any]) -> LabelTable:
     for key in ("user", "time"):
         if found.get(key) is None:
-            raise BadInput(f"label: a table needs the column {key!r}", """'{"table": "shop.ended", "user": "customer_id", "time": "ended_at"}'""")
+            raise BadInput(
+                f"label: a table needs the column {key!r}",
+                """'{"table": "shop.ended", "user": "customer_id", "time": "ended_at"}'""",
+            )
     for key in ("table", *COLUMNS):
         text = found.get(key)
         if text is not None and not (isinstance(text, str) and 1 <= len(text) <= 200 and is_text(text)):

@@ -116,7 +116,9 @@ def label(
     latest_us  what days_until says, in microseconds, where there is none
     between    called after some 100 ms of work
     """
-    found = np.zeros(len(pairs.user), np.uint8 if form in ("any", "none") else np.float64)
+    found: U8 | F64 = np.zeros(len(pairs.user), np.uint8)
+    if form not in ("any", "none"):
+        found = np.zeros(len(pairs.user))
     longest = int(np.diff(outcomes.first).max(initial=0))
     for low in range(0, len(found), TOGETHER):
         between()
@@ -143,7 +145,7 @@ def label(
 
 
 def _sums(outcomes: Outcomes, begin: I64, end: I64, between: Callable[[], None]) -> F64:
-    """(p,) sums of the values begin..end-1, each by itself: differences of running sums would round with the history."""
+    """(p,) sums of the values begin..end-1, each by itself: running sums would round with the history."""
     if outcomes.value is None:
         raise TypeError("outcomes without values have no sum")
     # reduceat wants places within the array, and gives the value itself where begin is end.

@@ -5,7 +5,7 @@ Evaluation, in plain Python; conformal_fit.py makes what is evaluated.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from math import ceil, isinf
 from typing import NamedTuple
 
@@ -21,13 +21,15 @@ class Conformal(NamedTuple):
     """A row of ubp.conformal_quantiles.
 
     knots      (k,) scores, ascending; scales (k,) mean |amount - score| around each; empty for a set
-    quantiles  (LEVELS - 1,) at the levels 1/LEVELS, 2/LEVELS, ...; of a set one after the other for OUTCOMES
+    edges      (g - 1,) scores above which the next group begins, ascending; a set's groups are OUTCOMES
+    quantiles  (g * (LEVELS - 1),) at the levels 1/LEVELS, 2/LEVELS, ... of each group
     least, most  ends at which amounts pile up; None: nowhere
     """
 
     form: str
     knots: tuple[float, ...]
     scales: tuple[float, ...]
+    edges: tuple[float, ...]
     quantiles: tuple[float, ...]
     least: float | None
     most: float | None
@@ -56,7 +58,7 @@ def scale_at(knots: tuple[float, ...], scales: tuple[float, ...], score: float) 
 
 def interval(found: Conformal, score: float, place: int) -> tuple[float, float] | None:
     """(low, high) of an amount; None where there were too few held-out users for the coverage."""
-    quantile = found.quantiles[place]
+    quantile = found.quantiles[bisect_left(found.edges, score) * (LEVELS - 1) + place]
     if isinf(quantile):
         return None
     width = quantile * scale_at(found.knots, found.scales, score)

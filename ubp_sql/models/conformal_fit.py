@@ -1,8 +1,8 @@
 """Quantiles of how far outcomes were from scores, for conformal prediction.
 
-Sources: Vovk, Gammerman & Shafer 2005 (split conformal; sets by outcome: Mondrian, section 4.5); Lei et al. 2018
-(section 5.2: residuals over a local scale); Barber et al. 2023 (recent cases count more where behaviour drifts: here
-those of the newest moments count alone). Measured against other ways: docs/adr/0021-decisions.md.
+Sources: Vovk, Gammerman & Shafer 2005 (split conformal; by group of scores, and by outcome: Mondrian, section 4.5);
+Lei et al. 2018 (section 5.2: residuals over a local scale); Barber et al. 2023 (recent cases count more where behaviour
+drifts: here those of the newest moments count alone). Measured against other ways: docs/adr/0021-decisions.md.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from ubp_sql.models.conformal import INTERVAL, LEVELS, SET, Conformal
 F64 = NDArray[np.float64]
 ENOUGH = 1_000  # users of the newest moments; older ones are left out
 ENOUGH_OF_EACH = 100  # users of each outcome
-MOST_GROUPS, LEAST_IN_GROUP = 10, 50
+KNOTS, LEAST_AT_KNOT = 10, 50
+GROUPS, LEAST_IN_GROUP = 5, 200
 PILE = 0.01  # share of amounts at one end from which on none is taken to lie beyond it
 LEAST_SCALE = 1e-3  # of the largest
 
@@ -33,25 +34,28 @@ def newest(moments: Sequence[tuple[F64, F64]], form: str) -> int:
 
 
 def fit_interval(scores: F64, labels: F64) -> Conformal:
-    """Of |label - score| over its mean among users of like scores. At least one user."""
+    """Of |label - score| over its mean among users of like scores, for each group of scores by itself. At least one
+    user.
+    """
     errors = np.abs(labels - scores)
-    groups = int(np.clip(len(scores) // LEAST_IN_GROUP, 1, MOST_GROUPS))
-    ends = np.unique(np.sort(scores)[[len(scores) * k // groups - 1 for k in range(1, groups + 1)]])
-    group = np.searchsorted(ends, scores, side="left")
-    sizes = np.bincount(group, minlength=len(ends))
-    knots = np.bincount(group, scores, len(ends)) / sizes
-    scales = np.bincount(group, errors, len(ends)) / sizes
+    place = np.searchsorted(_edges(scores, KNOTS, LEAST_AT_KNOT), scores, side="left")
+    sizes = np.bincount(place)
+    knots, scales = np.bincount(place, scores) / sizes, np.bincount(place, errors) / sizes
     scales = np.maximum(scales, LEAST_SCALE * scales.max()) if scales.any() else np.ones(len(scales))
+    edges = _edges(scores, GROUPS, LEAST_IN_GROUP)
+    group = np.searchsorted(edges, scores, side="left")
+    scaled = errors / scales_at(knots, scales, scores)
+    found = np.concatenate([levels(scaled[group == k]) for k in range(len(edges) + 1)])
     least, most = _pile(labels, labels.min()), _pile(labels, labels.max())
-    found = levels(errors / scales_at(knots, scales, scores))
-    return Conformal(INTERVAL, _tuple(knots), _tuple(scales), _tuple(found), least, most, len(labels))
+    arrays = _tuple(knots), _tuple(scales), _tuple(edges), _tuple(found)
+    return Conformal(INTERVAL, *arrays, least, most, len(labels))
 
 
 def fit_set(scores: F64, labels: F64) -> Conformal:
     """Of the distance of the score from the outcome that came, for each outcome by itself."""
     errors = np.abs(labels - scores)
     found = np.concatenate([levels(errors[labels == label]) for label in (0.0, 1.0)])
-    return Conformal(SET, (), (), _tuple(found), None, None, len(labels))
+    return Conformal(SET, (), (), (), _tuple(found), None, None, len(labels))
 
 
 def levels(errors: F64) -> F64:
@@ -69,6 +73,13 @@ def scales_at(knots: F64, scales: F64, scores: F64) -> F64:
         rise = max(0.0, (scales[-1] - scales[-2]) / (knots[-1] - knots[-2]))
         found += rise * np.maximum(scores - knots[-1], 0.0)
     return np.asarray(found, np.float64)
+
+
+def _edges(scores: F64, most: int, least: int) -> F64:
+    """Ends of groups of neighbours, as many in each as in any other but for ties; the last group has none."""
+    groups = int(np.clip(len(scores) // least, 1, most))
+    ends = np.unique(np.sort(scores)[[len(scores) * k // groups - 1 for k in range(1, groups + 1)]])
+    return ends[:-1]
 
 
 def _pile(labels: F64, end: float) -> float | None:

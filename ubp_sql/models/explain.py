@@ -50,7 +50,7 @@ MAGIC, LAYOUT = b"UBPEXPLA", 1
 HEADER = Struct("<8sHHIIIIIdQ")
 PASS = 4  # numbers of a pass
 EDGE = 8  # numbers that are kept of an edge of a tree while it is walked
-MOST_PASSES = 256  # of a tree: 1,024 features on one path
+MOST_PASSES = 64  # of a tree: 256 features on one path
 LOOSE = 1e-9  # what shares may miss of 1
 KEPT_EDGES = 10_000
 

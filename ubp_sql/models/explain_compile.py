@@ -24,7 +24,7 @@ from ubp_sql.models.blob import little
 from ubp_sql.models.explain import HEADER, LAYOUT, MAGIC, MOST_PASSES, PASS
 from ubp_sql.models.forest import Forest, Tree
 
-MOST_STEPS = 8_000_000  # nodes times passes: 70 ms of the native library, half of what a cancel may take
+MOST_STEPS = 8_000_000  # nodes times passes: 80 ms of the native library, half of what a cancel may take
 
 
 def compile_explainer(forest: Forest, compiled: bytes) -> bytes | None:
@@ -121,7 +121,7 @@ def _above(tree: Tree, order: list[int]) -> tuple[list[int], int]:
 def _points(m: int) -> list[float]:
     """Gauss and Legendre's rule of m points for the integral from 0 to 1, by two: (t, t', weight, weight').
 
-    Newton's method on the polynomial's three-term recursion (Golub and Welsch's text has it as the classical way).
+    Its points are the roots of Legendre's polynomial, found by Newton's method on the three-term recursion.
     """
     rule = []
     for k in range(m):

@@ -115,5 +115,4 @@ def _ridge(x: F64, y: F64, pause: Callable[[], object]) -> F64:
         square[start : start + CHUNK] = rows[start : start + CHUNK] @ rows.T
         pause()
     square[np.diag_indices(few)] += RIDGE
-    weights: F64 = np.linalg.solve(square, x.T @ y) if f <= n else x.T @ np.linalg.solve(square, y)
-    return weights
+    return np.asarray(np.linalg.solve(square, x.T @ y) if f <= n else x.T @ np.linalg.solve(square, y), np.float64)

@@ -40,7 +40,7 @@ conformal_quantiles = table(
     column(
         "form",
         sa.Text(),
-        "interval: of |amount - score| / scale; set: of 1 - score of an outcome that came, no, then yes",
+        "interval: of |amount - score| / scale; set: of 1 - score of the outcome that came, no, then yes",
         nullable=False,
     ),
     column(
@@ -51,9 +51,15 @@ conformal_quantiles = table(
     ),
     column("scales", NUMBERS, "mean of |amount - score| around each knot", nullable=False),
     column(
+        "edges",
+        NUMBERS,
+        "scores above which the next group of users begins, ascending; none for a set",
+        nullable=False,
+    ),
+    column(
         "quantiles",
         NUMBERS,
-        "at the levels 0.001 to 0.999, outcome after outcome; infinite: too few held-out users for it",
+        "at the levels 0.001 to 0.999, group after group; infinite: too few held-out users for it",
         nullable=False,
     ),
     column("least", sa.Double(), "amounts pile up here, at their lower end; NULL = nowhere"),

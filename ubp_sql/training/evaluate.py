@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from ubp_sql.training.rows import Labels
@@ -14,7 +13,7 @@ U8 = NDArray[np.uint8]
 CALIBRATION_BINS = 10
 
 
-def calibration_error(labels: U8, scores: F64, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(labels: Labels, scores: F64, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean over equally filled bins of |mean score - share of positives|.
 
     Source: Naeini et al. 2015, with quantile bins (Nixon et al. 2019), weighted by their size.
@@ -28,7 +27,7 @@ def calibration_error(labels: U8, scores: F64, bins: int = CALIBRATION_BINS) -> 
     return sum(gaps) / len(order)
 
 
-def lift(labels: U8, scores: F64, share: float = 0.1) -> float:
+def lift(labels: Labels, scores: F64, share: float = 0.1) -> float:
     """Share of positives among the highest `share` of scores, divided by the share among all."""
     top = max(1, round(share * len(labels)))
     chosen = np.argsort(-scores, kind="stable")[:top]
@@ -74,9 +73,16 @@ def amount_metrics(labels: Labels, scores: F64) -> dict[str, float]:
     }
 
 
+def mean_ranks(values: NDArray[Any]) -> F64:
+    """(n,) places from 1 in ascending order, equal values at the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: F64 = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
 def rank_correlation(one: Labels, other: F64) -> float:
     """Spearman's rho, ties at their mean rank; 0 where either never differs."""
-    ranks = [rankdata(values) for values in (one, other)]
+    ranks = [mean_ranks(values) for values in (one, other)]
     if any(rank.min() == rank.max() for rank in ranks):
         return 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 
 import ubp_sql
 from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady, UnknownTask
+from ubp_sql.features.label_rule import AMOUNT
+from ubp_sql.features.windows import DAY_US
 from ubp_sql.install import state
 from ubp_sql.training.rows import Batch, Question, batches
 
 FORMATS = (".parquet", ".arrow", ".feather")
 TASK = """
-select s.name as feature_set, s.hash, s.users, t.label_kind, t.population_kind, t.horizon, t.feature_set_id
+select s.name as feature_set, s.hash, s.users, t.label_kind, t.population_kind, t.horizon, t.feature_set_id,
+       t.label - 'types' as label, t.output
   from ubp.task_definitions t join ubp.feature_sets s using (feature_set_id) where t.task = %s"""
 NAMES = "select name from ubp.feature_definitions where feature_set_id = %s order by position"
 ONE_SNAPSHOT = "set transaction isolation level repeatable read read only"
@@ -31,11 +34,17 @@ KEYS: list[tuple[str, pa.DataType]] = [
     ("matured", pa.bool_()),
     ("weight", pa.float32()),
 ]
+AMOUNT_LABEL = pa.field("label", pa.float64(), nullable=False)
 
 
 @dataclass
 class Exported:
-    """What was written; `features` columns beside the five keys."""
+    """What was written.
+
+    positives  labels above 0
+    features   columns beside the five keys
+    unmatured  rows whose outcome is not known yet, by the day of their moment, counted from 1970
+    """
 
     file: Path
     rows: int = 0
@@ -43,6 +52,7 @@ class Exported:
     users: int = 0
     features: int = 0
     bytes: int = 0
+    unmatured: dict[int, int] = field(default_factory=dict)
 
 
 def export(
@@ -86,18 +96,31 @@ def export(
                     raise FeatureSetMismatch("the feature set grew while it was read", "run the command again")
                 writer.write_batch(_record_batch(batch, schema))
                 done.rows += len(batch.labels)
-                done.positives += int(batch.labels.sum())
+                done.positives += int((batch.labels > 0).sum())
+                _note_unmatured(done, batch)
                 done.users += int(np.count_nonzero(np.diff(batch.user_ids)) + (batch.user_ids[0] != last_user))
                 last_user = int(batch.user_ids[-1])
                 say(done, task["users"])
             if done.rows == 0:
                 raise _nobody(question)
+            if sum(done.unmatured.values()) == done.rows:
+                raise NotReady(
+                    f"none of {done.rows:,} rows is matured: their outcome is not wholly known yet",
+                    "earlier moments, a shorter horizon, or newer events",
+                )
             writer.close()
             sink.flush()
             os.fsync(sink.fileno())
         unfinished.replace(file)
     done.bytes = file.stat().st_size
     return done
+
+
+def _note_unmatured(done: Exported, batch: Batch) -> None:
+    """Counts rows whose outcome is not known yet, by the day of their cut."""
+    days, counts = np.unique(batch.cuts_us[~batch.matured] // DAY_US, return_counts=True)
+    for day, n in zip(days.tolist(), counts.tolist(), strict=True):
+        done.unmatured[day] = done.unmatured.get(day, 0) + n
 
 
 def _nobody(question: Question) -> NotReady:
@@ -125,6 +148,8 @@ def _schema(question: Question, task: dict[str, Any], names: list[str]) -> pa.Sc
         "version": ubp_sql.__version__,
         "task": question.task,
         "label_kind": task["label_kind"],
+        "label": task["label"],
+        "output": task["output"],
         "population_kind": task["population_kind"],
         "horizon_s": (question.horizon or task["horizon"]).total_seconds(),
         "cuts": "every event" if question.cuts is None else [cut.isoformat() for cut in question.cuts],
@@ -134,6 +159,8 @@ def _schema(question: Question, task: dict[str, Any], names: list[str]) -> pa.Sc
         "feature_set_hash": task["hash"],
     }
     fields = [pa.field(name, kind, nullable=False) for name, kind in KEYS]
+    if task["output"] == AMOUNT:
+        fields[keys.index("label")] = AMOUNT_LABEL
     fields += [pa.field(name, pa.float32()) for name in names]
     return pa.schema(fields, metadata={"ubp_sql": json.dumps(about)})
 

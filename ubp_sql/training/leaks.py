@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
-from ubp_sql.training.evaluate import of_amounts
+from ubp_sql.training.evaluate import mean_ranks, of_amounts
 from ubp_sql.training.rows import CutRows
 
 SUSPECT = 0.9999
@@ -28,11 +27,11 @@ def leaking(rows: CutRows, names: Sequence[str]) -> list[tuple[str, float]]:
     found = []
     for name, column in zip(names, features.T, strict=True):
         # A missing value is below all others: whether there is one may be what tells.
-        rank = rankdata(np.where(np.isnan(column), -np.inf, column))
+        rank = mean_ranks(np.where(np.isnan(column), -np.inf, column))
         if rank.min() == rank.max():
             continue
         if of_amounts(labels):
-            fit = abs(float(np.corrcoef(rank, rankdata(labels))[0, 1]))
+            fit = abs(float(np.corrcoef(rank, mean_ranks(labels))[0, 1]))
         else:
             positives, n = int(labels.sum()), len(labels)
             auc = (rank[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (n - positives))

@@ -45,9 +45,12 @@ def groups(
     found = []
     answers = version == task.deployed_version
     if scored is not None and answers:
-        titles = ("The highest scores", "In the middle", "The lowest scores")
-        for title, query in zip(titles, (HIGHEST, MIDDLE, LOWEST), strict=True):
-            rows = state.rows(conn, query, task.name, most)
+        parts = {
+            "The highest scores": state.rows(conn, HIGHEST, task.name, most),
+            "In the middle": state.rows(conn, MIDDLE, task.name, most),
+            "The lowest scores": state.rows(conn, LOWEST, task.name, most),
+        }
+        for title, rows in parts.items():
             found.append(Group(title, "", [Example(r["user_id"], "", r["score"], r["percentile"]) for r in rows]))
         examples = _of(found)
         _explain(examples, state.rows(conn, REASONS, task.name, [one.user_id for one in examples], TOP))
