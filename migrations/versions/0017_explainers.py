@@ -12,7 +12,9 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-MODELS = "Registered models: source, compiled form, lineage. Nothing but status, checked, explainer, retired_at ever changes."
+MODELS = (
+    "Registered models: source, compiled form, lineage. Only status, checked, explainer and retired_at ever change."
+)
 OLD_MODELS = (
     "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes."
 )

@@ -17,6 +17,7 @@ MESSAGES = {
     "permission denied for function define_task": "ubp_admin",
     "permission denied for function predict": "ubp_analyst",
     "permission denied for function predict_purchase": "ubp_analyst",
+    "permission denied for function explain_purchase": "ubp_analyst",
     "permission denied for view tasks": "ubp_analyst",
     "permission denied for view user_features_weekly": "ubp_analyst",
     "permission denied for table events": "ubp_auditor",

@@ -45,8 +45,10 @@ def test_from_the_command_line_to_psql(db: Database, tier: Database, tmp_path: P
         with_tasks(conn, "buy")
         insert(conn, odd_events())
     file = tmp_path / "buy.sql"
-    done = CliRunner().invoke(app, ["model", "export", "buy", "--sql", "--out", str(file), "--dsn", db.dsn])
+    command = ["model", "export", "buy", "--sql", "--out", str(file), "--dsn", db.dsn]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
+    assert "warning" not in done.output
     for _ in range(2):
         ran = psql(tier, file)
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
@@ -58,6 +60,15 @@ def test_from_the_command_line_to_psql(db: Database, tier: Database, tmp_path: P
     done = CliRunner().invoke(app, ["model", "export", "buy", "--out", str(file), "--dsn", db.dsn])
     assert done.exit_code != 0
     assert "version" in done.output
+    with db.connect() as conn:
+        names = [name for (name,) in conn.execute("select feature from ubp.feature_catalogue order by position")]
+        register(conn, "buy", tiny_model(names, 5))
+        conn.execute("select ubp.set_abstention('buy', 3), ubp.challenge_model('buy', 2, 0.5)")
+        conn.execute("insert into ubp.users (user_key) values ('ann'), ('anna')")
+        conn.execute("select ubp.link_users('ann', 'anna')")
+    said = CliRunner().invoke(app, command).output
+    for word in ("linked", "abstains", "challenger"):
+        assert word in said
 
 
 @pytest.mark.parametrize("name", HOSTILE)

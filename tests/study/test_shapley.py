@@ -138,6 +138,17 @@ def test_they_add_up_to_the_bit(data: st.DataObject, f: int, n: int, seed: int) 
             assert found.contributions[i] == 0.0
 
 
+def test_two_features_are_exact() -> None:
+    """An order and its reverse are all the orders there are."""
+    rows = rows_of(2, 30, 5, missing=False)
+
+    def raw(given: F32) -> F64:
+        return np.asarray(np.exp(given[:, 0].astype(np.float64)) * given[:, 1])
+
+    truth = shapley(interventional(raw, rows[0], rows[1:4]), 2)
+    assert sampled(raw, rows[0], rows[1:], 3, 7).contributions == pytest.approx(truth, abs=1e-12)
+
+
 def test_a_seed_of_its_own_gives_other_draws() -> None:
     loaded = network(6, 1)
     rows = rows_of(6, 30, 1, missing=False)

@@ -71,10 +71,11 @@ class Exported(NamedTuple):
 def exported_of(task: str, row: Mapping[str, Any], sources: Sequence[Source], holidays: Sequence[Holiday]) -> Exported:
     """What the tables of the first tier say of a version.
 
-    row  version, meaning, compiled, population_kind, feature_set, definition (JSON), time_zone, same_set, and method, x, y
-         of its calibration map, NULL without one
+    row  version, meaning, compiled, population_kind, feature_set, definition (JSON), time_zone, same_set, and of its
+         calibration map method, x, y, NULL without one
 
-    Raises FeatureSetMismatch (UB002) where the set is another by now, BadInput (UB003) where it does not say whom to score.
+    Raises FeatureSetMismatch (UB002) where the set is another by now, BadInput (UB003) where it does not say whom to
+    score.
     """
     if not row["same_set"]:
         raise FeatureSetMismatch(
