@@ -12,9 +12,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-MODELS = (
-    "Registered models: source, compiled form, lineage. Only status, checked, explainer and retired_at ever change."
-)
+MODELS = "Registered models: source, compiled form, lineage. Only status, checked, explainer, retired_at ever change."
 OLD_MODELS = (
     "Registered models: source, compiled form, lineage. Nothing but status, checked and retired_at ever changes."
 )

@@ -37,7 +37,7 @@ COLOUR = "getComputedStyle(document.querySelector('figure svg text')).fill"
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
     if browser.found() is None:
-        pytest.skip("no chromium here: apt-get install chromium, or `make test`, which installs it")
+        pytest.skip("no Chromium here: apt-get install chromium-headless-shell, or `make test`, which installs it")
     with browser.browser(tmp_path_factory.mktemp("profile")) as made:
         yield made
 

@@ -43,6 +43,7 @@ def conns(full: Database, shared_tier: Database) -> Iterator[tuple[Connection, C
         assert tier.execute("select ubp.predict_purchase(1)").fetchone() == (None,), "no features yet"
         refused(tier, "UB005", "select * from ubp.score_users('purchase')")
         tier.execute("select * from ubp.refresh_features(%s)", [AS_OF])
+        tier.execute("select * from ubp.score_users('purchase')")
         yield conn, tier
 
 
@@ -71,7 +72,6 @@ def test_everybody(conns: tuple[Connection, Connection]) -> None:
 
 
 def test_every_way_to_ask(conns: tuple[Connection, Connection]) -> None:
-    conns[1].execute("select * from ubp.score_users('purchase')")
     users = [row[0] for row in both(conns, "select user_id from ubp.user_scores order by user_id")]
     some = [*users[:3], *users[-3:], -5]
     assert users[-1] == 4_000_000_000_000_007

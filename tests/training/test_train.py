@@ -11,7 +11,7 @@ import pytest
 from tests.api.helpers import Connection
 from tests.fix_database import Database
 from ubp_sql.errors import TrainingError, UnknownTask
-from ubp_sql.training import train as module
+from ubp_sql.training import recipe
 from ubp_sql.training.fit import fit
 from ubp_sql.training.rows import CutRows
 from ubp_sql.training.train import Trained, train
@@ -29,7 +29,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[list[CutRows]]:
         seen.append(list(rows))
         return fit(rows, names, threads)
 
-    monkeypatch.setattr(module, "fit", spy)
+    monkeypatch.setattr(recipe, "fit", spy)
     return seen
 
 
@@ -39,8 +39,8 @@ def run(db: Database, task: str = "purchase", **options: Any) -> Trained:
 
 
 def again(conn: Connection, task: str = "purchase", **options: Any) -> Trained:
-    """In a session that has Numba loaded already."""
-    return train(conn, task, deploy=False, threads=1, **options)
+    """In a session that has Numba loaded already; no earlier moments are held out."""
+    return train(conn, task, deploy=False, threads=1, calibration="none", **options)
 
 
 def test_deterministic_and_blind_to_the_outcome(shop_copy: Database, fits: list[list[CutRows]]) -> None:

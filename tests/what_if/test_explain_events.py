@@ -14,7 +14,7 @@ from tests.what_if.gives import COPY, EVENTS, GIVES, KEY, MADE, NO_NUMBER, TIME,
 from tests.what_if.helpers import VECTOR, events, inserted
 
 FAMILIES = "select feature, family, (row_number() over (order by position))::int - 1 from ubp.feature_catalogue"
-USERS = (2, 3, 5)
+USERS = (2, 3, 5, 20)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from ubp_sql.features.standing import FAMILIES
 DETAIL = "select * from ubp.predict_if_detail('purchase', %s::bigint, %s)"
 VALUE = "select ubp.predict_if('purchase', %s::bigint, %s)"
 PREDICT = "select ubp.predict('purchase', %s::bigint, %s)"
+VIEWS = "select features -> 'count_view_all' -> 1 from ubp.predict_if_detail('purchase', %s::bigint, %s)"
 SCORE = "select ubp.score('purchase', %s::float8[])"
 LATER = AS_OF + timedelta(days=3, hours=7)
 NOBODY = 4242
@@ -184,9 +185,12 @@ def test_users_that_were_linked(logged: Database, names: list[str]) -> None:
         conn.execute("begin")
         insert(conn, [(77, AS_OF - timedelta(days=9), "view", *[None] * 5, AS_OF - timedelta(days=9), 0)])
         conn.execute("insert into ubp.users (user_id, user_key) values (3, '3'), (77, '77') on conflict do nothing")
-        conn.execute("select ubp.link_users('3', '77')")
         conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
+        conn.execute("select ubp.link_users('3', '77')")
         changes = written(TWO)
+        counts = [conn.execute(VIEWS, [user, changes]).fetchone() for user in (3, 77)]
+        assert counts[0] == counts[1], "also while the other has a row of its own"
+        conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])
         of_one, of_other = (conn.execute(DETAIL, [user, changes], binary=True).fetchall() for user in (3, 77))
         assert of_one == of_other
         compared(conn, 3, TWO, None, names)

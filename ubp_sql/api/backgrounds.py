@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 TYPICAL = "select b.typical from ubp.model_backgrounds b where b.model_id = $1"
 # No rows where the session has them already.
 BACKGROUND = """
-select b.studied_at, b.as_of, b.sampled, b.typical, case when b.studied_at is distinct from $2 then b.rows end as rows
-  from ubp.model_backgrounds b where b.model_id = $1"""
+select s.us as studied_us, b.as_of, b.sampled, b.typical, case when s.us is distinct from $2 then b.rows end as rows
+  from ubp.model_backgrounds b, lateral (select (extract(epoch from b.studied_at) * 1000000)::bigint as us) s
+ where b.model_id = $1"""
 
 
 class Background:
@@ -29,11 +30,11 @@ class Background:
     typical  of each feature; NaN where most have none
     """
 
-    __slots__ = ("as_of", "model_id", "rows", "studied_at", "typical")
+    __slots__ = ("as_of", "model_id", "rows", "studied_us", "typical")
 
     def __init__(self, model_id: int, row: dict[str, Any], rows: NDArray[np.float32]) -> None:
         self.model_id, self.rows = model_id, rows
-        self.studied_at: str = row["studied_at"]
+        self.studied_us: int = row["studied_us"]
         self.as_of: str = row["as_of"]
         self.typical: tuple[float, ...] = tuple(row["typical"])
 
@@ -47,8 +48,8 @@ def typical_of(plpy: Any, memory: dict[str, Any], model_id: int) -> tuple[float,
 def background_of(plpy: Any, memory: dict[str, Any], model_id: int) -> Background | None:
     """A model's sample; None where it was not studied. The session keeps the last one."""
     kept: Background | None = memory.get("background")
-    known = kept.studied_at if kept is not None and kept.model_id == model_id else None
-    row = single(plpy, memory, BACKGROUND, ["bigint", "timestamptz"], [model_id, known])
+    known = kept.studied_us if kept is not None and kept.model_id == model_id else None
+    row = single(plpy, memory, BACKGROUND, ["bigint", "bigint"], [model_id, known])
     if row is None or row["rows"] is None:
         return None if row is None else kept
     import numpy as np

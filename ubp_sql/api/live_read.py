@@ -76,7 +76,7 @@ def ask(
         if pieces is None and user_id is not None:
             pieces = places.learn(plpy, memory, user_id)
         some = pieces if pieces and found.native.usable and _few(pieces) else []
-        chunks = _slices(plpy, memory, found, user_id, as_of, some, ids=ids or places.pending or bool(hypothetical))
+        chunks = _slices(plpy, memory, found, user_id, as_of, some, ids=ids or places.pending)
         row = chunks[0] if chunks else None
         if row is None or row["hash"] != found.hash or row.get("declared") != found.positions:
             found = load_set(plpy, memory, key)

@@ -37,7 +37,7 @@ task_definitions = table(
 
 models = table(
     "models",
-    "Registered models: source, compiled form, lineage. Only status, checked, explainer and retired_at ever change.",
+    "Registered models: source, compiled form, lineage. Only status, checked, explainer, retired_at ever change.",
     identity("model_id", "number of the model"),
     column("task", sa.Text(), "task it answers", sa.ForeignKey("ubp.task_definitions.task"), nullable=False),
     column("version", sa.Integer(), "1, 2, ... within the task", nullable=False),
