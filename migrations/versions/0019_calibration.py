@@ -15,7 +15,7 @@ depends_on = None
 
 TIME = sa.TIMESTAMP(timezone=True)
 NOW = sa.text("now()")
-DOUBLES = postgresql.ARRAY(sa.Double())
+DOUBLES: postgresql.ARRAY[float] = postgresql.ARRAY(sa.Double())
 SERVING = ("deployments", "deployment_arms")
 GRANTS = {
     "select on ubp.calibration_maps, ubp.calibration_tests": "ubp_reader, ubp_analyst, ubp_auditor, ubp_loader",

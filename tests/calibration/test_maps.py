@@ -41,7 +41,11 @@ def plainly(found: Map, score: float) -> float:
 
 
 @given(maps(), st.lists(SCORES, min_size=1, max_size=20))
-@example(Map("isotonic", [0.1, 0.3], [0.2, 0.7]), [0.1, 0.3, math.nextafter(0.3, 0), 0.2])
+# Rounded up, the last value before the second knot would lie above it.
+@example(
+    Map("isotonic", [-0.16690630115559602, 0.10173543229327164], [0.0, 0.3444228640964949]),
+    [math.nextafter(0.10173543229327164, -1)],
+)
 def test_one_score_and_many(found: Map, scores: list[float]) -> None:
     scores = sorted({score + 0.0 for score in scores} | set(found.x))
     values = [found.value(score) for score in scores]

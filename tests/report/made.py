@@ -12,12 +12,12 @@ from ubp_sql.training.report.facts import (
     Example,
     Facts,
     Group,
+    HeldOut,
     Map,
     Model,
     Reason,
     Scored,
     Task,
-    Test,
 )
 from ubp_sql.training.report.figures_effects import Effect, Importance
 
@@ -39,7 +39,7 @@ def held_out(n: int = 4_000, seed: int = 3, amount: bool = False) -> tuple[F64, 
 def facts(n: int = 4_000, amount: bool = False) -> Facts:
     """All that a report can have."""
     labels, scores = held_out(n, amount=amount)
-    test = Test(CUT, np.arange(1, n + 1), scores, labels, "trained only on moments whose labels end before this cut")
+    test = HeldOut(CUT, np.arange(1, n + 1), scores, labels, "trained only on moments whose labels end before this cut")
     task = Task(
         name="spend" if amount else "purchase",
         meaning="what a user spends" if amount else "chance that a user buys",

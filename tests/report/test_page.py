@@ -4,15 +4,16 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.report.document import Document
-from tests.report.made import facts, untested
+from tests.report.made import CUT, facts, untested
 from ubp_sql.training.report import drawing, figures_effects
 from ubp_sql.training.report.drawing import Drawn
-from ubp_sql.training.report.facts import Example, Facts, Group, Reason, Scored
+from ubp_sql.training.report.facts import Example, Facts, Group, HeldOut, Reason, Scored
 from ubp_sql.training.report.figures_effects import Importance
 from ubp_sql.training.report.page import page
 
@@ -52,6 +53,23 @@ def test_a_whole_page(amount: bool) -> None:
 @cache
 def made(amount: bool) -> tuple[str, list[Drawn]]:
     return page(facts(amount=amount), png=True)
+
+
+@pytest.mark.parametrize("amount", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [([1], [0.3]), ([1, 1, 0], [0.5, 0.5, 0.5]), ([0] * 12, [0.0] * 12)],
+)
+def test_tests_of_few_users_or_of_one_outcome(labels: list[float], scores: list[float], amount: bool) -> None:
+    found = replace(facts(50, amount=amount), importance=[], effects=[])
+    users = np.arange(len(labels))
+    found.tests = [HeldOut(CUT, users, np.array(scores, float), np.array(labels, float), "by hand")]
+    text, figures = page(found, png=False)
+    both = len(set(labels)) == 2
+    assert len(figures) == (4 if amount else 6 if both else 2)
+    said = " ".join(Document(text).text)
+    assert f"{len(labels)} user" in said
+    assert "nan" not in text.lower().replace("none", "")
 
 
 def test_the_same_facts_make_the_same_page() -> None:

@@ -243,6 +243,7 @@ def test_it_is_small(db: Database) -> None:
 def test_pgspot_has_nothing_to_say(db: Database) -> None:
     with db.connect() as conn:
         with_tasks(conn, "buy")
+        conn.execute("set role ubp_auditor")  # who may read everything and change nothing
         text = sql_of(conn, "buy", 1)
     assert spots.of_text("buy.sql", text) == []
     assert spots.of_text("buy.sql", text.replace(" set search_path = pg_catalog, pg_temp\nas", "\nas")) != []

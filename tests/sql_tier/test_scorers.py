@@ -21,6 +21,8 @@ from ubp_sql.models.calibration import ISOTONIC, NEAREST, PLATT, Map
 from ubp_sql.models.forest import Forest, Link, Tree
 from ubp_sql.models.linear import Linear, compile_linear
 from ubp_sql.models.loaded import Loaded, open_model
+from ubp_sql.models.preparation import LOG1P, Program, step
+from ubp_sql.models.preparation_blob import compile_prepared
 
 FEATURES = 5
 ODD = [
@@ -180,6 +182,14 @@ def test_what_has_no_form() -> None:
     ):
         with pytest.raises(UnsupportedModel, match=why):
             scorer(open_model(compile_forest(forest)))
+    linear = compile_linear(Linear([1.0], [0.0], [0.0], Link.IDENTITY))
+    prepared = compile_prepared(Program(1, [step(LOG1P, [0])], [0]), linear, 1)
+    with pytest.raises(UnsupportedModel, match="prepared before it"):
+        scorer(open_model(prepared))
+    network = Loaded()
+    network.outputs = 1
+    with pytest.raises(UnsupportedModel, match="a neural network"):
+        scorer(network)
     for weight in (1e-300, 1e300):
         with pytest.raises(UnsupportedModel, match="feature 2"):
             scorer(open_model(compile_linear(Linear([1.0, weight], [0.0, 0.0], [0.0], Link.IDENTITY))))

@@ -37,6 +37,8 @@ def odd_db(cluster: Cluster, installed: str) -> Iterator[Database]:
         conn.execute(attach, [f"'{ATTACHED}'"])
         conn.execute("select ubp.define_event_column('order_text', 'order_id', 'text')")
         conn.execute("select ubp.define_feature_set('default', %s, array[7, 30], %s)", [[ODD_KINDS[0], ATTACHED], ZONE])
+        count = "select ubp.define_feature('count_all', 'count', %s, feature_set => 'plain')"
+        conn.execute(count, [[ODD_KINDS[0]]])
         for one, other in ((5, 6), (7, 8)):
             conn.execute("select ubp.link_users(%s::text, %s::text)", [str(one), str(other)])
         conn.execute(

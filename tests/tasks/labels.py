@@ -38,10 +38,12 @@ CLOCK = {
 OTHERS = {"item": "e.item_id", "order_text": "e.attributes ->> 'order_id'", "value": "nullif(e.value, 'NaN')"}
 
 
-def defined(conn: Connection, rule: dict[str, Any], horizon: timedelta, population: str) -> None:
+def defined(
+    conn: Connection, rule: dict[str, Any], horizon: timedelta, population: str, feature_set: str = "default"
+) -> None:
     conn.execute(
-        "select ubp.define_task('probe', label => %s, population_kind => %s, horizon => %s)",
-        [json.dumps(rule), population, horizon],
+        "select ubp.define_task('probe', label => %s, population_kind => %s, horizon => %s, feature_set => %s)",
+        [json.dumps(rule), population, horizon, feature_set],
     )
 
 

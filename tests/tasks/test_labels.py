@@ -59,6 +59,17 @@ def test_labels_are_what_sql_says(
     assert len(agree(odd, rule, gap, cuts)) > 1
 
 
+def test_columns_that_no_feature_reads(odd: Connection) -> None:
+    """A set of one count reads neither values nor keys nor clocks; the label does."""
+    for where in ({"hour": 5}, {"holiday": 1}, {"item": 3, "value": {"min": 1}}):
+        rule = {"count": list(ODD_KINDS), "where": where}
+        with odd.transaction(force_rollback=True):
+            defined(odd, rule, HORIZON, KIND, "plain")
+            found = labels_of(odd, None)
+            assert found == wanted(odd, rule, HORIZON, timedelta(0), at_events=True)
+        assert len(set(found.values())) > 1
+
+
 def test_the_mirror_changes_nothing(odd: Connection) -> None:
     for rule, gap in RULES[6:9]:
         with odd.transaction(force_rollback=True):

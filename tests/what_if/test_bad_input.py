@@ -70,9 +70,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("changes", "said"), CHANGES, ids=range(len(CHANGES)))
-def test_changes(logged: Database, changes: str | None, said: str) -> None:
-    with logged.connect() as conn:
-        error = refused(conn, "UB003", IF, changes)
+def test_changes(kept: Connection, changes: str | None, said: str) -> None:
+    error = refused(kept, "UB003", IF, changes)
     assert said in str(error.diag.message_primary)
     assert len(str(error.diag.message_primary)) < 200
     assert error.diag.message_hint
@@ -87,9 +86,8 @@ def test_changes(logged: Database, changes: str | None, said: str) -> None:
         ('{"events": [{"kinds": "view"}]}', "'kind'"),
     ],
 )
-def test_a_hint_names_what_was_meant(logged: Database, changes: str, meant: str) -> None:
-    with logged.connect() as conn:
-        assert meant in str(refused(conn, "UB003", IF, changes).diag.message_hint)
+def test_a_hint_names_what_was_meant(kept: Connection, changes: str, meant: str) -> None:
+    assert meant in str(refused(kept, "UB003", IF, changes).diag.message_hint)
 
 
 def test_tasks_that_cannot_answer(logged: Database) -> None:
@@ -136,9 +134,8 @@ FEATURES = [
 
 
 @pytest.mark.parametrize(("feature", "limit", "said"), FEATURES)
-def test_features(logged: Database, feature: str, limit: str, said: str) -> None:
-    with logged.connect() as conn:
-        error = refused(conn, "UB003", f"select * from ubp.explain_events('purchase', 3, {feature}, {limit})")
+def test_features(kept: Connection, feature: str, limit: str, said: str) -> None:
+    error = refused(kept, "UB003", f"select * from ubp.explain_events('purchase', 3, {feature}, {limit})")
     assert said in str(error.diag.message_primary)
     assert error.diag.message_hint
 

@@ -73,25 +73,24 @@ TWO = [
 ]
 
 
-@pytest.mark.parametrize("user", [3, NOBODY])
-def test_in_every_state(logged: Database, names: list[str], user: int) -> None:
+@pytest.mark.parametrize(("user", "library"), [(3, True), (NOBODY, True), (3, False)])
+def test_in_every_state(logged: Database, names: list[str], user: int, library: bool) -> None:
     """Mirror, deltas, rows in neither, no mirror; by the library and by Numba."""
     at = AS_OF - timedelta(days=7)  # the time of one of TWO, which comes after it
     late = [(user, at, BUY, None, 7.0, None, None, None, at, 0), (user, at, "cart", *[None] * 5, LATER, 0)]
-    for library in (True, False):
-        with logged.connect() as conn:
-            if not library:
-                conn.execute(NO_LIBRARY)
-            compared(conn, user, TWO, None, names)
-            conn.execute("begin")
-            insert(conn, late)
-            compared(conn, user, TWO, None, names)
-            conn.execute("select ubp.build_mirror()")
-            compared(conn, user, TWO, None, names)
-            conn.execute("select ubp.drop_mirror()")
-            compared(conn, user, TWO, None, names)
-            conn.execute("rollback")
-            assert ("numba" in loaded(conn)) is not library
+    with logged.connect() as conn:
+        if not library:
+            conn.execute(NO_LIBRARY)
+        compared(conn, user, TWO, None, names)
+        conn.execute("begin")
+        insert(conn, late)
+        compared(conn, user, TWO, None, names)
+        conn.execute("select ubp.build_mirror()")
+        compared(conn, user, TWO, None, names)
+        conn.execute("select ubp.drop_mirror()")
+        compared(conn, user, TWO, None, names)
+        conn.execute("rollback")
+        assert ("numba" in loaded(conn)) is not library
 
 
 def value(conn: Connection, changes: Any, user: int = 3) -> Any:

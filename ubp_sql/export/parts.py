@@ -121,12 +121,10 @@ class OpPart:
         self.code, self.span = Op(int(row[OpColumn.CODE])), int(row[OpColumn.SPAN])
         self.rings, self.cumulative = int(row[OpColumn.RINGS]), bool(row[OpColumn.CUMULATIVE])
         self.size, self.steps = int(row[OpColumn.SIZE]), int(row[OpColumn.STEPS])
-        self.kinds, self.stream = int(row[OpColumn.KINDS]), int(row[OpColumn.STREAM])
-        self.number, self.link = f"n{int(row[OpColumn.NUMBER])}", int(row[OpColumn.LINK])
+        self.kinds, self.number = int(row[OpColumn.KINDS]), f"n{int(row[OpColumn.NUMBER])}"
         self.p0 = float(spans.plan.params[o, Param.P0])
         key = int(row[OpColumn.KEY])
         self.key = key_column(key) if key != Key.NONE else ""
-        self.last_n = int(spans.plan.spans[self.span, SpanColumn.LAST_N])
 
     def inside(self, v: int) -> str:
         """Which rings window v holds."""

@@ -3,6 +3,8 @@
 The file sets standard_conforming_strings itself; what is written here is right either way.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ubp_sql.errors import BadInput
@@ -60,10 +62,9 @@ def single(value: float) -> str:
     return number(value) if value - value != 0.0 else f"'{np.float32(value)!s}'"
 
 
-def array_of(values: "list[float]", kind: str = "float8") -> str:
-    """Numbers as an array."""
-    shown_ = ",".join("NULL" if v is None else number(v).strip("'") for v in values)
-    return f"'{{{shown_}}}'::{kind}[]"
+def array_of(values: Iterable[float]) -> str:
+    """Finite float64 values as an array."""
+    return f"'{{{','.join(map(repr, values))}}}'::float8[]"
 
 
 def _checked(text: str) -> str:

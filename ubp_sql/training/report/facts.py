@@ -50,7 +50,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Test:
+class HeldOut:
     """Held-out users at one moment: what models trained only on earlier moments said, and what came."""
 
     cut: datetime
@@ -129,7 +129,7 @@ class Facts:
     task: Task
     model: Model
     server: str
-    tests: list[Test]
+    tests: list[HeldOut]
     metrics: list[dict[str, Any]]
     calibration: dict[bool, Calibration]
     map: Map | None

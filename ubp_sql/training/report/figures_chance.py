@@ -15,14 +15,19 @@ HALF = 0.5
 
 
 def of_chances(labels: F64, scores: F64, after: Sequence[Bin], known: dict[str, float], png: bool) -> list[Drawn]:
-    """All of them; `after`: bins of the same users by a map that had not seen them, empty where there is none."""
+    """All of them; of users with one outcome only, those that need no second one.
+
+    after  bins of the same users by a map that had not seen them, empty where there is none
+    """
+    single = [_calibration(curves.bins(labels, scores), after, png), _scores(labels, scores, png)]
+    if labels.min() == labels.max():
+        return single
     return [
         _roc(labels, scores, known["auc"], png),
         _precision_recall(labels, scores, known["pr_auc"], png),
         _gain(labels, scores, png),
         _lift(labels, scores, png),
-        _calibration(curves.bins(labels, scores), after, png),
-        _scores(labels, scores, png),
+        *single,
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ubp_sql.training.report import curves, resample, words
 from ubp_sql.training.report.curves import F64
-from ubp_sql.training.report.facts import Facts, Test
+from ubp_sql.training.report.facts import Facts, HeldOut
 from ubp_sql.training.report.shown import Cell, Row, Table
 
 
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
     intervals: dict[str, tuple[float, float]]
 
 
-def measured(test: Test, amount: bool) -> Measured:
+def measured(test: HeldOut, amount: bool) -> Measured:
     """Computed anew from the users of the test, so that value and interval are of the same ones."""
     order = np.argsort(test.scores, kind="stable")
     labels, scores = test.labels[order], test.scores[order]
@@ -59,7 +59,7 @@ def measured(test: Test, amount: bool) -> Measured:
     )
 
 
-def table(facts: Facts, test: Test, found: Measured) -> Table:
+def table(facts: Facts, test: HeldOut, found: Measured) -> Table:
     """Metrics of the newest test: model, after its map, and what a guess gets."""
     after = facts.calibration.get(True) if facts.map is not None else None
     before = facts.calibration.get(False)
@@ -100,7 +100,7 @@ def table(facts: Facts, test: Test, found: Measured) -> Table:
     return Table(f"Held-out users at {words.moment(test.cut)}, with 95 % intervals", heads, rows)
 
 
-def baseline(facts: Facts, test: Test) -> dict[str, float]:
+def baseline(facts: Facts, test: HeldOut) -> dict[str, float]:
     """What something simpler got on the same users, by metric; empty where none is stored."""
     return {
         row["metric"].removeprefix(BASELINE): row["value"]
@@ -157,7 +157,7 @@ def by_cut(facts: Facts) -> Table | None:
     return Table("Every moment it was tested at", ["moment", "users", did, *(line.title for line in lines)], rows)
 
 
-def tenths(test: Test, amount: bool) -> Table:
+def tenths(test: HeldOut, amount: bool) -> Table:
     """Ten groups of equally many users, the highest scores first."""
     groups = (curves.amount_bins if amount else curves.bins)(test.labels, test.scores)[::-1]
     base, tell = float(test.labels.mean()), (words.number if amount else words.percent)

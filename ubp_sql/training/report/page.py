@@ -12,7 +12,7 @@ import jinja2
 import ubp_sql
 from ubp_sql.training.report import figures_amount, figures_chance, figures_effects, resample, words
 from ubp_sql.training.report.drawing import Drawn
-from ubp_sql.training.report.facts import Example, Facts, Test
+from ubp_sql.training.report.facts import Example, Facts, HeldOut
 from ubp_sql.training.report.measured import BASELINE, Measured, by_cut, measured, table, tenths
 from ubp_sql.training.report.shown import Cell, Fact, Row, ShownExample, ShownGroup, ShownReason, Table
 
@@ -78,7 +78,7 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
     return text, [*figures, *([importance] if importance else []), *effects]
 
 
-def _figures(facts: Facts, test: Test, found: Measured, png: bool) -> list[Drawn]:
+def _figures(facts: Facts, test: HeldOut, found: Measured, png: bool) -> list[Drawn]:
     if facts.task.amount:
         return figures_amount.of_amounts(test.labels, test.scores, png)
     after = facts.calibration.get(True) if facts.map is not None else None
@@ -126,7 +126,7 @@ def _ahead(facts: Facts) -> str:
     return f"looking {words.span(facts.task.horizon)} ahead"
 
 
-def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
+def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
     """The result in two sentences and four numbers."""
     n, base = len(test.labels), float(test.labels.mean())
     users = Fact("users tested", words.count(n))
@@ -146,11 +146,13 @@ def _headline(facts: Facts, test: Test, found: Measured) -> dict[str, Any]:
         ]
         return {"lead": [lead], "big": big}
     auc, lift = found.values["auc"], found.values["lift_10"]
-    lead = (
-        f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}. The tenth with the highest "
-        f"scores held {words.number(lift, 2)} times as many of them as a tenth chosen by lot. Of two users, one who "
-        f"did and one who did not, the one who did scored higher in {words.percent(auc, 0)} of cases."
-    )
+    lead = f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}."
+    if 0 < base < 1:
+        lead += (
+            f" The tenth with the highest scores held {words.number(lift, 2)} times as many of them as a tenth chosen "
+            f"by lot. Of two users, one who did and one who did not, the one who did scored higher in "
+            f"{words.percent(auc, 0)} of cases."
+        )
     big = [
         users,
         Fact("of them did", words.percent(base)),
@@ -180,11 +182,11 @@ def _what(facts: Facts) -> list[Fact]:
     return found
 
 
-def _protocol(facts: Facts, test: Test) -> list[str]:
+def _protocol(facts: Facts, test: HeldOut) -> list[str]:
     return [f"How it was tested: {test.protocol.rstrip('.')}. This version may have learnt from these moments since."]
 
 
-def _intervals(facts: Facts, test: Test) -> str:
+def _intervals(facts: Facts, test: HeldOut) -> str:
     n = len(test.labels)
     text = f"Intervals by {resample.rounds_for(n)} resamples of the {words.many(n, 'user')}."
     simple = {row["protocol"] for row in facts.metrics if row["metric"].startswith(BASELINE)}
@@ -204,7 +206,7 @@ def _untested(facts: Facts) -> str:
     )
 
 
-def _tenths_said(facts: Facts, test: Test) -> str:
+def _tenths_said(facts: Facts, test: HeldOut) -> str:
     if facts.task.amount:
         return "The same users in ten groups: what was predicted, and what came."
     groups = tenths(test, False).rows

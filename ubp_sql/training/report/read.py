@@ -11,7 +11,7 @@ from ubp_sql.errors import NoModelDeployed, UnknownTask
 from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
 from ubp_sql.training.report.curves import Bin, wilson
-from ubp_sql.training.report.facts import Calibration, Facts, Map, Model, Scored, Task, Test
+from ubp_sql.training.report.facts import Calibration, Facts, HeldOut, Map, Model, Scored, Task
 from ubp_sql.training.report.read_effects import effects, importance, studied
 from ubp_sql.training.report.read_examples import groups
 
@@ -98,13 +98,13 @@ def _binary(conn: Connection, query: str, *arguments: object) -> Sequence[dict[s
         return cursor.execute(query, arguments).fetchall()
 
 
-def _test(row: dict[str, Any]) -> Test:
+def _test(row: dict[str, Any]) -> HeldOut:
     users = np.frombuffer(row["users"], "<i8").astype(np.int64)
     scores, labels = (np.frombuffer(row[key], "<f8").astype(np.float64) for key in ("scores", "labels"))
-    return Test(row["cut"], users, scores, labels, row["protocol"])
+    return HeldOut(row["cut"], users, scores, labels, row["protocol"])
 
 
-def _calibration(conn: Connection, model_id: int, tests: Sequence[Test]) -> dict[bool, Calibration]:
+def _calibration(conn: Connection, model_id: int, tests: Sequence[HeldOut]) -> dict[bool, Calibration]:
     """Of the newest test, by whether it is after the map."""
     if not tests:
         return {}

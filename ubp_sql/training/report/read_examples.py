@@ -8,7 +8,7 @@ import psycopg
 
 from ubp_sql.install import state
 from ubp_sql.training.report import words
-from ubp_sql.training.report.facts import Example, Group, Reason, Scored, Task, Test
+from ubp_sql.training.report.facts import Example, Group, HeldOut, Reason, Scored, Task
 
 Connection = psycopg.Connection[Any]
 TOP = 4
@@ -34,7 +34,7 @@ select u.user_id, e.rank, e.value, e.typical, e.meaning
 
 
 def groups(
-    conn: Connection, task: Task, scored: Scored | None, version: int, tests: Sequence[Test], most: int
+    conn: Connection, task: Task, scored: Scored | None, version: int, tests: Sequence[HeldOut], most: int
 ) -> list[Group]:
     """Users with high, middling and low stored scores, if this version answers, and surprises of the newest test.
 
@@ -69,7 +69,7 @@ def _of(groups: Sequence[Group]) -> list[Example]:
     return [example for group in groups for example in group.examples]
 
 
-def _surprises(test: Test, task: Task, most: int) -> list[Group]:
+def _surprises(test: HeldOut, task: Task, most: int) -> list[Group]:
     at = words.day(test.cut)
     if task.amount:
         apart = test.scores - test.labels
