@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ubp_sql.training.report.curves import F64, bins
+from ubp_sql.training.report.drawing import Drawn
 from ubp_sql.training.report.facts import (
     Calibration,
     Example,
@@ -20,6 +22,7 @@ from ubp_sql.training.report.facts import (
     Task,
 )
 from ubp_sql.training.report.figures_effects import Effect, Importance
+from ubp_sql.training.report.page import page
 
 CUT = datetime(2025, 6, 20, tzinfo=UTC)
 
@@ -105,6 +108,12 @@ def facts(n: int = 4_000, amount: bool = False) -> Facts:
         studied="1,000 users as of 20 July 2025, by exact Shapley values (SHAP)",
         groups=_groups(),
     )
+
+
+@cache
+def whole(amount: bool) -> tuple[str, list[Drawn]]:
+    """The page of `facts` and its figures with their images."""
+    return page(facts(amount=amount), png=True)
 
 
 def untested(**changes: Any) -> Facts:

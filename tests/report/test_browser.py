@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.report import browser
-from tests.report.made import facts, untested
+from tests.report.made import untested, whole
 from ubp_sql.training.report.page import page
 
 WIDTHS = (390, 768, 1280)
@@ -45,9 +45,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"chance": facts(), "amount": facts(amount=True), "untested": untested()}
-    for name, found in made.items():
-        (folder / f"{name}.html").write_text(page(found, png=False)[0])
+    made = {"chance": whole(False)[0], "amount": whole(True)[0], "untested": page(untested(), png=False)[0]}
+    for name, text in made.items():
+        (folder / f"{name}.html").write_text(text)
     return {name: folder / f"{name}.html" for name in made}
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -10,9 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.report.document import Document
-from tests.report.made import CUT, facts, untested
+from tests.report.made import CUT, facts, untested, whole
 from ubp_sql.training.report import drawing, figures_effects
-from ubp_sql.training.report.drawing import Drawn
 from ubp_sql.training.report.facts import Example, Facts, Group, HeldOut, Reason, Scored
 from ubp_sql.training.report.figures_effects import Importance
 from ubp_sql.training.report.page import page
@@ -26,7 +24,7 @@ EFFECTS = ["importance", "effect-1", "effect-2", "effect-3"]
 
 @pytest.mark.parametrize("amount", [False, True])
 def test_a_whole_page(amount: bool) -> None:
-    text, figures = made(amount)
+    text, figures = whole(amount)
     document = Document(text)
     assert [figure.name for figure in figures] == [*NAMES[amount], *EFFECTS]
     assert len(text) < 3_000_000
@@ -48,11 +46,6 @@ def test_a_whole_page(amount: bool) -> None:
     assert "--test-cut 2025-06-20\n" in said
     assert ("Baseline: the past." in said) == amount
     assert ("after the map" in document.text) != amount
-
-
-@cache
-def made(amount: bool) -> tuple[str, list[Drawn]]:
-    return page(facts(amount=amount), png=True)
 
 
 @pytest.mark.parametrize("amount", [False, True])
@@ -105,7 +98,7 @@ def _is_read_aloud(document: Document, figures: int) -> None:
 
 
 def test_colours_are_the_page_s() -> None:
-    text, figures = made(False)
+    text, figures = whole(False)
     for figure in figures:
         assert not re.search(r"#[0-9a-f]{6}\b", figure.svg), figure.name
         assert "font-family" not in figure.svg
