@@ -151,14 +151,17 @@ def _calibration_tests() -> None:
         sa.Column("positives", sa.BigInteger(), nullable=False, comment="of them with the label"),
         sa.Column("error", sa.Double(), nullable=False, comment="expected calibration error, ten bins of equal size"),
         sa.Column(
-            "low", sa.Double(), nullable=False, comment="lower end of its 95 % interval, by bootstrap, less bias"
+            "low",
+            sa.Double(),
+            nullable=False,
+            comment="lower end of its interval at level 0.95, by bootstrap, less bias",
         ),
         sa.Column("high", sa.Double(), nullable=False, comment="upper end"),
         sa.Column(
             "by_chance",
             sa.Double(),
             nullable=False,
-            comment="error below which 95 % of tests of a perfectly calibrated model stay",
+            comment="error below which 95 of 100 tests of a perfectly calibrated model stay",
         ),
         sa.Column(
             "with_drift",
