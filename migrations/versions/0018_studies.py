@@ -97,8 +97,8 @@ def upgrade() -> None:
         ),
         sa.Column("x", sa.Double(), nullable=True, comment="value that the feature is set to; NULL = missing"),
         sa.Column("mean", sa.Double(), nullable=True, comment="mean score of the sample with it"),
-        sa.Column("low", sa.Double(), nullable=True, comment="10 % of the sample score lower with it"),
-        sa.Column("high", sa.Double(), nullable=True, comment="90 % of the sample score lower with it"),
+        sa.Column("low", sa.Double(), nullable=True, comment="a tenth of the sample scores lower with it"),
+        sa.Column("high", sa.Double(), nullable=True, comment="nine tenths of the sample score lower with it"),
         sa.Column("share", sa.Double(), nullable=False, comment="share of the sample whose own value is nearest to x"),
         sa.ForeignKeyConstraint(
             ["model_id"],

@@ -91,7 +91,9 @@ def _model_tests() -> None:
             "n > 0 and length(users) = 8 * n and length(scores) = 8 * n and length(labels) = 8 * n",
             name=op.f("model_tests_n_check"),
         ),
-        sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("model_tests_model_id_fkey")),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["ubp.models.model_id"], name=op.f("model_tests_model_id_fkey"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("model_id", "cut", "part", name=op.f("model_tests_pkey")),
         schema="ubp",
         comment="Scores and outcomes of users at moments that a model, or its like trained earlier, had not seen.",
@@ -126,7 +128,9 @@ def _calibration_maps() -> None:
             " or method = 'platt' and cardinality(x) = 2 and cardinality(y) = 0",
             name=op.f("calibration_maps_method_check"),
         ),
-        sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("calibration_maps_model_id_fkey")),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["ubp.models.model_id"], name=op.f("calibration_maps_model_id_fkey"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("map_id", name=op.f("calibration_maps_pkey")),
         sa.UniqueConstraint("map_id", "model_id", name=op.f("calibration_maps_map_id_model_id_key")),
         schema="ubp",
@@ -174,7 +178,9 @@ def _calibration_tests() -> None:
         sa.Column("bin_n", postgresql.ARRAY(sa.BigInteger()), nullable=False, comment="users of each bin"),
         sa.Column("bin_score", DOUBLES, nullable=False, comment="mean score of each bin"),
         sa.Column("bin_share", DOUBLES, nullable=False, comment="share with the label of each bin"),
-        sa.ForeignKeyConstraint(["model_id"], ["ubp.models.model_id"], name=op.f("calibration_tests_model_id_fkey")),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["ubp.models.model_id"], name=op.f("calibration_tests_model_id_fkey"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("model_id", "cut", "calibrated", name=op.f("calibration_tests_pkey")),
         schema="ubp",
         comment="How far scores are from what came true, with and without a map; ubp.reliability shows them.",

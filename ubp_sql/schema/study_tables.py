@@ -75,7 +75,7 @@ model_effects = table(
     column("point", sa.Integer(), "1, 2, ...: x ascends, missing last", primary_key=True, autoincrement=False),
     column("x", sa.Double(), "value that the feature is set to; NULL = missing"),
     column("mean", sa.Double(), "mean score of the sample with it"),
-    column("low", sa.Double(), "10 % of the sample score lower with it"),
-    column("high", sa.Double(), "90 % of the sample score lower with it"),
+    column("low", sa.Double(), "a tenth of the sample scores lower with it"),
+    column("high", sa.Double(), "nine tenths of the sample score lower with it"),
     column("share", sa.Double(), "share of the sample whose own value is nearest to x", nullable=False),
 )
