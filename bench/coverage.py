@@ -43,11 +43,15 @@ def run() -> dict[str, Any]:
     ]
     means = {coverage: _mean(amounts[coverage]) | _mean(sets[coverage]) for coverage in COVERAGES}
     rows += [{"cut": "mean", "nominal": coverage, **found} for coverage, found in means.items()]
-    bars = {}
-    for name in ("interval", "set"):
-        found = means[NOMINAL][name]
+    bars, notes = {}, []
+    for name, each in (("interval", amounts[NOMINAL]), ("set", sets[NOMINAL])):
+        found, single = means[NOMINAL][name], [one[name] for one in each]
         bars[f"{name}: mean coverage {found:.4f} within {MOST_OFF} of {NOMINAL}"] = abs(found - NOMINAL) <= MOST_OFF
-    return {"rows": rows, "bars": bars}
+        within = sum(abs(share - NOMINAL) <= MOST_OFF for share in single)
+        notes.append(
+            f"{name}: {min(single):.4f} to {max(single):.4f}, {within} of {len(single)} cuts within {MOST_OFF}"
+        )
+    return {"rows": rows, "bars": bars, "notes": notes}
 
 
 def _known(tests: list[HeldOut], cut: datetime, form: str) -> tuple[F64, F64]:

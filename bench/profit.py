@@ -73,11 +73,13 @@ def run() -> dict[str, Any]:
         for seed, profits in zip([*map(str, seeds), "all"], [*found, everything], strict=True):
             rows.append({"shop": seed, "gain": gain, "cost": cost, **profits, **_shares(profits)})
         decided, stakes = everything["decide"], f"gain {gain:g}, cost {cost:g}"
-        share = decided / everything["oracle of the log"]
-        bars[f"{stakes}: {share:.4f} of the oracle's that sees the log >= {LEAST}"] = share >= LEAST
+        share = decided / everything["oracle"]
+        bars[f"{stakes}: {share:.4f} of the oracle's that knows the true chances >= {LEAST}"] = share >= LEAST
         for name in RULES:
             bars[f"{stakes}: {decided:,.0f} more than {name}: {everything[name]:,.0f}"] = decided > everything[name]
-        notes.append(f"{stakes}: {decided / everything['oracle']:.4f} of the oracle's that sees the hidden states too")
+        notes.append(
+            f"{stakes}: {decided / everything['oracle of the log']:.4f} of the oracle's that sees the log alone"
+        )
     return {"rows": rows, "bars": bars, "notes": notes, "size": f"{len(shops)} shops of {users:,} users"}
 
 

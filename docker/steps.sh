@@ -39,7 +39,7 @@ install() { # $1: the directory of the wheel
     python=$(linked_python)
     wheels=("$1"/ubp_sql-*.whl)
     "/usr/bin/python$python" -m venv "$PREFIX"
-    "$PREFIX/bin/pip" install -qq --no-cache-dir --disable-pip-version-check "${wheels[0]}[train]"
+    "$PREFIX/bin/pip" install -qq --no-cache-dir --disable-pip-version-check "${wheels[0]}[train,report]"
     # PL/Python starts with the system's search path; this line adds ours to it, at its end.
     echo "$PREFIX/lib/python$python/site-packages" >"/usr/local/lib/python$python/dist-packages/ubp_sql.pth"
     ln -sf "$PREFIX/bin/ubp-sql" /usr/local/bin/ubp-sql

@@ -6,7 +6,8 @@
 --   "as_of": "..."                 another moment than the feature set's, to come or past
 -- Not strict: NULL changes are an error; a NULL user is somebody unknown, without events of his own.
 -- Errors: as ubp.predict · UB003 changes that are no such object, an unknown feature, kind or field, a value out of range,
--- an event that is not before the moment
+-- an event that is not before the moment · UB011 events with item_id, attributes or source, asked by a role that may not
+-- execute ubp.explain_events: they would be compared with raw ones
 create or replace function ubp.predict_if(task text, user_id bigint, changes jsonb)
 returns double precision
 language plpython3u stable parallel unsafe cost 100000 security definer

@@ -133,7 +133,7 @@ revoke all on function ubp.threshold(text, integer) from public;
 alter function ubp.threshold(text, integer) owner to ubp_reader;
 grant execute on function ubp.threshold(text, integer) to ubp_analyst, ubp_auditor, ubp_loader;
 
--- ubp.top_users: out of ubp.user_scores, which ubp.score_users writes.
+-- ubp.top_users: out of ubp.score_rows, which ubp.score_users writes; row security for ubp_reader holds.
 -- Errors: UB001, UB004 as ubp.predict · UB003 no limit at all, a negative one, a gain without a cost · UB005 no stored scores, or older than features, deployment or policy
 create or replace function ubp.top_users(task text, budget integer default null, gain double precision default null, cost double precision default null, funds double precision default null)
 returns table (rank integer, user_id bigint, score double precision, percentile double precision, expected_profit double precision)
@@ -149,7 +149,7 @@ revoke all on function ubp.top_users(text, integer, double precision, double pre
 alter function ubp.top_users(text, integer, double precision, double precision, double precision) owner to ubp_reader;
 grant execute on function ubp.top_users(text, integer, double precision, double precision, double precision) to ubp_analyst, ubp_auditor, ubp_loader;
 
--- ubp.profit_curve: out of ubp.user_scores.
+-- ubp.profit_curve: out of ubp.score_rows.
 -- Errors: as ubp.top_users
 create or replace function ubp.profit_curve(task text, gain double precision, cost double precision)
 returns table (share double precision, users bigint, threshold double precision, expected_profit double precision)

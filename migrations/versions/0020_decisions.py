@@ -76,7 +76,10 @@ def upgrade() -> None:
             comment="at the levels 0.001 to 0.999, group after group; infinite: too few held-out users for it",
         ),
         sa.Column(
-            "least", sa.Double(), nullable=True, comment="amounts pile up here, at their lower end; NULL = nowhere"
+            "least",
+            sa.Double(),
+            nullable=True,
+            comment="no amount is below: where they pile up, else 0; NULL = no such end",
         ),
         sa.Column(
             "most", sa.Double(), nullable=True, comment="amounts pile up here, at their upper end; NULL = nowhere"
@@ -104,10 +107,10 @@ def upgrade() -> None:
     op.execute(
         "grant select on ubp.task_policies, ubp.conformal_quantiles to ubp_reader, ubp_loader, ubp_analyst, ubp_auditor"
     )
-    op.execute("grant select on ubp.score_runs to ubp_reader")
+    op.execute("grant select on ubp.score_rows, ubp.score_runs to ubp_reader")
 
 
 def downgrade() -> None:
-    op.execute("revoke select on ubp.score_runs from ubp_reader")
+    op.execute("revoke select on ubp.score_rows, ubp.score_runs from ubp_reader")
     op.drop_table("conformal_quantiles", schema="ubp")
     op.drop_table("task_policies", schema="ubp")

@@ -19,6 +19,7 @@ create function shop.spy(v integer) returns boolean language plpgsql as $$ begin
   return true;
 end $$;
 """
+VIEW = "'shop.v', 'customer', 'at', '''x''', event_id => 'id'"
 GIVEN = {
     "user_id": "customer", "event_time": "at", "kind": "'purchase'", "item_id": None, "value": None,
     "ingested_at": None, "event_id": None, "time_zone": None, "filter": None,
@@ -136,6 +137,13 @@ def test_casts_of_an_owner_may_do_nothing(shop: Shop) -> None:
         ("create or replace view shop.v as select id, customer operator(shop.###) 1 as customer, at"
          " from shop.orders", "calls"),
         ("drop view shop.v; create table shop.v (id integer, customer integer, at timestamptz)", "made again"),
+        ("create policy p on shop.orders using (shop.spy(1)); alter table shop.orders enable row level security;"
+         " alter table shop.orders force row level security", "calls shop.spy(integer) (policy p of shop.orders)"),
+        ("create table shop.t (id integer, customer integer, at timestamptz); insert into shop.t values (1, 1, now());"
+         " create view shop.w as select 1 as one where shop.spy(1);"
+         " create policy p on shop.t using (exists (select from shop.w));"
+         " alter table shop.t enable row level security; alter table shop.t force row level security;"
+         " create or replace view shop.v as select id, customer, at from shop.t", "calls shop.spy(integer)"),
     ],
 )  # fmt: skip
 def test_a_view_that_was_replaced(shop: Shop, replaced: str, problem: str) -> None:
@@ -151,6 +159,59 @@ def test_a_view_that_was_replaced(shop: Shop, replaced: str, problem: str) -> No
     with pytest.raises(psycopg.Error, match=r"shop\.v"):
         shop.fold()
     assert _spied(shop) == set()
+
+
+def test_what_a_refresh_looked_at_stays_until_it_is_read(shop: Shop) -> None:
+    """It waits between the look and the read, where it keeps the new list of partitions."""
+    shop.run(SPY + """
+        create view shop.v as select id, customer, at from shop.orders;
+        create policy p on shop.orders using (shop.spy(1));
+        create table shop.p (id bigint, customer int, at timestamptz, primary key (id, at)) partition by range (at)""")
+    shop.attach(VIEW)
+    shop.attach("'shop.p', 'customer', 'at', $$'y'$$")
+    shop.run("create table shop.p1 partition of shop.p for values from ('2024-01-01') to ('2024-02-01')")
+    shop.run("select * from ubp.watch_sources()")
+    with shop.db.connect() as holder, shop.db.connect() as refresher:
+        holder.execute("begin; select from ubp.attached_sources for update")
+        refreshing = threading.Thread(target=refresher.execute, args=["select * from ubp.build_mirror()"])
+        refreshing.start()
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not shop.one(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%build_mirror%'"
+            " and pid <> pg_backend_pid() and datname = current_database()"
+        ):
+            time.sleep(0.02)
+        shop.run("set lock_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            shop.run("alter table shop.orders enable row level security, force row level security")
+        holder.execute("rollback")
+        refreshing.join()
+    assert _spied(shop) == set()
+
+
+def test_row_policies_that_a_view_passes_by(shop: Shop) -> None:
+    """PostgreSQL asks them neither for the owner of the table nor for a superuser."""
+    shop.run(SPY + """
+        create view shop.v as select id, customer, at from shop.orders;
+        create policy p on shop.orders using (shop.spy(1));
+        alter table shop.orders enable row level security""")
+    shop.attach(VIEW)
+    assert shop.problems() == []
+    shop.fold()
+    assert shop.one("select count(*) from ubp.all_events where origin > 0") == 40
+    shop.run("alter table shop.orders force row level security")
+    assert len(shop.problems()) == 1
+    shop.admin("alter view shop.v owner to postgres")
+    assert shop.problems() == []
+    shop.fold()
+    assert _spied(shop) == set()
+
+
+def test_a_view_that_reads_with_rights_of_the_asking_however_that_is_written(shop: Shop) -> None:
+    for written in ("on", "Yes", "t", "1"):
+        shop.run(f"create view shop.v with (security_invoker = {written}) as select id, customer, at from shop.orders")
+        assert "whoever asks" in str(shop.refused(VIEW))
+        shop.run("drop view shop.v")
 
 
 def test_a_view_with_an_operator_of_somebody_is_refused(shop: Shop) -> None:

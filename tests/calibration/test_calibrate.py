@@ -82,6 +82,19 @@ def test_auto_keeps_scores_that_are_right(serving: Connection) -> None:
     assert serving.execute("select ubp.calibrate_model('purchase', 1, 'platt')").fetchone() == (1,)
 
 
+def test_without_a_map_made_the_report_stays_that_of_the_map_before(serving: Connection) -> None:
+    for day in (0, 10, 20):
+        moment(serving, day, "calibration", 1.0)
+    moment(serving, 60, "test", 1.0)
+    assert serving.execute("select ubp.calibrate_model('purchase', 1)").fetchone() == (None,)
+    assert [row[1] for row in serving.execute(REPORT)] == [False]
+    serving.execute("select ubp.calibrate_model('purchase', 1, 'isotonic')")
+    before = serving.execute(REPORT).fetchall()
+    assert [row[1:3] for row in before] == [(False, None), (True, "isotonic")]
+    assert serving.execute("select ubp.calibrate_model('purchase', 1)").fetchone() == (None,)
+    assert serving.execute(REPORT).fetchall() == before
+
+
 def test_reliability_is_of_the_rows(serving: Connection) -> None:
     tested = moment(serving, 0, "test")
     rows = serving.execute("select bin, n, mean_score, share, low, high from ubp.reliability order by bin").fetchall()
@@ -113,10 +126,10 @@ def test_a_measurement_can_be_cancelled(serving: Connection) -> None:
 
 def test_training_holds_moments_out(shop_copy: Database) -> None:
     tests = shop_copy.rows("select part, cut, n from ubp.model_tests order by cut")
-    assert [test["part"] for test in tests] == ["calibration"] * 4 + ["test"]
-    assert tests[3]["cut"] + timedelta(days=30) <= tests[4]["cut"]
+    assert [test["part"] for test in tests] == ["calibration"] * 3 + ["test"]
+    assert tests[2]["cut"] + timedelta(days=30) <= tests[3]["cut"]
     report = shop_copy.rows(REPORT)
-    assert [row["calibrated"] for row in report] == [False, True]
+    assert [row["calibrated"] for row in report] == [False]  # auto made no map
     (row,) = shop_copy.rows("select value from ubp.model_metrics where metric = 'calibration_error'")
     assert report[0]["error"] == pytest.approx(row["value"])
 
@@ -128,6 +141,9 @@ def test_the_command(shop_copy: Database) -> None:
     assert (made["map_id"], made["method"], made["deployed"]) == (1, "platt", True)
     assert [test["calibrated"] for test in made["tests"]] == [False, True]
     assert shop_copy.one(newest) == 1
+    (answers,) = document("model", "show", "purchase", *dsn)["serving"]
+    assert (answers["version"], answers["map_id"], answers["map"]) == (1, 1, "platt")
+    assert "platt" in told("model", "show", "purchase", *dsn)
     assert "without a map" in told("calibrate", "purchase", "--none", *dsn)
     assert shop_copy.one(newest) is None
     kept = document("calibrate", "purchase", "1", "--method", "isotonic", "--no-deploy", *dsn)
@@ -158,7 +174,7 @@ def test_plans_of_calibration() -> None:
     test = FIRST + 20 * day
     plan = [FIRST + k * day for k in range(18)]
     found = calibration_plans({test: plan}, horizon)
-    assert list(found) == plan[-4:]
+    assert list(found) == plan[-3:]
     for cut, earlier in found.items():
         assert max(earlier) + horizon == cut
         assert cut + horizon <= test

@@ -81,7 +81,7 @@ def test_intervals_stay_within_ends_where_amounts_pile_up() -> None:
     assert high > 30.0
     days = np.where(bought, np.minimum(30.0, scores), 30.0)
     censored = fit_interval(scores, days)
-    assert (censored.least, censored.most) == (None, 30.0)
+    assert (censored.least, censored.most) == (0.0, 30.0)
     assert (interval(censored, 29.0, 899) or (0, 0))[1] == 30.0
 
 
@@ -136,10 +136,27 @@ def test_coverage_holds_in_each_group_of_scores(coverage: float) -> None:
     assert (means < coverage + 4 * spread + 0.03).all()  # clipped ends and zeros tie
 
 
-def test_an_outcome_that_was_hardly_seen_is_never_ruled_out() -> None:
+def test_intervals_of_what_is_never_below_0_begin_there() -> None:
+    """Though no amounts pile up at their lower end."""
+    rng = np.random.default_rng(6)
+    scores = rng.gamma(2.0, 20.0, 3_000)
+    amounts = scores * rng.gamma(0.8, 1.2, 3_000)
+    fitted = fit_interval(scores, amounts)
+    assert fitted.least == 0.0
+    for score in (-50.0, 0.1, 30.0):
+        low, high = interval(fitted, score, 949) or (-1.0, -1.0)
+        assert (low, high >= low) == (0.0, True)
+    assert fit_interval(scores, amounts - 1.0).least is None
+    assert fit_interval(scores, np.maximum(amounts, 5.0)).least == 5.0
+
+
+def test_a_set_holds_both_where_an_outcome_was_hardly_seen() -> None:
     fitted = fit_set(np.array([0.1, 0.2, 0.3] * 40), np.zeros(120))
     assert outcomes(fitted, 0.0, 899) == ["no", "yes"]
-    assert outcomes(fitted, 0.9, 899) == ["yes"]
+    assert outcomes(fitted, 0.9, 899) == ["no", "yes"]
+    one_buyer = fit_set(np.append(np.linspace(0.0, 0.4, 200), 0.9), np.append(np.zeros(200), 1.0))
+    assert outcomes(one_buyer, 0.9, 899) == ["no", "yes"]
+    assert outcomes(one_buyer, 0.9, 499) == ["yes"]  # one case is enough for a half
 
 
 def test_sets_of_one_both_and_none() -> None:

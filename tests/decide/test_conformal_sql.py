@@ -1,10 +1,12 @@
 """ubp.conform_model and what ubp.predict_interval and ubp.predict_set make of it, against fitting by hand."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
 from tests.api.helpers import Connection, refused
-from tests.decide.conftest import record
+from tests.decide.conftest import RECORD, record
 from tests.fix_database import Database
 from tests.serving_shop import AS_OF
 from ubp_sql.models.conformal import interval, outcomes, place_of
@@ -127,6 +129,39 @@ def test_too_few_users_for_the_coverage(shop: Database) -> None:
         )
         assert kept == ["no", "yes"]
         assert "held-out users" in reason
+
+
+def test_one_buyer_held_out_rules_nothing_out(shop: Database) -> None:
+    """Whatever the score: the set agrees with the reason beside it."""
+    with shop.connect() as conn:
+        conn.execute("delete from ubp.model_tests")
+        columns = np.arange(200, dtype="<i8"), np.zeros(200), np.eye(1, 200).ravel()
+        when = AS_OF - timedelta(days=30)
+        conn.execute(RECORD, ["purchase", 1, when, "calibration", *(column.tobytes() for column in columns)])
+        conn.execute("select ubp.conform_model('purchase', 1)")
+        rows = conn.execute(
+            "select s.outcomes, s.reason from generate_series(1::bigint, 60) u, ubp.predict_set('purchase', u) s"
+            " where s.score is not null"
+        ).fetchall()
+        assert rows
+        assert all(kept == ["no", "yes"] and "too few held-out users" in reason for kept, reason in rows)
+
+
+def test_amounts_that_are_never_below_0(shop: Database) -> None:
+    with shop.connect() as conn:
+        conn.execute("delete from ubp.model_tests")
+        rng = np.random.default_rng(8)
+        scores = rng.gamma(2.0, 30.0, 1_200)
+        columns = np.arange(1_200, dtype="<i8"), scores, scores * rng.gamma(1.0, 1.0, 1_200)
+        when = AS_OF - timedelta(days=30)
+        conn.execute(RECORD, ["spend", 1, when, "calibration", *(column.tobytes() for column in columns)])
+        conn.execute("select ubp.conform_model('spend', 1)")
+        lows = conn.execute(
+            "select i.low from generate_series(1::bigint, 60) u, ubp.predict_interval('spend', u, 0.95) i"
+            " where i.score is not null"
+        ).fetchall()
+        assert lows
+        assert min(lows) == (0.0,)
 
 
 def test_a_challenger_answers_with_its_own(shop: Database) -> None:

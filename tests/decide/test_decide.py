@@ -1,6 +1,7 @@
 """ubp.decide and its kin, against what predict says and arithmetic; whom a budget takes, against plain SQL."""
 
 import json
+import math
 from typing import Any
 
 import psycopg
@@ -17,6 +18,11 @@ IDS = list(range(-1, USERS + 2))
 COSTS = {"act_yes": -35, "act_no": 5, "skip_yes": 0, "skip_no": 0}
 MANY = "select user_id, act, expected_profit, score, reason from ubp.decide_many(%s, %s, %s, %s)"
 TOP = "select * from ubp.top_users(%s, %s, %s, %s, %s)"
+# Known by the moment of the features, and computed at that moment again: as_of stays as it is.
+LATE = """
+insert into ubp.events (user_id, event_time, kind, value, ingested_at)
+select u, '2025-06-30 00:00+00', 'purchase', 9, '2025-06-30 00:00+00' from generate_series(1, 99) u;
+select * from ubp.refresh_features(timestamptz '2025-07-01 00:00+00')"""
 # The same without windows or cursors.
 PLAIN = """
 select u.user_id, u.score, u.percentile, u.score * %(gain)s::float8 - %(cost)s::float8
@@ -197,6 +203,7 @@ def test_profit_curve_sums_the_best(conn: Connection, task: str) -> None:
     "change",
     [
         "select * from ubp.refresh_features(timestamptz '2025-07-02 00:00+00')",
+        LATE,
         "select ubp.deploy_model('purchase', 2)",
         "select ubp.deploy_model('purchase', 1)",
         "select ubp.challenge_model('purchase', 2, 0.5)",
@@ -218,6 +225,86 @@ def test_old_scores_are_refused_until_everybody_is_scored_again(shop: Database, 
         assert len(top) == 5
         acted = conn.execute(MANY, ["purchase", [row[1] for row in top], 40, 0], binary=True).fetchall()
         assert [row[3] for row in acted] == [row[2] for row in top]
+
+
+def test_scores_of_a_transaction_that_refreshed_are_fresh(shop: Database) -> None:
+    """The refresh ended after now(), which is the transaction's beginning."""
+    with shop.connect() as conn, conn.transaction():
+        conn.execute(LATE.encode())
+        with conn.transaction(force_rollback=True):
+            refused(conn, "UB005", "select * from ubp.top_users('purchase', 5)")
+        conn.execute("select * from ubp.score_users('purchase')")
+        assert len(conn.execute(TOP, ["purchase", 5, None, None, None]).fetchall()) == 5
+
+
+def test_an_age_in_months_is_that_of_predict(shop: Database) -> None:
+    """12 months are 360 days where ages are compared, and a year of the calendar where they are added to a date."""
+    with shop.connect() as conn:
+        conn.execute("select ubp.set_abstention('purchase', most_age => '12 months')")
+        conn.execute("update ubp.score_runs set scored_at = now()")
+        for days, answers in ((359, True), (362, False)):
+            for relation in ("ubp.feature_sets", "ubp.score_runs"):
+                conn.execute(f"update {relation} set as_of = current_date - {days}".encode())
+            assert (conn.execute("select ubp.predict('purchase', 1)").fetchone() != (None,)) is answers
+            if answers:
+                assert conn.execute(TOP, ["purchase", 5, None, None, None]).fetchall()
+            else:
+                error = refused(conn, "UB005", "select * from ubp.top_users('purchase', 5)")
+                assert "abstains" in str(error.diag.message_primary)
+
+
+def test_row_security_of_stored_scores_holds(shop: Database) -> None:
+    """Of the role that the functions run as."""
+    with shop.connect() as conn:
+        conn.execute("alter table ubp.score_rows enable row level security")
+        conn.execute("create policy even on ubp.score_rows to ubp_reader using (user_id % 2 = 0)")
+        conn.execute("set role ubp_analyst")
+        rows = conn.execute(TOP, ["purchase", USERS, None, None, None]).fetchall()
+        assert rows
+        assert all(row[1] % 2 == 0 for row in rows)
+        percentiles = conn.execute(
+            "select u, d.percentile from generate_series(1::bigint, 9) u, ubp.predict_detail('purchase', u) d"
+        ).fetchall()
+        assert all((percentile is None) == (user % 2 == 1) for user, percentile in percentiles)
+        most = conn.execute("select max(users) from ubp.profit_curve('purchase', 1, 0)").fetchone()
+        assert most == (len(rows),)
+        threshold = conn.execute("select ubp.threshold('purchase', 3)").fetchone()
+        assert threshold == (rows[3][2],)
+
+
+def test_scores_that_no_money_weighs(shop: Database) -> None:
+    """As ubp.decide says of them: they are in no profit, and in no list of those where acting pays."""
+    with shop.connect() as conn:
+        conn.execute("update ubp.score_rows set score = 1e300 where user_id in (1, 2)")
+        conn.execute("update ubp.score_rows set score = 'Infinity' where user_id = 3")
+        conn.execute("update ubp.score_rows set score = 1e275 where user_id between 4 and 6")
+        beyond = {1, 2, 3}
+        for gain in (1e15, 1, 0):
+            rows = conn.execute(TOP, ["spend", None, gain, 0, None], binary=True).fetchall()
+            assert {row[1] for row in rows}.isdisjoint(beyond)
+            assert {4, 5, 6} <= {row[1] for row in rows} or gain == 0
+            curve = conn.execute("select * from ubp.profit_curve('spend', %s, 1)", [float(gain)]).fetchall()
+            everybody = len(conn.execute(TOP, ["spend", USERS, None, None, None]).fetchall())
+            assert curve[-1][1] == everybody - len(beyond)
+            assert all(math.isfinite(row[3]) for row in curve)
+        first = conn.execute(TOP, ["spend", 3, None, None, None]).fetchall()
+        assert [(row[1], row[4]) for row in first] == [(3, None), (1, None), (2, None)]
+
+
+DIGITS, DEEP = "1" * 5_000, "[" * 2_000 + "]" * 2_000
+
+
+@pytest.mark.parametrize("value", [DIGITS, DEEP, f'"{"x" * (1 << 20)}"'])
+def test_costs_that_are_no_json_of_ours(conn: Connection, value: str) -> None:
+    text = json.dumps(COSTS).replace("-35", value)
+    for query in (
+        "select ubp.threshold(%s::jsonb)",
+        "select * from ubp.decide('purchase', 1, %s::jsonb)",
+        "select * from ubp.decide('purchase', '1', %s::jsonb)",
+        "select * from ubp.decide_many('purchase', array[1], %s::jsonb)",
+    ):
+        error = refused(conn, "UB003", query, text)
+        assert len(str(error.diag.message_primary)) < 200
 
 
 def test_a_refused_change_of_policy_leaves_scores_fresh(shop: Database) -> None:

@@ -178,6 +178,8 @@ def test_many_in_the_order_asked(session: Connection) -> None:
         reason = asked(session, "select reason from ubp.predict_many('purchase', %s)", [user])[0]["reason"]
         assert rows[place]["meaning"] == reason
     assert asked(session, "select * from ubp.explain_many('purchase', '{}')") == []
+    square = asked(session, "select * from ubp.explain_many('purchase', %s, 2)", [[USER, 3], [None, NOBODY]])
+    assert [row["user_id"] for row in square] == [*[USER] * 4, *[3] * 4, None, NOBODY]
 
 
 def test_a_user_without_a_score_has_no_reasons(session: Connection) -> None:

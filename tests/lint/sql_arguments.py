@@ -38,6 +38,7 @@ APPROVED = {
     ("ubp_sql/api/label_table.py", "open_table"): "names of a relation and its columns; plpy.quote_ident quotes",
     ("ubp_sql/api/live_rows.py", "_sent"): "heap.rows_query makes it; plpy.quote_literal quotes",
     ("ubp_sql/api/live_read.py", "_slices"): "live_query.queries chooses among constants",
+    ("ubp_sql/api/mirror_sources.py", "_lock"): "a relation whose name the server quoted",
     ("ubp_sql/api/mirror_slices.py", "_fetched"): "query_of chooses among constants",
     ("ubp_sql/api/quality_sql.py", "meets"): "an expression as the server wrote it",
     ("ubp_sql/api/attach_compile.py", "condition"): "as compiled",

@@ -65,6 +65,20 @@ def test_tests_of_few_users_or_of_one_outcome(labels: list[float], scores: list[
     assert "nan" not in text.lower().replace("none", "")
 
 
+AFTER = "after the map", "chance after the calibration map", "The map of this column"
+
+
+def test_only_the_map_that_answers_is_shown() -> None:
+    """One that was tried and not deployed, or brought along and never tried, is not what a figure may be of."""
+    found = facts(300)
+    assert found.map is not None
+    assert all(words in page(found, png=False)[0] for words in AFTER)
+    for other in (replace(found.map, method="platt"), replace(found.map, n=0, cuts=[]), None):
+        text = page(replace(found, map=other), png=False)[0]
+        assert not any(words in text for words in AFTER)
+    assert "isotonic, fitted elsewhere" in page(replace(found, map=replace(found.map, n=0)), png=False)[0]
+
+
 def test_the_same_facts_make_the_same_page() -> None:
     """Figures too, whether they carry images or not."""
     pages = [page(facts(150), png) for png in (True, False)]

@@ -64,11 +64,16 @@ def test_from_the_command_line_to_psql(db: Database, tier: Database, tmp_path: P
         names = [name for (name,) in conn.execute("select feature from ubp.feature_catalogue order by position")]
         register(conn, "buy", tiny_model(names, 5))
         conn.execute("select ubp.set_abstention('buy', 3), ubp.challenge_model('buy', 2, 0.5)")
+        conn.execute("create table public.visits (who bigint, at timestamptz)")
+        conn.execute("select ubp.attach_source('public.visits', 'who', 'at', '''view''')")
         conn.execute("insert into ubp.users (user_key) values ('ann'), ('anna')")
         conn.execute("select ubp.link_users('ann', 'anna')")
     said = CliRunner().invoke(app, command).output
-    for word in ("linked", "abstains", "challenger"):
-        assert word in said
+    for word in ("linked", "abstains", "challenger", "attached"):
+        assert f"{word} " in said
+    with db.connect() as conn:
+        conn.execute("select ubp.set_abstention('buy', null)")
+    assert "abstains" not in CliRunner().invoke(app, command).output
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -124,15 +124,15 @@ def test_refusals(conns: tuple[Connection, Connection]) -> None:
     refused(tier, "UB001", "select ubp.predict('nothing', 1)")
     refused(tier, "UB004", "select ubp.score('purchase', array[1.0], 9)")
     refused(tier, "UB003", "select ubp.score('purchase', array[1.0])")
+    for conn in conns:
+        refused(conn, "UB003", "select ubp.score('purchase', null)")
+        refused(conn, "UB003", "select ubp.score('purchase', '{}')")
     refused(tier, "UB003", "select ubp.predict('purchase', 1, null)")
     refused(tier, "UB003", "select ubp.predict('purchase', 1, 'infinity')")
     refused(tier, "UB003", "select ubp.refresh_features('-infinity')")
     refused(tier, "UB005", "select ubp.refresh_features(now(), 'no_set')")
     refused(tier, "UB005", "select ubp.feature_vector(1, now(), 'no_set')")
-    assert tier.execute("select ubp.score('purchase', null), ubp.predict('purchase', null::bigint)").fetchone() == (
-        None,
-        None,
-    )
+    assert tier.execute("select ubp.predict('purchase', null::bigint)").fetchone() == (None,)
 
 
 def test_a_model_of_another_set_is_refused(conns: tuple[Connection, Connection]) -> None:

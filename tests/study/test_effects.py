@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.fix_database import Database
-from tests.study.conftest import TREES
+from tests.study.conftest import LINEAR, NETWORK, TREES
 from tests.study.test_study import loaded, sample
 from ubp_sql.models.calibration import ISOTONIC, Map, batch
 from ubp_sql.models.effects import (
@@ -129,6 +129,26 @@ def test_effects_are_in_what_predict_says(forms: Database) -> None:
         rows[:, position - 1] = NAN if row["x"] is None else row["x"]
         values = batch(Map(ISOTONIC, x, y), model.score_batch(rows)[:, 0])
         assert row["mean"] == pytest.approx(values.mean(), abs=1e-12)
+
+
+def test_effects_of_a_challenger_are_through_its_own_map(forms: Database) -> None:
+    """Not through the newest of its maps, which answers nobody."""
+    add = "select ubp.add_calibration_map('purchase', %s, 'platt', array[1.0, %s])"
+    of = "select map_id from ubp.model_backgrounds join ubp.models using (model_id) where version = %s"
+    with forms.connect() as conn:
+        for form, deploy in (
+            (LINEAR, "select ubp.challenge_model('purchase', %s, 0.5)"),
+            (NETWORK, "select ubp.shadow_model('purchase', %s, true)"),
+        ):
+            own = conn.execute(add, [form, 0.5]).fetchone()
+            conn.execute(deploy, [form])
+            conn.execute(add, [form, -0.5])
+            conn.execute("select ubp.study_model('purchase', %s, 20, 1)", [form])
+            assert conn.execute(of, [form]).fetchone() == own
+        conn.execute("select ubp.challenge_model('purchase', %s, 0)", [LINEAR])
+        newest = conn.execute(add, [LINEAR, 0.1]).fetchone()
+        conn.execute("select ubp.study_model('purchase', %s, 20, 1)", [LINEAR])
+        assert conn.execute(of, [LINEAR]).fetchone() == newest
 
 
 MAPS = "select map_id from ubp.model_backgrounds where model_id = 1"

@@ -12,6 +12,7 @@ from tests.api.helpers import feature_names, refused
 from tests.cli.running import document, refusal, told
 from tests.fix_database import Database
 from tests.study.conftest import FORMS, LINEAR, NETWORK, PREPARED, TREES, add, linear
+from ubp_sql.api import study
 from ubp_sql.models.loaded import Loaded, open_model
 from ubp_sql.models.raw import raw_batch
 from ubp_sql.training.study import study_version
@@ -240,6 +241,22 @@ def test_a_study_can_be_cancelled(forms: Database, form: str) -> None:
             conn.execute("select ubp.study_model('purchase', %s, 100000, 10000)", [FORMS[form]])
         assert time.perf_counter() - begin < 1.5
     assert len(sample(forms, FORMS[form])) == 200
+
+
+def test_a_cancel_can_come_between_two_users(studied_shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reasons of one user of a model of thousands of trees take tens of milliseconds."""
+    done: list[str] = []
+    model = loaded(studied_shop, TREES)
+
+    class Slow:
+        def contributions(self, packed: bytes, between: Any) -> tuple[float, Any]:
+            done.append("user")
+            return 0.0, np.zeros(model.features)
+
+    monkeypatch.setattr(study, "touch", lambda plpy, memory: done.append("look"))
+    rows = np.zeros((3, model.features), np.float32)
+    study._Study(None, {}, {"model_id": 1}, model, rows)._exact(Slow())  # type: ignore[arg-type]
+    assert done == ["look", "user"] * 3
 
 
 def test_on_the_command_line(forms: Database) -> None:

@@ -131,6 +131,22 @@ def test_rows_are_matured_as_far_as_the_table_goes(conn: Connection) -> None:
     assert conn.execute("select ubp.outcomes_until('probe')").fetchone() == (None,)
 
 
+def test_rows_that_are_written_late_are_no_outcome_yet(conn: Connection) -> None:
+    """Each is known 40 days after it happened: of the 40 days before the newest write nothing is known."""
+    conn.execute("update shop.ended set written = at + interval '40 days'")
+    conn.execute("delete from shop.ended where written > '2024-03-01'")
+    define(conn, {**RULE, "known_at": "written"})
+    newest = conn.execute("select max(at) from shop.ended").fetchone()
+    assert newest is not None
+    assert conn.execute("select ubp.outcomes_until('probe')").fetchone() == newest
+    conn.execute(SET, [CUTS])
+    matured = dict(conn.execute("select cut, bool_and(matured) from ubp.training_probe group by cut").fetchall())
+    assert matured == {cut: cut + HORIZON <= newest[0] for cut in CUTS}
+    assert set(matured.values()) == {True, False}
+    conn.execute("insert into shop.ended values (1, '2024-03-02', 1, 'infinity'), (1, '2024-03-02', 1, null)")
+    assert conn.execute("select ubp.outcomes_until('probe')").fetchone() == newest, "what nobody knew yet"
+
+
 def test_what_cannot_be_a_label(conn: Connection) -> None:
     assert "there is no table shop.gone" in refuse(conn, "UB003", {**RULE, "table": "shop.gone"})
     assert "has no column 'amout'" in refuse(conn, "UB003", {**RULE, "value": "amout"})
@@ -215,6 +231,69 @@ def test_a_table_that_features_read_too(conn: Connection) -> None:
     define(conn, {**back, "time": "placed"}, "at_its_time")
     conn.execute("select ubp.detach_source('shop.orders')")
     define(conn, back, "detached")
+
+
+def test_a_table_that_features_came_to_read(conn: Connection) -> None:
+    """Attached after the task was defined on it."""
+    conn.execute("alter table shop.ended add number integer generated always as identity primary key")
+    conn.execute("grant select on shop.ended to ubp_reader; grant usage on schema shop to ubp_reader")
+    define(conn, RULE)
+    attach = "select * from ubp.attach_source('shop.ended', 'customer', %s, %s, event_id => 'number')"
+    kind = "'" + ODD_KINDS[1].replace("'", "''") + "'"
+    conn.execute(attach, ["written", kind])
+    for query, arguments in ((SET, [CUTS]), ("select ubp.outcomes_until('probe')", [])):
+        error = refused(conn, "UB015", query, *arguments)
+        assert "is read for features too, as source shop.ended" in str(error.diag.message_primary)
+    conn.execute("select ubp.detach_source('shop.ended')")
+    conn.execute(attach, ["at", kind])
+    assert len(agree(conn, SUM)) > 1
+
+
+SPY = """
+create table shop.log (who text);
+grant insert on shop.log to public;
+create function shop.spy() returns boolean language plpgsql as $$ begin
+  insert into shop.log values (current_user::text);
+  return true;
+end $$;
+create table shop.theirs as select customer, at from shop.ended;
+create policy p on shop.theirs using (shop.spy());
+create view shop.seen as select customer, at from shop.theirs;
+grant select on shop.seen to ubp_owner;
+create role label_author nologin;
+alter function shop.spy() owner to label_author;
+alter table shop.theirs owner to label_author;
+alter view shop.seen owner to label_author"""
+
+
+def test_no_row_policy_runs_with_our_rights(conn: Connection) -> None:
+    """The owner of a table below the view could put anything there."""
+    rule = {"table": "shop.seen", "user": "customer", "time": "at"}
+    conn.execute(SPY)
+    try:
+        conn.execute("alter table shop.theirs enable row level security")  # of which its owner is free
+        define(conn, rule)
+        conn.execute("select ubp.outcomes_until('probe')")
+        conn.execute("alter table shop.theirs force row level security")
+        for query, arguments in ((SET, [CUTS]), ("select ubp.outcomes_until('probe')", [])):
+            error = refused(conn, "UB015", query, *arguments)
+            assert "calls shop.spy() (policy p of shop.theirs)" in str(error.diag.message_primary)
+        assert "(policy p of shop.theirs)" in refuse(conn, "UB003", rule)
+        assert conn.execute("select count(*) from shop.log").fetchone() == (0,)
+    finally:
+        conn.execute("drop owned by label_author cascade; drop role label_author")
+
+
+def test_no_task_takes_a_name_of_ours(conn: Connection) -> None:
+    """ubp.predict_<task> and ubp.explain_<task> are made for it."""
+    found = conn.execute(
+        "select distinct substr(proname, 9) from pg_proc"
+        " where pronamespace = 'ubp'::regnamespace and proname ~ '^(predict|explain)_'"
+    )
+    names = {name for (name,) in found}
+    assert {"many", "if", "interval", "set"} <= names
+    for name in sorted(names):
+        refused(conn, "UB003", "select ubp.define_task(%s, %s)", name, ODD_KINDS[0])
 
 
 def test_a_table_of_other_kinds_may_be_one(conn: Connection) -> None:

@@ -185,3 +185,37 @@ def test_who_may(logged: Database) -> None:
                     with pytest.raises(psycopg.errors.InsufficientPrivilege):
                         conn.execute(query)
             conn.execute("reset role")
+
+
+RAW = [{"item_id": 3}, {"attributes": {"order_id": "o3-1"}}, {"attributes": {}}, {"source": 0}]
+
+
+@pytest.mark.parametrize("field", RAW)
+@pytest.mark.parametrize("user", ["3", "'3'"])
+def test_only_who_may_read_events_compares_with_them(logged: Database, field: dict[str, Any], user: str) -> None:
+    """Else what the event changes would tell which items, orders and attributes a user had."""
+    queries = [f"select ubp.predict_if('purchase', {user}, %s)"]
+    queries.append(f"select * from ubp.predict_if_detail('purchase', {user}, %s)")
+    changes = json.dumps({"events": [{"kind": "view"}, {"kind": "view", **field}]})
+    with logged.connect() as conn:
+        for role in ("ubp_analyst", "ubp_loader", "ubp_auditor", "ubp_admin", "none"):
+            conn.execute(f"set role {role}".encode())
+            for query in queries:
+                if role in ("ubp_analyst", "ubp_loader"):
+                    error = refused(conn, "UB011", query, changes)
+                    assert next(iter(field)) in str(error.diag.message_primary)
+                    assert "ubp_auditor" in str(error.diag.message_hint)
+                else:
+                    assert conn.execute(query.encode(), [changes]).fetchone() is not None
+            conn.execute("reset role")
+
+
+def test_a_session_that_turns_into_another_role(logged: Database) -> None:
+    """The plan that a session keeps says nothing of the role."""
+    changes = '{"events": [{"kind": "view", "item_id": 3}]}'
+    with logged.connect() as conn:
+        conn.execute(IF, [changes])
+        conn.execute("set role ubp_analyst")
+        refused(conn, "UB011", IF, changes)
+        conn.execute("set role ubp_auditor")
+        conn.execute(IF, [changes])

@@ -7,6 +7,9 @@ from ubp_sql.errors import BadInput, InstallError
 
 OURS = ("ubp_owner", "ubp_reader", "ubp_listener")
 """Who needs rights: refreshes read as the owner, scores and live features as the reader; the listener runs triggers."""
+# The option is stored as it was written: on, t, Yes.
+_INVOKER = """coalesce((select bool_or(case when o like 'security_invoker=%' then split_part(o, '=', 2)::boolean end)
+                   from unnest(c.reloptions) o), false)"""
 DESCRIBE = """
 select c.oid::bigint as oid, n.nspname::text as schema_name, c.relname::text as relation_name, c.relkind::text as kind,
        format('%I.%I', n.nspname, c.relname) as name, quote_ident(n.nspname) as schema,
@@ -19,25 +22,38 @@ select c.oid::bigint as oid, n.nspname::text as schema_name, c.relname::text as 
        n.nspname in ('ubp', 'pg_catalog', 'information_schema') or n.nspname like 'pg\\_%' as system,
        c.relrowsecurity and exists (select from pg_roles r where r.rolname in ('ubp_owner', 'ubp_reader')
                                        and not r.rolsuper and not r.rolbypassrls) as secured,
-       coalesce((select bool_or(o like 'security_invoker=%' and split_part(o, '=', 2) in ('true', 'on', '1', 'yes'))
-                   from unnest(c.reloptions) o), false) as invoker,
+       {invoker} as invoker,
        array(select a.attname::text from pg_attribute a
               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum) as columns,
        exists (select from pg_subscription_rel r join pg_partition_tree(c.oid) t on t.relid = r.srrelid)
          or exists (select from pg_subscription_rel r where r.srrelid = c.oid) as subscribed
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1::oid"""
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1::oid""".replace("{invoker}", _INVOKER)
 NUMBER = "select $1::regclass::oid::bigint as oid"
-# Functions that a view calls run with the rights of whoever reads it; so those of the views that it reads.
+# What runs when relation c is read: a view's query, and row policies, which are not for all. Views read with the rights
+# of their owner (`reader`; NULL: of whoever asks). That he owns the table cannot change while it is locked; that he is a
+# member of who does, which excepts him too, can, so it does not count.
+_CODE = """(
+    select 'pg_rewrite'::regclass as class, w.oid, '' as within,
+           case when {invoker} then null else c.relowner end as reader
+      from pg_rewrite w where w.ev_class = c.oid and c.relkind = 'v'
+    union all
+    select 'pg_policy'::regclass, p.oid, format(' (policy %I of %s)', p.polname, c.oid::regclass), r.reader
+      from pg_policy p
+     where p.polrelid = c.oid and c.relrowsecurity
+       and (c.relforcerowsecurity or c.relowner is distinct from r.reader)
+       and not exists (select from pg_roles o where o.oid = r.reader and (o.rolsuper or o.rolbypassrls)))""".replace(
+    "{invoker}", _INVOKER
+)
+# Functions that a view calls run with the rights of whoever reads it; so those of views and row policies below it.
 CALLED_OF = """
-with recursive views as (
-  select {view}::oid as oid
+with recursive relations as (
+  select {view}::oid as oid, null::oid as reader
   union
-  select d.refobjid from views v join pg_rewrite r on r.ev_class = v.oid
-    join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
-    join pg_class c on c.oid = d.refobjid and c.relkind = 'v')
-select x.what, pg_get_userbyid(x.owner)::text as owner
-  from views v join pg_rewrite r on r.ev_class = v.oid
-  join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+  select d.refobjid, s.reader from relations r join pg_class c on c.oid = r.oid cross join lateral {code} s
+    join pg_depend d on d.classid = s.class and d.objid = s.oid and d.refclassid = 'pg_class'::regclass)
+select x.what || s.within as what, pg_get_userbyid(x.owner)::text as owner
+  from relations r join pg_class c on c.oid = r.oid cross join lateral {code} s
+  join pg_depend d on d.classid = s.class and d.objid = s.oid
  cross join lateral (
     select p.oid::regprocedure::text as what, p.proowner as owner from pg_proc p
      where d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
@@ -48,7 +64,7 @@ select x.what, pg_get_userbyid(x.owner)::text as owner
     select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
      where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
  where x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
- order by 1 limit 1"""
+ order by 1 limit 1""".replace("{code}", _CODE)
 CALLED = CALLED_OF.replace("{view}", "$1")
 ATTACHED = """
 select s.name from ubp.attached_sources a join ubp.sources s using (source_id)

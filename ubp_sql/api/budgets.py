@@ -6,12 +6,13 @@ from typing import Any
 from ubp_sql.api.serving import LIVE, no_deployment
 from ubp_sql.api.session import Row, entry, run, single
 from ubp_sql.errors import BadInput, NotReady
-from ubp_sql.models.decisions import affordable, money
+from ubp_sql.models.decisions import Stakes, affordable
 
 # Stored scores are those that predict() gives now where each version's are of the moment of its features, and neither
-# the deployment nor the policy is younger.
+# their last refresh nor the deployment nor the policy is younger. An age is compared as in serving.POLICY: a month has
+# 30 days there.
 FRESH = f"""
-select t.task_id, s.as_of, p.most_age, s.as_of + p.most_age <= statement_timestamp() as too_old,
+select t.task_id, s.as_of, p.most_age, statement_timestamp() - s.as_of > p.most_age as too_old,
        exists (select from ubp.score_runs r where r.task_id = t.task_id) as scored,
        exists (select from ubp.score_runs r
                 where r.task_id = t.task_id
@@ -22,7 +23,8 @@ select t.task_id, s.as_of, p.most_age, s.as_of + p.most_age <= statement_timesta
                                       select a.version, a.feature_set_id from ubp.deployment_arms a
                                        where a.deployment_id = d.deployment_id and a.role = 'challenger') v
                            join ubp.feature_sets x using (feature_set_id)
-                          where v.version = r.version and x.as_of = r.as_of))) as stale
+                          where v.version = r.version and x.as_of = r.as_of
+                            and x.refreshed_at <= r.scored_at))) as stale
   from ubp.deployments d
   join ubp.task_definitions t using (task)
   join ubp.feature_sets s on s.feature_set_id = d.feature_set_id
@@ -30,19 +32,22 @@ select t.task_id, s.as_of, p.most_age, s.as_of + p.most_age <= statement_timesta
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 # By score, not by percentile: a calibration map ties scores, and challengers may speak through maps of their own.
 ORDERED = "order by u.score desc, u.percentile desc, u.user_id"
+# Not ubp.user_scores: the view reads as ubp_owner, to whom no row security applies.
+SCORED = """
+  from ubp.task_definitions t
+  join ubp.score_rows u on u.task_id = t.task_id
+ where t.task = $1 and u.score is not null"""
 TOP = f"""
 select u.user_id, u.score, u.percentile, u.score * $2 - $3 as expected_profit
-  from ubp.user_scores u
- where u.task = $1 and u.score is not null and ($2 is null or u.score * $2 > $3) {ORDERED} limit $4"""  # noqa: S608
+{SCORED} and ($2 is null or case when abs(u.score) <= $5 then u.score * $2 > $3 end) {ORDERED} limit $4"""
 CURVE = f"""
 select x.n::double precision / x.total as share, x.n as users, x.score as threshold, x.profit as expected_profit
   from (select u.score, count(*) over () as total, row_number() over places as n,
                sum(u.score * $2 - $3) over (places rows unbounded preceding) as profit
-          from ubp.user_scores u where u.task = $1 and u.score is not null
+        {SCORED} and abs(u.score) <= $4
         window places as ({ORDERED})) x
  where x.n = any (select ceil(x.total * k / 100.0)::bigint from generate_series(1, 100) k) order by x.n"""  # noqa: S608
-NEXT = f"""
-select u.score from ubp.user_scores u where u.task = $1 and u.score is not null {ORDERED} offset $2 limit 1"""  # noqa: S608
+NEXT = f"select u.score {SCORED} {ORDERED} offset $2 limit 1"
 BATCH = 5_000
 
 
@@ -63,18 +68,19 @@ def top_users(
         raise BadInput(
             "budget is NULL", "a number of users; funds with a cost; or gain and cost: all where acting pays"
         )
+    stakes = None
     if gain is not None:
-        gain, cost = money("gain", gain), money("cost", cost)
+        stakes = Stakes(gain, cost)
     elif cost is not None and funds is None:
         raise BadInput("gain is NULL", "a cost is weighed against a gain, or divides funds")
     users = affordable(budget, funds, cost)
     _refuse_stale(plpy, memory, task)
-    types = ["text", "double precision", "double precision", "bigint"]
-    return _ranked(plpy, types, [task, gain, None if gain is None else cost, users])
+    weighed = (None, None, None) if stakes is None else (stakes.gain, stakes.cost, stakes.most_score)
+    return _ranked(plpy, [task, *weighed[:2], users, weighed[2]])
 
 
-def _ranked(plpy: Any, types: list[str], arguments: list[Any]) -> Iterator[tuple[int, int, float, float, float | None]]:
-    plan = plpy.prepare(TOP, types)
+def _ranked(plpy: Any, arguments: list[Any]) -> Iterator[tuple[int, int, float, float, float | None]]:
+    plan = plpy.prepare(TOP, ["text", "double precision", "double precision", "bigint", "double precision"])
     cursor, rank = plan.cursor(arguments), 0
     while found := cursor.fetch(BATCH):
         for row in found:
@@ -85,10 +91,10 @@ def _ranked(plpy: Any, types: list[str], arguments: list[Any]) -> Iterator[tuple
 @entry
 def profit_curve(plpy: Any, memory: dict[str, Any], task: str, gain: float | None, cost: float | None) -> list[Row]:
     """What acting on the best 1 %, 2 %, ... of the scored users is expected to bring."""
-    gain, cost = money("gain", gain), money("cost", cost)
+    stakes = Stakes(gain, cost)
     _refuse_stale(plpy, memory, task)
-    types = ["text", "double precision", "double precision"]
-    found: list[Row] = list(run(plpy, memory, CURVE, types, [task, gain, cost]))
+    types = ["text", "double precision", "double precision", "double precision"]
+    found: list[Row] = list(run(plpy, memory, CURVE, types, [task, stakes.gain, stakes.cost, stakes.most_score]))
     return found
 
 

@@ -46,7 +46,8 @@ def calibrate_model(
             f"`ubp-sql train {task}` records some; `ubp-sql calibrate --cut` scores a moment after the training",
         )
     made = fitted(_outcomes(tests), method)
-    measure_tests(plpy, memory, model, method)
+    # Without a map made, what is kept stays that of the map before, which may be the one that answers.
+    measure_tests(plpy, memory, model, None if made.map is None else method)
     if made.map is None:
         plpy.notice(
             f"no map for {task!r} version {model['version']}: none is surely better than its scores on the newest test",
@@ -107,7 +108,7 @@ def _add(
 
 def measure_tests(plpy: Any, memory: dict[str, Any], model: Row, method: str | None = None) -> None:
     """Writes how well calibrated a model is at its test cuts: without a map, and through the map of that method that
-    could have been fitted by then. None: only without.
+    could have been fitted by then. None: only without; what there is of maps stays.
     """
     from ubp_sql.models.calibration import batch
     from ubp_sql.models.calibration_error import drift_of

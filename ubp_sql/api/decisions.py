@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from ubp_sql.api.json_text import value_of
 from ubp_sql.api.predict import predict_detail, predict_many
 from ubp_sql.api.session import Row, entry
 from ubp_sql.errors import BadInput
@@ -84,6 +83,4 @@ def _decided(
 
 
 def _costs(text: str | None) -> CostMatrix:
-    if text is None:
-        raise BadInput("costs is NULL", EXAMPLE)
-    return cost_matrix(json.loads(text))
+    return cost_matrix(value_of(text, "costs", EXAMPLE, EXAMPLE))

@@ -70,7 +70,7 @@ def explain_many(
 def _each(
     plpy: Any, memory: dict[Any, Any], task: str, user_ids: list[int | None], top: int | None
 ) -> Iterator[tuple[Any, ...]]:
-    for number, user_id in enumerate(user_ids):
+    for number, user_id in enumerate(_flat(user_ids)):
         if number % TOUCHED == TOUCHED - 1:
             touch(plpy, memory)
         deployed, packed, reason = answer_for(plpy, memory, task, user_id)
@@ -79,6 +79,15 @@ def _each(
             continue
         for line in _lines(plpy, memory, deployed, packed, top):
             yield user_id, *line
+
+
+def _flat(user_ids: list[Any]) -> Iterator[int | None]:
+    """Arrays of several dimensions come as lists of lists."""
+    for each in user_ids:
+        if isinstance(each, list):
+            yield from _flat(each)
+        else:
+            yield each
 
 
 def _check(top: int | None) -> None:

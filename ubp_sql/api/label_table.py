@@ -70,7 +70,7 @@ select string_agg(int8send(y.user_id), '') as users, string_agg(timestamptz_send
          order by 1, 2) y
  where y.user_id between $1 and $2"""
 LOOK = """
-select (extract(epoch from max(r.known_at) filter (where r.known_at <= now())) * 1000000)::bigint as seen_us,
+select (extract(epoch from max(r.time) filter (where r.known_at <= now())) * 1000000)::bigint as seen_us,
        count(*) filter (where r.known_at < r.time) as early, count(*) as n
   from ({rows}) r where {happened}"""
 EVENTS_DO = """{"any": "kind"} or {"sum": "value", "kinds": [...]} takes events, whose past and future are kept apart"""
@@ -99,7 +99,7 @@ def looked_at(plpy: Any, memory: dict[str, Any], table: LabelTable, kinds: Seque
     table = table._replace(types=_types(plpy, memory, relation, table))
     _refuse_without_rights(plpy, memory, relation, columns)
     _refuse_feature_source(plpy, memory, relation, table, kinds)
-    open_table(plpy, memory, table, zone)
+    open_table(plpy, memory, table, kinds, zone)
     return table
 
 
@@ -151,8 +151,8 @@ def _refuse_feature_source(
         )
 
 
-def open_table(plpy: Any, memory: dict[str, Any], table: LabelTable, zone: str) -> Read:
-    """The table, ready to be read.
+def open_table(plpy: Any, memory: dict[str, Any], table: LabelTable, kinds: Sequence[str], zone: str) -> Read:
+    """The table, ready to be read; kinds and zone as in `looked_at`.
 
     Raises SourceChanged (UB015) where it is not what the task was defined on, BadInput (UB003) where outcomes were
     known before they happened.
@@ -167,6 +167,7 @@ def open_table(plpy: Any, memory: dict[str, Any], table: LabelTable, zone: str) 
         for key, was, now in zip(COLUMNS, table.types, _types(plpy, memory, relation, table), strict=True):
             if was != now:
                 raise BadInput(f"column {key} of {relation.name} was {was} and is {now}")
+        _refuse_feature_source(plpy, memory, relation, table, kinds)
         found = look.execute()[0]
     if found["early"]:
         raise BadInput(

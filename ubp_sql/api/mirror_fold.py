@@ -217,7 +217,7 @@ def _attached(plpy: Any, memory: dict[str, Any]) -> tuple[bool, list[tuple[Origi
     everywhere = origins(plpy, memory)
     if len(everywhere) == 1:
         return False, []
-    attached.refuse_changed(plpy, memory)
+    attached.refuse_changed(plpy, memory, everywhere)
     return attached.partitions(plpy, memory, everywhere)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.event_rows import Origin, number_keys, query_origin
 from ubp_sql.api.mirror_rows import BEFORE_US, Mark
-from ubp_sql.api.session import Row, run, sent_ids
+from ubp_sql.api.session import Row, run, sent_ids, sqlstate
+from ubp_sql.api.source_errors import CODES
 from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import SourceChanged
 
@@ -64,10 +65,23 @@ def problems(plpy: Any, memory: dict[str, Any]) -> list[Row]:
     return list(run(plpy, memory, PROBLEMS, [], []))
 
 
-def refuse_changed(plpy: Any, memory: dict[str, Any]) -> None:
-    """Raises SourceChanged (UB015) where an attached source is not as it was attached."""
+def refuse_changed(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> None:
+    """Raises SourceChanged (UB015) where an attached source is not as it was attached; nor can it change until it is read."""
+    for origin in origins:
+        if origin.source is not None:
+            _lock(plpy, origin.source.relation)
     for row in problems(plpy, memory):
         raise SourceChanged(f"source {row['source']}: {row['problem']}", row["way_out"])
+
+
+def _lock(plpy: Any, relation: str) -> None:
+    """Until the transaction ends, with what a view reads: to parse does that, and runs nothing, as to plan would."""
+    try:
+        plpy.prepare(f"select from {relation}")
+    except plpy.SPIError as error:
+        # What is wrong the look says.
+        if sqlstate(error) not in CODES:
+            raise
 
 
 def partitions(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> tuple[bool, list[tuple[Origin, str]]]:

@@ -71,12 +71,15 @@ def of_whom(
     return score, reason if reason is None or user_id == whose_id else f"linked to user {whose_id}: {reason}"
 
 
+# The tables of ubp.user_scores: the view reads as ubp_owner, to whom no row security applies.
 DETAIL = f"""
 select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, d.abstains
   from ubp.deployments d
   join ubp.feature_sets s using (feature_set_id)
   left join ubp.feature_rows r on r.feature_set_id = d.feature_set_id and r.user_id = $2
-  left join ubp.user_scores u on u.task = d.task and u.user_id = $2 and u.as_of = s.as_of
+  join ubp.task_definitions t using (task)
+  left join (ubp.score_rows u join ubp.score_runs n using (task_id, version))
+    on u.task_id = t.task_id and u.user_id = $2 and n.as_of = s.as_of
  where d.task = $1 and {LIVE}"""  # noqa: S608 - constants only
 
 

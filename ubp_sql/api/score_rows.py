@@ -17,7 +17,14 @@ select t.task_id, exists (select from ubp.score_rows r where r.task_id = t.task_
        (select coalesce(sum(s.users), 0) from ubp.score_runs s where s.task_id = t.task_id)::bigint as users
   from ubp.task_definitions t where t.task = $1"""
 CLEAR_RUNS = "delete from ubp.score_runs where task_id = $1"
-INSERT_RUN = "insert into ubp.score_runs (task_id, version, users, as_of) values ($1, $2, $3, $4)"
+# Not before the refresh whose rows were scored, which may have ended after this transaction began.
+INSERT_RUN = """
+insert into ubp.score_runs (task_id, version, users, as_of, scored_at)
+select $1, $2, $3, $4, greatest(now(), s.refreshed_at)
+  from ubp.task_definitions t
+  left join ubp.models m on m.task = t.task and m.version = $2
+  left join ubp.feature_sets s on s.feature_set_id = m.feature_set_id
+ where t.task_id = $1"""
 # Images of arrays: nothing is parsed. A percentile beside a missing score says why it is missing (`_columns`).
 GIVEN = """
   from (select a.user_id, nullif(a.score, 'NaN') as score,

@@ -25,7 +25,6 @@ MOST_VALUES = 4_000_000  # of a sample: 16 MB, which each explanation without tr
 IMPORTANCE_USERS = 100  # of sampled values
 IMPORTANCE_ROWS = 400_000  # that are scored for them: 32 pairs a user of 60 features, 8 of 249
 ROUNDING = 1e-12  # part of the greatest importance below which it is that of rounding
-EXPLAINED_AT_ONCE = 32  # users between two looks at a cancel
 MOST_SECONDS = 60.0  # of a slow network, by what its first run took
 
 # The row stays locked: two studies of one model go one after the other.
@@ -41,14 +40,15 @@ select m.model_id, m.version, m.compiled_sha256, m.feature_set_id, m.feature_set
    for no key update of m"""  # noqa: S608 - constants only
 KNOWN_TASK = "select from ubp.task_definitions where task = $1"
 # What it answers with where it answers, else what it would answer with.
-MAP = """
+MAP = f"""
 select c.map_id, c.method, c.x, c.y
   from ubp.calibration_maps c
  where c.model_id = $1
    and c.map_id = coalesce(
-         (select coalesce(d.map_id, -1) from ubp.deployments d
-           where d.model_id = $1 and d.deployed_at <= statement_timestamp() and d.retired_at > statement_timestamp()),
-         (select max(n.map_id) from ubp.calibration_maps n where n.model_id = $1))"""
+         (select coalesce(d.map_id, -1) from ubp.deployments d where d.model_id = $1 and {LIVE}),
+         (select coalesce(a.map_id, -1) from ubp.deployments d join ubp.deployment_arms a using (deployment_id)
+           where a.model_id = $1 and {LIVE}),
+         (select max(n.map_id) from ubp.calibration_maps n where n.model_id = $1))"""  # noqa: S608 - constants only
 EXPLAINER = "select m.explainer from ubp.models m where m.model_id = $1 and m.explainer is not null"
 CLEAR = "delete from ubp.model_backgrounds where model_id = $1"
 INSERT = """
@@ -231,9 +231,8 @@ class _Study:
         import numpy as np
 
         found = np.zeros(self.loaded.features)
-        for number, row in enumerate(self.rows):
-            if number % EXPLAINED_AT_ONCE == 0:
-                self._pause()
+        for row in self.rows:
+            self._pause()  # one row of thousands of trees takes tens of milliseconds
             found += np.abs(explainer.contributions(row.tobytes(), self._pause)[1])
         return found / len(self.rows)
 

@@ -24,8 +24,8 @@ HORIZON = """
 select $1 > interval '0' and $1 <= interval '36500 days' and date_trunc('month', $1) = interval '0' as good"""
 TASK_WORD = re.compile(r"[^a-z0-9]+")
 TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
-# Names of ours that predict_<task> would collide with.
-RESERVED_TASKS = {"detail", "many", "if", "events", "surrogate"}
+# Names of ours that predict_<task> or explain_<task> would collide with.
+RESERVED_TASKS = {"detail", "many", "if", "if_detail", "interval", "set", "events", "surrogate"}
 
 
 def refuse_horizon(plpy: Any, memory: dict[str, Any], horizon: str | None) -> None:
@@ -51,7 +51,9 @@ def define_task(
     check_version(plpy, memory)
     if not task or not TASK_NAME.fullmatch(task) or task in RESERVED_TASKS:
         raise BadInput(
-            f"{task!r} is no name for a task", "lower-case letters, digits and _, at most 51; it names predict_<task>"
+            f"{task!r} is no name for a task",
+            "lower-case letters, digits and _, at most 51; it names predict_<task>, so none of "
+            + ", ".join(sorted(RESERVED_TASKS)),
         )
     found = feature_set(plpy, memory, set_name)
     rule = _rule(plpy, memory, found, label_kind, label)

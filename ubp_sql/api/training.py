@@ -110,7 +110,8 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
 def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:
     """The label's table, where it has one."""
     table = question.rule.table
-    return None if table is None else open_table(plpy, memory, table, question.found.time_zone)
+    found = question.found
+    return None if table is None else open_table(plpy, memory, table, found.definition.kinds, found.time_zone)
 
 
 def _seen_us(plpy: Any, memory: dict[str, Any], read: Read | None) -> int:

@@ -23,8 +23,8 @@ from ubp_sql.api.serving import (
     policy_of,
 )
 from ubp_sql.api.session import Row, entry, run, single, sqlstate
-from ubp_sql.api.what_if_changes import Changes, dated, parsed, positions
-from ubp_sql.errors import BadInput, FeatureSetMismatch
+from ubp_sql.api.what_if_changes import RAW, Changes, dated, parsed, positions
+from ubp_sql.errors import BadInput, FeatureSetMismatch, InstallError
 from ubp_sql.features.windows import shown
 
 TYPE_CHECKING = False
@@ -37,6 +37,10 @@ select s.as_of, (extract(epoch from s.as_of) * 1000000)::bigint as us
 NAMES = (
     "select array_agg(d.name order by d.position) as names from ubp.feature_definitions d where d.feature_set_id = $1"
 )
+# Of the outer role: inside a SECURITY DEFINER function current_user is ours.
+MAY_READ_EVENTS = """
+select has_function_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user),
+                              'ubp.explain_events(text, bigint, text, integer)', 'execute') as may"""
 # An id that nobody has: no identity column and no key begins there.
 UNKNOWN = -(1 << 63)
 UNKNOWN_SOURCES = """
@@ -88,6 +92,7 @@ def predict_if_detail(
 
 def _answer(plpy: Any, memory: dict[Any, Any], task: str, asked_id: int | None, text: str | None) -> Answer:
     changes = parsed(text)
+    _refuse_raw_keys(plpy, memory, changes)
     user_id = asked_id = UNKNOWN if asked_id is None else asked_id
     row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
     if row is None:
@@ -113,6 +118,16 @@ def _answer(plpy: Any, memory: dict[Any, Any], task: str, asked_id: int | None, 
     if changes.as_of is not None and policy is not None:  # a moment that is named is of no age
         policies = policy, Policy(policy.least_events, None)
     return Answer(deployed, asked_id, user_id, as_of, before, after, policies)
+
+
+def _refuse_raw_keys(plpy: Any, memory: dict[Any, Any], changes: Changes) -> None:
+    """Raises InstallError (UB011) where events would be compared with raw ones for somebody who may not read those."""
+    used = [name for name in RAW if any(name in event for event in changes.events)]
+    if used and not run(plpy, memory, MAY_READ_EVENTS, [], [])[0]["may"]:
+        raise InstallError(
+            f"hypothetical events with {', '.join(used)} are for those who may read raw events",
+            "leave it out, or ask as ubp_auditor: what it changes tells which items, orders and attributes a user had",
+        )
 
 
 def _computed(

@@ -11,6 +11,7 @@ from array import array
 from collections import namedtuple
 
 from ubp_sql.api.hypothetical import MOST
+from ubp_sql.api.json_text import value_of
 from ubp_sql.errors import BadInput, NotReady
 from ubp_sql.features.suggest import meant
 from ubp_sql.features.windows import shown
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
     Moment = Callable[[str, str], int]  # text of a time and what it is the time of, to microseconds since 1970 UTC
 
-MOST_BYTES = 1 << 20
-"""Of the text of the changes: to read a megabyte takes 10-20 ms, in which no cancel takes effect."""
 F32_MAX = 3.4028234663852886e38
 EXAMPLE = """for example '{"days_since_purchase": 3}' or '{"events": [{"kind": "purchase"}]}'"""
 FIELDS = ("kind", "event_time", "item_id", "value", "quantity", "duration_s", "attributes", "source")
+RAW = ("item_id", "attributes", "source")
+"""Fields that meet the keys of the user's own events: what they change says which of those there are."""
 NUMBERS = {"value": math.inf, "quantity": F32_MAX, "duration_s": F32_MAX}
 WHOLE = {"item_id": 1 << 63, "source": 1 << 31}
 
@@ -43,16 +44,7 @@ class Changes(namedtuple("Changes", ("features", "events", "as_of"))):
 
 def parsed(text: str | None) -> Changes:
     """The changes of their JSON text. Raises BadInput (UB003) on everything else."""
-    if text is None:
-        raise BadInput("changes is NULL", EXAMPLE)
-    if len(text) > MOST_BYTES:
-        raise BadInput(f"changes of {len(text)} characters, more than {MOST_BYTES}", "ask about fewer events at a time")
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise BadInput("changes is nested too deep", EXAMPLE) from None
-    except ValueError:  # a whole number of thousands of digits: all else the server has read already
-        raise BadInput("changes holds a number beyond every range", "a feature is a float32") from None
+    found = value_of(text, "changes", EXAMPLE, "a feature is a float32")
     if not isinstance(found, dict):
         raise BadInput(f"changes is {shown(found)}, not an object", EXAMPLE)
     events: list[dict[str, Any]] = []

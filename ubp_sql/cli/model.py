@@ -55,8 +55,9 @@ select rank, feature, importance, share, permutation, typical, meaning
   from ubp.feature_importance where task = %s and version = %s and importance > 0 order by rank limit %s"""
 STUDIED = "select distinct as_of, sampled, users, method from ubp.feature_importance where task = %s and version = %s"
 SERVING = """
-select role, version, share, since, until, deployed_by from ubp.deployed_versions where task = %s
- order by role = 'next', role, version"""
+select d.role, d.version, d.share, d.map_id, c.method as map, d.since, d.until, d.deployed_by
+  from ubp.deployed_versions d left join ubp.calibration_maps c using (map_id)
+ where d.task = %s order by d.role = 'next', d.role, d.version"""
 
 
 @app.command("import")
@@ -180,7 +181,7 @@ def show(
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
-    """A version's lineage and metrics, and who answers for its task."""
+    """A version's lineage and metrics, and who answers for its task, through which calibration map."""
     with connection(dsn) as conn, conn.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(SHOWN, {"task": task, "version": version}).fetchone()
         if found is None:

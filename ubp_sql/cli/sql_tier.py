@@ -24,13 +24,15 @@ HOLIDAYS = """
 select day, region, name from ubp.calendar where kind = 'holiday' and region in ('', %s) order by day, region, name"""
 LEFT_OUT = """
 select exists (select from ubp.user_members) as linked,
-       exists (select from ubp.task_policies where task = %s) as abstains,
+       exists (select from ubp.task_policies where task = %s and num_nonnulls(least_events, most_age) > 0) as abstains,
+       exists (select from ubp.attached_sources) as attached,
        exists (select from ubp.deployments d join ubp.deployment_arms a using (deployment_id)
                 where d.task = %s and a.role = 'challenger' and d.deployed_at <= statement_timestamp()
                   and d.retired_at > statement_timestamp()) as challenged"""
 WARNINGS = {
     "linked": "users are linked here (ubp.link_users), and the file knows no links: give events their user's id",
     "abstains": "the task abstains at times (ubp.set_abstention), and the file does not: it answers always",
+    "attached": "sources are attached here (ubp.attach_source), and the file knows none: make ubp.events a view of them",
     "challenged": "a challenger answers for some users here; the file has one version",
 }
 

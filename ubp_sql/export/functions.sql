@@ -76,10 +76,8 @@ declare
   found constant ubp.models := ubp.model_of(model, version);
   score float8;
 begin
-  if features is null then
-    return null;
-  elsif cardinality(features) <> found.features then
-    raise exception 'ubp: the model takes % features, % were given', found.features, cardinality(features)
+  if coalesce(cardinality(features), 0) <> found.features then
+    raise exception 'ubp: the model takes % features, % were given', found.features, coalesce(cardinality(features), 0)
       using errcode = 'UB003', hint = 'in the order of ubp.feature_catalogue.position';
   end if;
   execute format('select ubp.%I($1)', found.score_function) into score using ubp.to_singles(features);

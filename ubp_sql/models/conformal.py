@@ -6,7 +6,7 @@ Evaluation, in plain Python; conformal_fit.py makes what is evaluated.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from math import ceil, isinf
+from math import ceil, inf, isinf
 from typing import NamedTuple
 
 from ubp_sql.errors import BadInput
@@ -23,7 +23,7 @@ class Conformal(NamedTuple):
     knots      (k,) scores, ascending; scales (k,) mean |amount - score| around each; empty for a set
     edges      (g - 1,) scores above which the next group begins, ascending; a set's groups are OUTCOMES
     quantiles  (g * (LEVELS - 1),) at the levels 1/LEVELS, 2/LEVELS, ... of each group
-    least, most  ends at which amounts pile up; None: nowhere
+    least, most  ends that no amount passes: where amounts pile up, and 0 if none was below; None: no such end
     """
 
     form: str
@@ -71,7 +71,9 @@ def interval(found: Conformal, score: float, place: int) -> tuple[float, float] 
 
 
 def outcomes(found: Conformal, score: float, place: int) -> list[str]:
-    """The outcomes that cannot be ruled out. One with too few held-out users for the coverage never is."""
-    errors = (score, 1.0 - score)
+    """The outcomes that cannot be ruled out: both where one has too few held-out users for the coverage."""
     limits = (found.quantiles[place], found.quantiles[LEVELS - 1 + place])
+    if inf in limits:
+        return list(OUTCOMES)
+    errors = (score, 1.0 - score)
     return [name for name, error, limit in zip(OUTCOMES, errors, limits, strict=True) if error <= limit]

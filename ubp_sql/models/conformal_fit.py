@@ -47,6 +47,8 @@ def fit_interval(scores: F64, labels: F64) -> Conformal:
     scaled = errors / scales_at(knots, scales, scores)
     found = np.concatenate([levels(scaled[group == k]) for k in range(len(edges) + 1)])
     least, most = _pile(labels, labels.min()), _pile(labels, labels.max())
+    if least is None and labels.min() >= 0.0:
+        least = 0.0
     arrays = _tuple(knots), _tuple(scales), _tuple(edges), _tuple(found)
     return Conformal(INTERVAL, *arrays, least, most, len(labels))
 

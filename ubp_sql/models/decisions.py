@@ -6,8 +6,6 @@ what makes a cost matrix reasonable).
 
 from __future__ import annotations
 
-from math import isfinite
-
 from ubp_sql.errors import BadInput
 
 TYPE_CHECKING = False
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     Verdict = tuple[bool | None, float | None, str]
 
 MOST = 1e15  # of any money: sums and products of it stay far from where doubles end
+MOST_WORTH = 1e290  # of acting on one user: the sum over everybody is a double too
 OUTCOMES = ("act_yes", "act_no", "skip_yes", "skip_no")
 EXAMPLE = '\'{"act_yes": -35, "act_no": 5, "skip_yes": 0, "skip_no": 0}\': four costs, a gain being a negative one'
 
@@ -24,18 +23,20 @@ EXAMPLE = '\'{"act_yes": -35, "act_no": 5, "skip_yes": 0, "skip_no": 0}\': four 
 class Stakes:
     """A gain where the outcome comes, or a share of an amount, against a cost of acting.
 
+    most_score  size up to which a score is weighed
+
     Raises BadInput (UB003) unless both are numbers from 0 to MOST.
     """
 
     def __init__(self, gain: float | None, cost: float | None) -> None:
         self.gain, self.cost = money("gain", gain), money("cost", cost)
+        self.most_score = MOST_WORTH / max(self.gain, 1.0)
 
     def verdict(self, value: float) -> Verdict:
         """(act, expected profit of acting, why)."""
-        worth = value * self.gain
-        profit = worth - self.cost
-        if not isfinite(profit):
-            return _beyond(value)
+        if not abs(value) <= self.most_score:
+            return None, None, f"the score {shown(value)} is beyond what can be weighed"
+        profit = value * self.gain - self.cost
         sides = f"{shown(value)} x {shown(self.gain)} is"
         if profit > 0.0:
             return True, profit, f"acting pays: {sides} more than the cost of {shown(self.cost)}"
@@ -116,7 +117,3 @@ def affordable(budget: int | None, funds: float | None, cost: float | None) -> i
 def shown(value: float) -> str:
     """A number in a sentence: four digits of a small one, the whole units of a large one."""
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e16 else f"{value:.4g}"
-
-
-def _beyond(value: float) -> Verdict:
-    return None, None, f"the score {shown(value)} is beyond what can be weighed"

@@ -62,7 +62,7 @@ conformal_quantiles = table(
         "at the levels 0.001 to 0.999, group after group; infinite: too few held-out users for it",
         nullable=False,
     ),
-    column("least", sa.Double(), "amounts pile up here, at their lower end; NULL = nowhere"),
+    column("least", sa.Double(), "no amount is below: where they pile up, else 0; NULL = no such end"),
     column("most", sa.Double(), "amounts pile up here, at their upper end; NULL = nowhere"),
     column("users", sa.BigInteger(), "held-out users", nullable=False),
     column("cuts", ARRAY(TIME), "moments they were held out at", nullable=False),

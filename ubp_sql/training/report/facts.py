@@ -62,8 +62,9 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration error of a test, before or after the map."""
+    """Calibration error of a test, before or after a map; `method` of the map."""
 
+    method: str | None
     error: float
     low: float
     high: float
@@ -74,7 +75,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Map:
-    """The calibration map that the deployment has."""
+    """The calibration map that the deployment has; `n` scores it was fitted on, 0 where it was brought along."""
 
     map_id: int
     method: str
@@ -139,3 +140,11 @@ class Facts:
     effects: list[Effect]
     studied: str
     groups: list[Group]
+
+    @property
+    def mapped(self) -> Calibration | None:
+        """The newest test through a map made as the one that answers was; None where that one was not tried so."""
+        found = self.calibration.get(True)
+        if found is None or self.map is None or self.map.n == 0 or found.method != self.map.method:
+            return None
+        return found

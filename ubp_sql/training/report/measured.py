@@ -61,8 +61,7 @@ def measured(test: HeldOut, amount: bool) -> Measured:
 
 def table(facts: Facts, test: HeldOut, found: Measured) -> Table:
     """Metrics of the newest test: model, after its map, and what a guess gets."""
-    after = facts.calibration.get(True) if facts.map is not None else None
-    before = facts.calibration.get(False)
+    before, after = facts.calibration.get(False), facts.mapped
     lines = AMOUNT if facts.task.amount else CHANCE
     guess, simple = _of_guess(test.labels, facts.task.amount), baseline(facts, test)
     mapped: dict[str, Cell] = {}

@@ -81,8 +81,8 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
 def _figures(facts: Facts, test: HeldOut, found: Measured, png: bool) -> list[Drawn]:
     if facts.task.amount:
         return figures_amount.of_amounts(test.labels, test.scores, png)
-    after = facts.calibration.get(True) if facts.map is not None else None
-    return figures_chance.of_chances(test.labels, test.scores, after.bins if after else [], found.values, png)
+    after = facts.mapped.bins if facts.mapped else []
+    return figures_chance.of_chances(test.labels, test.scores, after, found.values, png)
 
 
 def _effects(facts: Facts, png: bool) -> tuple[Drawn | None, list[Drawn]]:
@@ -194,7 +194,7 @@ def _intervals(facts: Facts, test: HeldOut) -> str:
     if facts.task.amount:
         return f"{text} A guess: the mean amount for everybody."
     guess = "A guess: the same chance for everybody, the share that did."
-    if facts.map is None:
+    if facts.mapped is None:
         return f"{text} {guess}"
     return f"{text} {guess} The map of this column was fitted on outcomes that were known before the test."
 
@@ -285,7 +285,8 @@ def _lineage(facts: Facts) -> list[Fact]:
         found.append(Fact("Deployed since", words.moment(facts.deployed_at)))
     if facts.map is not None:
         cuts = ", ".join(words.day(cut) for cut in facts.map.cuts)
-        found.append(Fact("Calibration map", f"{facts.map.method}, of {words.many(facts.map.n, 'score')} at {cuts}"))
+        of = f"of {words.many(facts.map.n, 'score')} at {cuts}" if facts.map.n else "fitted elsewhere"
+        found.append(Fact("Calibration map", f"{facts.map.method}, {of}"))
     return [*found, Fact("Database", facts.server)]
 
 

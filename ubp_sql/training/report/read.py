@@ -33,7 +33,7 @@ select cut, users, scores, labels, protocol from ubp.model_tests where model_id 
 METRICS = """
 select cut, metric, value, n, positives, protocol from ubp.model_metrics where model_id = %s order by cut, metric"""
 CALIBRATION = """
-select calibrated, error, low, high, log_loss, brier, bin_n, bin_score, bin_share
+select calibrated, method, error, low, high, log_loss, brier, bin_n, bin_score, bin_share
   from ubp.calibration_tests where model_id = %s and cut = %s and (method is not null or not calibrated)"""
 DEPLOYED = """
 select d.deployed_at, m.map_id, m.method, m.n, m.cuts
@@ -112,7 +112,7 @@ def _calibration(conn: Connection, model_id: int, tests: Sequence[HeldOut]) -> d
     for row in state.rows(conn, CALIBRATION, model_id, tests[-1].cut):
         columns = zip(row["bin_n"], row["bin_score"], row["bin_share"], strict=True)
         bins = [Bin(n, score, share, *wilson(share * n, n)) for n, score, share in columns]
-        values = {key: row[key] for key in ("error", "low", "high", "log_loss", "brier")}
+        values = {key: row[key] for key in ("method", "error", "low", "high", "log_loss", "brier")}
         found[row["calibrated"]] = Calibration(**values, bins=bins)
     return found
 
