@@ -1,7 +1,8 @@
 """Models have an explainer: what exact reasons for a forest's scores need beside its compiled form.
 
-Locks: access exclusive on ubp.models, for moments; no table is rewritten. `ubp-sql init` fills the column afterwards
-(ubp.rebuild_generated).
+Locks: access exclusive on ubp.models, for moments; no table is rewritten.
+
+`ubp-sql init` fills the column afterwards (ubp.rebuild_generated).
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """Held-out tests of models, calibration maps, how well calibrated models are, and deployments with a map.
 
-Locks: access exclusive on ubp.deployments and ubp.deployment_arms, and share row exclusive on ubp.models, for moments;
-no table is rewritten.
+Locks: access exclusive on ubp.deployments and deployment_arms, share row exclusive on ubp.models;
+for moments, no table is rewritten.
 """
 
 import sqlalchemy as sa
