@@ -2,7 +2,7 @@
 
 -- ubp.predict_if: the value of predict() if the changes held. They are an object of
 --   "<feature>": number or null    the user's row with that value in its place
---   "events": [{"kind": ...}]      events that never happened, beside the user's own; without a time, just before as_of
+--   "events": [{"kind": ...}]      events that never happened; without a time just before as_of
 --   "as_of": "..."                 another moment than the feature set's, to come or past
 -- Not strict: NULL changes are an error; a NULL user is somebody unknown, without events of his own.
 -- Errors: as ubp.predict · UB003 changes that are no such object, an unknown feature, kind or field, a value out of range,
