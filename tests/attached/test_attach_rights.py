@@ -163,15 +163,18 @@ def test_a_view_that_was_replaced(shop: Shop, replaced: str, problem: str) -> No
 
 def test_what_a_refresh_looked_at_stays_until_it_is_read(shop: Shop) -> None:
     """It waits between the look and the read, where it keeps the new list of partitions."""
-    shop.run(SPY + """
+    shop.run(
+        SPY
+        + """
         create view shop.v as select id, customer, at from shop.orders;
         create policy p on shop.orders using (shop.spy(1));
-        create table shop.p (id bigint, customer int, at timestamptz, primary key (id, at)) partition by range (at)""")
+        create table shop.p (id bigint, customer int, at timestamptz, primary key (id, at)) partition by range (at)"""
+    )
     shop.attach(VIEW)
     shop.attach("'shop.p', 'customer', 'at', $$'y'$$")
     shop.run("create table shop.p1 partition of shop.p for values from ('2024-01-01') to ('2024-02-01')")
     shop.run("select * from ubp.watch_sources()")
-    with shop.db.connect() as holder, shop.db.connect() as refresher:
+    with shop.db.connect() as refresher, shop.db.connect() as holder:
         holder.execute("begin; select from ubp.attached_sources for update")
         refreshing = threading.Thread(target=refresher.execute, args=["select * from ubp.build_mirror()"])
         refreshing.start()
@@ -191,10 +194,13 @@ def test_what_a_refresh_looked_at_stays_until_it_is_read(shop: Shop) -> None:
 
 def test_row_policies_that_a_view_passes_by(shop: Shop) -> None:
     """PostgreSQL asks them neither for the owner of the table nor for a superuser."""
-    shop.run(SPY + """
+    shop.run(
+        SPY
+        + """
         create view shop.v as select id, customer, at from shop.orders;
         create policy p on shop.orders using (shop.spy(1));
-        alter table shop.orders enable row level security""")
+        alter table shop.orders enable row level security"""
+    )
     shop.attach(VIEW)
     assert shop.problems() == []
     shop.fold()

@@ -89,7 +89,9 @@ def facts(n: int = 4_000, amount: bool = False) -> Facts:
         {}
         if amount
         else {
-            after: Calibration("isotonic" if after else None, 0.03 - 0.02 * after, 0.0, 0.04, 0.5, 0.17, bins(labels, scores))
+            after: Calibration(
+                "isotonic" if after else None, 0.03 - 0.02 * after, 0.0, 0.04, 0.5, 0.17, bins(labels, scores)
+            )
             for after in (False, True)
         }
     )

@@ -32,7 +32,7 @@ select exists (select from ubp.user_members) as linked,
 WARNINGS = {
     "linked": "users are linked here (ubp.link_users), and the file knows no links: give events their user's id",
     "abstains": "the task abstains at times (ubp.set_abstention), and the file does not: it answers always",
-    "attached": "sources are attached here (ubp.attach_source), and the file knows none: make ubp.events a view of them",
+    "attached": "sources are attached here (ubp.attach_source), and the file has none: make ubp.events a view of them",
     "challenged": "a challenger answers for some users here; the file has one version",
 }
 
