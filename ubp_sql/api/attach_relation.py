@@ -30,8 +30,8 @@ select c.oid::bigint as oid, n.nspname::text as schema_name, c.relname::text as 
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1::oid""".replace("{invoker}", _INVOKER)
 NUMBER = "select $1::regclass::oid::bigint as oid"
 # What runs when relation c is read: a view's query, and row policies, which are not for all. Views read with the rights
-# of their owner (`reader`; NULL: of whoever asks). That he owns the table cannot change while it is locked; that he is a
-# member of who does, which excepts him too, can, so it does not count.
+# of their owner (`reader`; NULL: of whoever asks). That he owns the table cannot change while it is locked; that he is
+# a member of who does, which excepts him too, can, so it does not count.
 _CODE = """(
     select 'pg_rewrite'::regclass as class, w.oid, '' as within,
            case when {invoker} then null else c.relowner end as reader

@@ -66,7 +66,7 @@ def problems(plpy: Any, memory: dict[str, Any]) -> list[Row]:
 
 
 def refuse_changed(plpy: Any, memory: dict[str, Any], origins: Sequence[Origin]) -> None:
-    """Raises SourceChanged (UB015) where an attached source is not as it was attached; nor can it change until it is read."""
+    """Raises SourceChanged (UB015) where an attached source is not as it was attached; else locks it as it is."""
     for origin in origins:
         if origin.source is not None:
             _lock(plpy, origin.source.relation)
