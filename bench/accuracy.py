@@ -28,7 +28,7 @@ def run() -> dict[str, Any]:
     conn.close()
     rows, ours, briers = [], [], []
     for test, (n, share), published in zip(trained.tested, EXPECTED, PUBLISHED_AUC, strict=True):
-        labels = test.rows.labels
+        labels = test.rows.labels.astype(np.uint8)
         if len(labels) != n or abs(labels.mean() - share) > 0.0005:
             raise SystemExit(
                 f"population at {test.cut:%Y-%m-%d}: {len(labels)} users, {labels.mean():.3f}; expected {n}, {share}"

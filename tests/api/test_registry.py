@@ -494,8 +494,16 @@ def test_an_error_as_a_client_receives_it(small: Database) -> None:
     [([], []), ([1], [1]), ([1, 2], [1, 2]), ([1, 2, 1], [1]), ([1, 2, 3, 2], [1, 2]), ([1, 2, 3, 2, 1], [1])],
 )
 def test_rollbacks_go_back_and_not_in_circles(deployed: list[int], left: list[int]) -> None:
-    assert undone(deployed) == left
-    assert undone([*deployed, 9]) == [*left, 9]
+    def answers(versions: list[int]) -> list[tuple[int, int | None]]:
+        return [(version, None) for version in versions]
+
+    assert undone(answers(deployed)) == answers(left)
+    assert undone(answers([*deployed, 9])) == answers([*left, 9])
+
+
+def test_another_map_of_a_version_is_another_answer() -> None:
+    assert undone([(1, None), (1, 7), (2, 8)]) == [(1, None), (1, 7), (2, 8)]
+    assert undone([(1, None), (1, 7), (1, None)]) == [(1, None)]
 
 
 def test_a_key_means_the_same_user_to_predict_and_to_resolve_user(small: Database) -> None:
