@@ -5,8 +5,9 @@ import json
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from bench import report
 from bench.cases import CASES
 from bench.server import ROOT
 from ubp_sql.embedded.binaries import find_binaries
+from ubp_sql.errors import ClusterError
 
 
 def machine() -> dict[str, str]:
@@ -25,8 +27,13 @@ def machine() -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    packages = {name: version(name) for name in ("numpy", "numba", "lightgbm", "duckdb", "polars", "psycopg")}
-    server = {"postgresql": find_binaries().version, "python": platform.python_version()}
+    packages = {}
+    for name in ("numpy", "numba", "lightgbm", "duckdb", "polars", "psycopg", "cupy-cuda12x", "numba-cuda"):
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    server = {"python": platform.python_version()}
+    with suppress(ClusterError):  # a machine with a card may have no PostgreSQL
+        server["postgresql"] = find_binaries().version
     return {"commit": commit.stdout.strip(), "cpu": model, **server, **packages}
 
 

@@ -12,6 +12,7 @@ from bench import (
     explain,
     first_call,
     forest,
+    gpu,
     incremental,
     insert,
     live,
@@ -94,6 +95,10 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "report": (
         "`ubp-sql report` of 4,000 users of Online Retail, a whole process [ROUNDS]",
         report_page.run,
+    ),
+    "gpu": (
+        "features of 100 M events and 10 M scores on this machine's GPU, beside one core [EVENTS, USERS, ROUNDS]",
+        gpu.run,
     ),
     "tasks": (
         "purchase, churn, next purchase and spend on Online Retail at later cuts, beside one feature and a baseline",

@@ -83,8 +83,8 @@ def _case(shape: Shape) -> tuple[str, dict[str, Timing], dict[str, float], list[
     """Which kernel took it, the timings, seconds to load or compile, and the engines that are not there."""
     with tempfile.TemporaryDirectory() as folder:
         model, rows = Path(folder) / "model.txt", Path(folder) / "rows.npy"
-        model.write_text(_model(shape))
-        x = _rows(ROWS, shape, settings.seed() + 1)
+        model.write_text(model_text(shape))
+        x = rows_of(ROWS, shape, settings.seed() + 1)
         np.save(rows, x)
         started = time.perf_counter()
         blob = open_blob(compile_forest(parse(model.read_bytes())))
@@ -123,7 +123,7 @@ def _worst(found: F64, expected: F64) -> float:
     return worst
 
 
-def _rows(n: int, shape: Shape, seed: int) -> F32:
+def rows_of(n: int, shape: Shape, seed: int) -> F32:
     """Counts, lognormal amounts and normals in turn, as features of users are."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, shape.features)).astype(np.float32)
@@ -133,10 +133,10 @@ def _rows(n: int, shape: Shape, seed: int) -> F32:
     return x
 
 
-def _model(shape: Shape) -> str:
+def model_text(shape: Shape) -> str:
     """The text of a model of exactly that many trees and leaves, or a few leaves less."""
     n = max(20_000, 100 * shape.leaves)
-    x, rng = _rows(n, shape, settings.seed()), np.random.default_rng(settings.seed())
+    x, rng = rows_of(n, shape, settings.seed()), np.random.default_rng(settings.seed())
     known = np.nan_to_num(x)
     weight = rng.normal(size=shape.features)
     noise = rng.normal(size=n) * 0.3

@@ -22,7 +22,7 @@ import numpy as np
 from ubp_sql.api.events import read_all
 from ubp_sql.api.session import touch
 from ubp_sql.api.moments import feature_set
-from ubp_sql.api.refresh_rows import known_users
+from ubp_sql.features.known import known_users
 from ubp_sql.features.compute import compute
 definition = feature_set(plpy, SD, 'default').definition
 users, features = [], []

@@ -10,6 +10,7 @@ MOMENT = "'2025-07-01 00:00+00'::timestamptz"
 # argument that is not here fails the tests: its author says what a sensible value is.
 VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("active", "boolean"): ("true", "false"),
+    ("after_chunk", "integer"): ("0", "-1"),
     ("aggregate", "text"): ("'count'", "'no_aggregate'"),
     ("as_of", "timestamp with time zone"): (MOMENT, "'infinity'"),
     ("at", "timestamp with time zone"): (MOMENT, "'2100-01-01 00:00+00'"),
@@ -20,6 +21,8 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("changed", "boolean"): ("true",),
     ("changes", "jsonb"): ('\'{"events": [{"kind": "view"}]}\'', "'{\"no_feature\": 1}'", "'7'"),
     ("check_name", "text"): ("'gaps'", "'no_check'"),
+    ("chunk", "integer"): ("1", "-1"),
+    ("columns", "bytea[]"): ("array['\\x'::bytea]", "'{}'"),
     ("compiled", "bytea"): ("(select compiled from ubp.models limit 1)", "'\\x00'"),
     ("compiled_sha256", "text"): ("'00'",),
     ("cost", "double precision"): ("5", "'NaN'"),
@@ -37,6 +40,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("dry_run", "boolean"): ("true", "false"),
     ("event_id", "text"): ("null",),
     ("event_time", "text"): ("'to_timestamp(x)'", "'now()'"),
+    ("events", "bigint"): ("7", "-1"),
     ("explicit", "boolean"): ("true",),
     ("feature", "text"): ("(select feature from ubp.feature_catalogue limit 1)", "'no_feature'"),
     ("feature_set", "text"): ("'default'", "'no_set'"),
@@ -93,6 +97,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("rule", "text"): ("'gaps'", "'No rule'"),
     ("sample", "integer"): ("400", "-1"),
     ("scores", "bytea"): ("'\\x0000000000000000'", "'\\x000000000000f87f'"),
+    ("seconds", "double precision"): ("0.5", "'NaN'"),
     ("settings", "jsonb"): ("'{}'", "'7'"),
     ("share", "double precision"): ("0.2", "7"),
     ("since", "timestamp with time zone"): (MOMENT, "'infinity'"),

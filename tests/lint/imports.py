@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ABOVE = ("sources", "install", "training", "embedded")
+ABOVE = ("sources", "install", "training", "embedded", "worker")
 # A part of ubp_sql and the parts it may import; `errors` and the version are open to all.
 MAY_IMPORT: dict[str, set[str]] = {
     "kernels": set(),
@@ -20,12 +20,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: {"schema", "kernels", "features", "mirror", "models", *ABOVE} for part in ABOVE},
     "cli": {"schema", "export", *ABOVE},
 }
-# A library and where alone it may be imported.
+GPU = {f"kernels/_gpu_{name}.py" for name in ("card", "source", "pairs", "forest")}
+# A library, or a part of one, and where alone it may be imported.
 ONLY = {
-    "psycopg": {"install", "sources", "training", "embedded", "cli"},
+    "psycopg": {"install", "sources", "training", "embedded", "worker", "cli"},
     "sqlalchemy": {"install", "sources", "training", "embedded", "cli", "schema"},
     "alembic": {"install"},
-    "cupy": {"kernels/gpu.py"},
+    "cupy": {"kernels/_gpu_card.py"},
+    "cupyx": {"kernels/_gpu_card.py"},
+    "numba.cuda": GPU,
+    "numba_cuda": GPU,
     "lightgbm": {"training", "embedded/demo.py"},
     "sklearn": {"training", "embedded/demo.py"},
     "torch": {"training"},
@@ -72,8 +76,9 @@ def _breach(part: str, inside: str, imported: str) -> str | None:
             return f"{part} imports {other}"
         if part not in MAY_IMPORT and other in MAY_IMPORT:
             return f"{part} imports {other}"
-    elif first in ONLY and part not in ONLY[first] and inside not in ONLY[first]:
-        return f"{part} imports {first}"
+    for library, places in ONLY.items():
+        if f"{imported}.".startswith(f"{library}.") and part not in places and inside not in places:
+            return f"{part} imports {library}"
     return None
 
 

@@ -77,7 +77,8 @@ def test_rows_of_any_content(db: Database, keys: list[str]) -> None:
             except SourceError:  # so full of control characters that it is taken for binary data
                 return
             except MapError as error:  # another example made users of text keys, one of them an integer here
-                assert "of text keys, made it user" in error.message
+                if "of text keys, made it user" not in error.message:
+                    raise
                 return
         written = [raw.rstrip("\r\n").replace("\0", "\\x00") for raw in raws if raw.rstrip("\r\n")]
         assert result.read == len(written)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ubp_sql.features.events import Events
-    from ubp_sql.kernels.dispatch import F32, F64, I64
+    from ubp_sql.features.known import Computed
+    from ubp_sql.kernels.dispatch import I64
 
 # Types of array elements, as an image's head names them (pg_type.oid, the same on every server).
 BIGINT, REAL, DOUBLE, TIMESTAMPTZ = 20, 700, 701, 1184
@@ -23,17 +24,6 @@ STATEMENT_BYTES = 8 << 20
 LEAST_ROWS = 1_000
 FAR = 1 << 61
 """Moments from here on, microseconds since 1970, are stored as infinity."""
-
-
-class Computed(NamedTuple):
-    """Rows of the users whose events had begun, ascending; and those whose events are all to come."""
-
-    user_ids: "I64"  # (p,)
-    features: "F32"  # (p, f)
-    anchors: "F64"  # (p, a)
-    valid_until: "I64"  # (p,) microseconds since 1970
-    awaited: "I64"  # (q,) users without a known event, of which some are to come
-    awaited_until: "I64"  # (q,)
 
 
 class Moment(NamedTuple):
@@ -92,55 +82,23 @@ def times(us: "I64") -> bytes:
 
 def compute_users(
     plpy: Any, memory: dict[str, Any], found: FeatureSet, events: "Events", which: "I64", moment: Moment
-) -> Computed:
+) -> "Computed":
     """Rows of the users with these indices (ascending) at the moment."""
     import numpy as np
 
-    from ubp_sql.features.compute import compute, valid_until
+    from ubp_sql.features.known import compute_known
 
     def pause() -> None:
         touch(plpy, memory)
 
     pause()  # events of a user of millions took a while to put together
-    known = known_users(events, moment.us)[which]
-    rows = which[known]
-    holidays = np.array(found.holidays, np.int64)
-    moments = np.full(len(rows), moment.us)
-    local = np.full(len(rows), moment.local_us)
-    made = compute(events, found.definition, rows, moments, local, between_chunks=pause, holidays=holidays)
-    finish_all(plpy, memory, found, made, moments)
-    until = valid_until(events, found.definition, rows, moments, between_chunks=pause, holidays=holidays)
-    awaited, awaited_until = _awaited(events, which[~known])
-    return Computed(events.user_id[rows], made.features, made.anchors, until, awaited, awaited_until)
-
-
-def known_users(events: "Events", as_of_us: int) -> "NDArray[Any]":
-    """(u,) whether any event of the user, of the kinds asked for, had happened and was known."""
-    import numpy as np
-
-    some = np.zeros(len(events.user_id), np.bool_)
-    if len(events.kind):
-        hit = events.kind >= 0
-        if events.t_us.max() >= as_of_us or events.ingested_us.max() > as_of_us:
-            hit &= (events.t_us < as_of_us) & (events.ingested_us <= as_of_us)
-        has = np.flatnonzero(np.diff(events.first))
-        some[has] = np.logical_or.reduceat(hit, events.first[has])
-    return some
-
-
-def _awaited(events: "Events", which: "I64") -> "tuple[I64, I64]":
-    """Users with events of the set's kinds, none known yet: their ids, and the last moment at which that is so.
-
-    All at once: half a million users of one event each took two seconds one by one, in which nobody could cancel.
-    """
-    import numpy as np
-
-    if not len(which):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    never = np.iinfo(np.int64).max
-    begins = np.where(events.kind >= 0, np.maximum(events.t_us, events.ingested_us - 1), never)
-    first = np.full(len(events.user_id), never)
-    some = np.flatnonzero(np.diff(events.first))
-    first[some] = np.minimum.reduceat(begins, events.first[some])
-    which = which[first[which] < never]
-    return events.user_id[which], first[which]
+    return compute_known(
+        events,
+        found.definition,
+        which,
+        moment.us,
+        moment.local_us,
+        np.array(found.holidays, np.int64),
+        pause,
+        lambda made, moments: finish_all(plpy, memory, found, made, moments),
+    )

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.mirror_store import LOCK_SHARED
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
 from ubp_sql.api.refresh import HOLD, LOCK, among, begin, mark, move, refuse_nothing, take
-from ubp_sql.api.refresh_rows import BIGINT, HEAD_BYTES, Computed, Moment, compute_users, image
+from ubp_sql.api.refresh_rows import BIGINT, HEAD_BYTES, Moment, compute_users, image
 from ubp_sql.api.refresh_store import await_no_more, begin_anew, forget, pieces, store
 from ubp_sql.api.refresh_users import stored_users
 from ubp_sql.api.session import Row, check_version, entry, prepare_numba, run, single
 from ubp_sql.errors import BadInput, NotReady, UbpError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ubp_sql.features.events import Events
+    from ubp_sql.features.known import Computed
     from ubp_sql.kernels.dispatch import I64
 
 CHUNK_USERS = 20_000
@@ -162,28 +166,39 @@ def _compute(plpy: Any, memory: dict[str, Any], number: int, chunk: Row, found: 
     """Computes the users of a chunk into it; returns how many events they have."""
     import numpy as np
 
+    parts, events_read = [], 0
+    for events in events_of_chunk(plpy, memory, found, users_of(chunk["users"])):
+        which = np.arange(len(events.user_id))
+        parts.append(compute_users(plpy, memory, found, events, which, moment))
+        events_read += len(events.t_us)
+    keep_chunk(plpy, memory, number, chunk["chunk"], parts)
+    return events_read
+
+
+def events_of_chunk(plpy: Any, memory: dict[str, Any], found: FeatureSet, users: "I64") -> "Iterator[Events]":
+    """The events of a chunk's users, some thousand users at a time."""
     from ubp_sql.api.events import read_users
 
     # Compaction deletes chunks of the mirror: not under our feet.
     run(plpy, memory, LOCK_SHARED, [], [])
-    users = _users(chunk["users"])
-    parts, events_read = [], 0
     for part in pieces(users, max(1, CHUNK_USERS // 4)):
-        kinds, columns = found.definition.kinds, found.definition.columns
-        events = read_users(plpy, memory, kinds, columns, part.tolist())
+        events = read_users(plpy, memory, found.definition.kinds, found.definition.columns, part.tolist())
         if events is not None:
-            which = np.arange(len(events.user_id))
-            parts.append(compute_users(plpy, memory, found, events, which, moment))
-            events_read += len(events.t_us)
+            yield events
+
+
+def keep_chunk(plpy: Any, memory: dict[str, Any], number: int, chunk: int, parts: "list[Computed]") -> None:
+    """A chunk's rows, to be stored with all others at the end."""
+    import numpy as np
+
     filled: list[Any] = [None] * 6
     if parts:
         filled = [np.concatenate(column).tobytes() for column in zip(*parts, strict=True)]
     types = ["bigint", "integer", *["bytea"] * 6]
-    run(plpy, memory, COMPUTED, types, [number, chunk["chunk"], *filled])
-    return events_read
+    run(plpy, memory, COMPUTED, types, [number, chunk, *filled])
 
 
-def _users(raw: bytes) -> "I64":
+def users_of(raw: bytes) -> "I64":
     """The ids in the image of a bigint[]."""
     import numpy as np
 
@@ -207,7 +222,7 @@ def _end(
     new = removed = computed = 0
     for chunk in run(plpy, memory, CHUNKS, ["bigint"], [number]):
         row = run(plpy, memory, CHUNK, ["bigint", "integer"], [number, chunk["chunk"]])[0]
-        users = _users(row["users"])
+        users = users_of(row["users"])
         made = _computed(row, len(found.definition.features), len(found.definition.plan.anchors))
         if job["everyone"]:
             mark(kept, ends, made.user_ids)
@@ -230,9 +245,11 @@ def _end(
     return _progress("done", job["users"], job["users"], seconds, f"{users_now} users at {moment.text}")
 
 
-def _computed(row: Row, features: int, anchors: int) -> Computed:
+def _computed(row: Row, features: int, anchors: int) -> "Computed":
     """What a step kept of a chunk; nothing where none of its users had an event."""
     import numpy as np
+
+    from ubp_sql.features.known import Computed
 
     user_ids, until, awaited, awaited_until = (
         np.frombuffer(row[name] or b"", np.int64) for name in ("user_ids", "valid_until", "awaited", "awaited_until")

@@ -13,7 +13,6 @@ from ubp_sql.api.refresh_rows import (
     LEAST_ROWS,
     REAL,
     STATEMENT_BYTES,
-    Computed,
     Moment,
     image,
     images,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ubp_sql.features.known import Computed
     from ubp_sql.kernels.dispatch import I64
 
 # The sub-select keeps the planner from looking into the arrays: for as many users as they hold it would join with the
@@ -66,7 +66,7 @@ def store(
     memory: dict[str, Any],
     feature_set_id: int,
     moment: Moment,
-    made: Computed,
+    made: "Computed",
     stored: "NDArray[Any] | None" = None,
 ) -> int:
     """Writes rows, when they expire, and awaited users; returns how many rows are new.
@@ -79,7 +79,7 @@ def store(
     width = 2 * HEAD_BYTES + made.features.shape[1] * 4 + made.anchors.shape[1] * 8
     step = max(LEAST_ROWS, STATEMENT_BYTES // width)
     for low in range(0, len(made.user_ids), step):
-        part = Computed._make(column[low : low + step] for column in made)
+        part = type(made)._make(column[low : low + step] for column in made)
         old = np.ones(len(part.user_ids), np.bool_) if stored is None else stored[low : low + step]
         new += _write(plpy, memory, feature_set_id, moment.text, part, old)
     expiries.note(plpy, memory, feature_set_id, made.user_ids, made.valid_until)
@@ -91,12 +91,12 @@ def store(
 
 
 def _write(
-    plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str, rows: Computed, old: "NDArray[Any]"
+    plpy: Any, memory: dict[str, Any], feature_set_id: int, as_of: str, rows: "Computed", old: "NDArray[Any]"
 ) -> int:
     """Changes rows that are there and inserts the others; returns how many those are. `old` are perhaps there."""
     import numpy as np
 
-    def write(query: str, some: Computed) -> Any:
+    def write(query: str, some: "Computed") -> Any:
         features, anchors = images(some.features, REAL), images(some.anchors, DOUBLE)
         sizes = HEAD_BYTES + some.features.shape[1] * 4, HEAD_BYTES + some.anchors.shape[1] * 8
         arguments = [feature_set_id, image(some.user_ids, BIGINT), features or b"", sizes[0], anchors, sizes[1]]
@@ -113,10 +113,10 @@ def _write(
     return int(np.count_nonzero(missing))
 
 
-def _taken(rows: Computed, which: "NDArray[Any]") -> Computed:
+def _taken(rows: "Computed", which: "NDArray[Any]") -> "Computed":
     """Some of the rows; nobody who is awaited."""
     none = rows.awaited[:0]
-    return Computed(
+    return type(rows)(
         rows.user_ids[which], rows.features[which], rows.anchors[which], rows.valid_until[which], none, none
     )
 

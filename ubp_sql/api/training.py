@@ -73,6 +73,21 @@ class Question(NamedTuple):
         return self.rule.from_us + self.width_us
 
 
+class Asked(NamedTuple):
+    """Pairs whose features are to be computed.
+
+    columns   users, cuts, labels, matured, weights, as bytes
+    user      (p,) index of the user among the events' users
+    cut_us    (p,) UTC
+    local_us  (p,) the same moments on the clock of the set's zone
+    """
+
+    columns: tuple[bytes, ...]
+    user: "I64"
+    cut_us: "I64"
+    local_us: "I64"
+
+
 @entry
 def training_matrix(
     plpy: Any,
@@ -90,7 +105,15 @@ def training_matrix(
         # Here, for an error on the way of a generator loses its line.
         keep(plpy, memory, of_set(question.found), _days(question.cuts))
     read = opened(plpy, memory, question)
-    return _batches(plpy, memory, question, read, _seen_us(plpy, memory, read))
+    return _batches(plpy, memory, question, read, seen_until(plpy, memory, read))
+
+
+def _batches(plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int) -> Iterator[Any]:
+    prepare_numba()
+    for events, batches in parts_of(plpy, memory, question, read, seen_us):
+        for asked in batches:
+            features = _features(plpy, memory, question, events, asked.user, asked.cut_us, asked.local_us)
+            yield (*asked.columns, features.tobytes())
 
 
 @entry
@@ -98,7 +121,7 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
     """How far outcomes of the task are known; None where none is."""
     check_version(plpy, memory)
     question = ask(plpy, memory, task, None, None, "cut", None)
-    seen_us = _seen_us(plpy, memory, opened(plpy, memory, question))
+    seen_us = seen_until(plpy, memory, opened(plpy, memory, question))
     row = (
         single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us])
         if seen_us > NONE
@@ -114,7 +137,7 @@ def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None
     return None if table is None else open_table(plpy, memory, table, found.definition.kinds, found.time_zone)
 
 
-def _seen_us(plpy: Any, memory: dict[str, Any], read: Read | None) -> int:
+def seen_until(plpy: Any, memory: dict[str, Any], read: Read | None) -> int:
     """How far outcomes are known, NONE where none is: a table may be behind the events."""
     if read is not None:
         return read.seen_us
@@ -212,8 +235,10 @@ def _cuts(plpy: Any, memory: dict[str, Any], cuts: list[str | None], zone: str) 
     return sorted(found)
 
 
-def _batches(plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int) -> Iterator[Any]:
-    prepare_numba()
+def parts_of(
+    plpy: Any, memory: dict[str, Any], question: Question, read: Read | None, seen_us: int
+) -> "Iterator[tuple[Events, Iterator[Asked]]]":
+    """The events of a few users at a time, with the pairs that are asked of them."""
     import numpy as np
 
     from ubp_sql.features.labels import member_from
@@ -234,7 +259,7 @@ def _batches(plpy: Any, memory: dict[str, Any], question: Question, read: Read |
         for low, high in zip([0, *ends[:-1]], ends, strict=True):
             if pairs[low:high].any():
                 part, after = of_users(events, low, high), outcomes.of_users(low, high)
-                yield from _of_part(plpy, memory, question, seen_us, part, after, member_us[low:high], local_of)
+                yield part, _pairs_of(plpy, memory, question, seen_us, part, after, member_us[low:high], local_of)
 
 
 def _outcomes(question: Question, events: "Events") -> "Outcomes":
@@ -287,7 +312,7 @@ def _columns(question: Question) -> tuple["I64", "I64"]:
     return cuts_us, local_us
 
 
-def _of_part(
+def _pairs_of(
     plpy: Any,
     memory: dict[str, Any],
     question: Question,
@@ -296,7 +321,7 @@ def _of_part(
     outcomes: "Outcomes",
     member_us: "I64",
     local_of: Callable[["I64"], "I64"],
-) -> Iterator[Any]:
+) -> "Iterator[Asked]":
     """The batches of a few users: one, but for a user with more events than a batch holds."""
     import numpy as np
 
@@ -329,9 +354,8 @@ def _of_part(
     for low in range(0, len(labels), _most(question)):
         part = slice(low, low + _most(question))
         user, cut_us = pairs.user[part], pairs.cut_us[part]
-        features = _features(plpy, memory, question, events, user, cut_us, local_of(cut_us))
         columns = (events.user_id[user].astype("<i8"), cut_us.astype("<i8"), labels[part], matured[part], weights[part])
-        yield (*(column.tobytes() for column in columns), features.tobytes())
+        yield Asked(tuple(column.tobytes() for column in columns), user, cut_us, local_of(cut_us))
 
 
 def _form(rule: LabelRule) -> str:

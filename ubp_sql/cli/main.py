@@ -4,6 +4,7 @@ import typer
 
 import ubp_sql
 from ubp_sql.cli import (
+    bench,
     calendar,
     calibrate,
     demo,
@@ -19,6 +20,7 @@ from ubp_sql.cli import (
     source,
     task,
     training_set,
+    worker,
 )
 from ubp_sql.cli.shared import out
 
@@ -47,6 +49,8 @@ app.add_typer(source.app, name="source")
 app.add_typer(features.app, name="features")
 app.add_typer(calendar.app, name="calendar")
 app.command("refresh")(refresh.refresh)
+app.command("worker")(worker.worker)
+app.command("bench")(bench.bench)
 app.add_typer(quality.app, name="quality")
 app.add_typer(task.app, name="task")
 app.command("train")(run_jobs.train)

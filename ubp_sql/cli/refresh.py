@@ -6,16 +6,20 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ubp_sql.cli.gpu import Gpu, asked_for, choice_of, note
 from ubp_sql.cli.run_jobs import print_rows
 from ubp_sql.cli.shared import INTERRUPTED, AsJson, Dsn, connection, err, fail, from_server, guarded
 from ubp_sql.errors import BadInput, NotReady, UbpError
 from ubp_sql.install import state
+
+if TYPE_CHECKING:
+    from ubp_sql.worker.choice import Choose
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_S = 31 * 86400
@@ -38,25 +42,39 @@ def refresh(
         bool, typer.Option("--steps", help="Commit between chunks of users; goes on with one that was interrupted.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; change nothing.")] = False,
+    gpu: Gpu = None,
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
-    """Bring stored features to one moment, computing those users whose events changed."""
+    """Bring stored features to one moment, computing those users whose events changed.
+
+    A GPU computes in steps: --gpu implies --steps.
+    """
     from ubp_sql.training.cuts import parse_cut
 
     moment = None if as_of is None else parse_cut(as_of)
     if every is None:
-        _once(dsn, moment, feature_set, steps, dry_run, json)
+        _once(dsn, moment, feature_set, steps, dry_run, json, gpu if dry_run else asked_for(gpu))
         return
     if as_of is not None or dry_run:
         raise BadInput("--every takes neither --as-of nor --dry-run", "each round computes the moment it begins at")
-    _again(dsn, _seconds(every), feature_set, steps, json)
+    _again(dsn, _seconds(every), feature_set, steps, json, asked_for(gpu))
 
 
-def _once(dsn: str, moment: Any, feature_set: str, steps: bool, dry_run: bool, json: bool, line: bool = False) -> None:
+def _once(
+    dsn: str,
+    moment: Any,
+    feature_set: str,
+    steps: bool,
+    dry_run: bool,
+    json: bool,
+    gpu: bool | None,
+    line: bool = False,
+) -> None:
     with connection(dsn) as conn:
-        if steps and not dry_run:
-            rows = _in_steps(conn, moment, feature_set, quiet=json)
+        choose = None if dry_run else choice_of(gpu, conn)
+        if (steps or choose) and not dry_run:
+            rows = _in_steps(conn, moment, feature_set, dsn, choose, quiet=json)
         else:
             query = "select * from ubp.refresh_features(coalesce(%s::timestamptz, now()), %s, %s)"
             with err.status("looking" if dry_run else "computing features"):
@@ -68,14 +86,14 @@ def _once(dsn: str, moment: Any, feature_set: str, steps: bool, dry_run: bool, j
         print_rows(rows, json)
 
 
-def _again(dsn: str, seconds: float, feature_set: str, steps: bool, json: bool) -> None:
+def _again(dsn: str, seconds: float, feature_set: str, steps: bool, json: bool, gpu: bool | None) -> None:
     """Rounds until interrupted; a round that fails is told and the next one tried, but the first must go well."""
     signal.signal(signal.SIGTERM, _interrupt)
     first = True
     while True:
         started = time.monotonic()
         try:
-            _once(dsn, None, feature_set, steps, False, json, line=True)
+            _once(dsn, None, feature_set, steps, False, json, gpu, line=True)
             first = False
         except (psycopg.Error, UbpError) as error:
             if first:
@@ -124,12 +142,16 @@ def _job(conn: psycopg.Connection[Any], moment: Any, feature_set: str, quiet: bo
     return job
 
 
-def _in_steps(conn: psycopg.Connection[Any], moment: Any, feature_set: str, *, quiet: bool) -> list[dict[str, Any]]:
+def _in_steps(
+    conn: psycopg.Connection[Any], moment: Any, feature_set: str, dsn: str, choose: "Choose | None", *, quiet: bool
+) -> list[dict[str, Any]]:
     """Takes steps until the job is done; returns its last row with the job's number."""
     job = _job(conn, moment, feature_set, quiet)
-    columns = (TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as shown:
+            if choose:
+                _computed_here(conn, job, dsn, choose, shown)
             bar = shown.add_task("users", total=None)
             while True:
                 (row,) = state.rows(conn, "select * from ubp.refresh_step(%s)", job)
@@ -143,3 +165,21 @@ def _in_steps(conn: psycopg.Connection[Any], moment: Any, feature_set: str, *, q
     if row["state"] == "failed":
         raise NotReady(f"job {job} failed: {row['detail']}", "the same command takes the step again, or begins anew")
     return [{"job": job, **row}]
+
+
+def _computed_here(conn: psycopg.Connection[Any], job: int, dsn: str, choose: "Choose", shown: Progress) -> None:
+    """Computes chunks on this machine; those that are left, or all where the job is over, are the next step's."""
+    from ubp_sql.worker.refresh import compute_chunks
+
+    bar = shown.add_task("chunks", total=None)
+    with connection(dsn) as reading:
+        try:
+            compute_chunks(
+                conn, reading, job, choose, say=note, done=lambda _, chunks: shown.update(bar, advance=1, total=chunks)
+            )
+        except (psycopg.Error, UbpError) as error:
+            if conn.closed:
+                raise
+            shown.stop_task(bar)
+            said = from_server(error) if isinstance(error, psycopg.Error) else error
+            note(f"{said.sqlstate}: {said.message}; the server goes on")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ubp_sql.cli.gpu import Gpu, asked_for, source_of
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
 from ubp_sql.errors import BadInput, no_such_set
 from ubp_sql.install import state
@@ -89,6 +90,7 @@ def train(
     ] = "auto",
     no_deploy: Annotated[bool, typer.Option("--no-deploy", help="Register only.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="LightGBM's threads; 0: all cores.")] = 0,
+    gpu: Gpu = None,
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
@@ -122,6 +124,7 @@ def train(
             prepare=steps,
             threads=threads,
             calibration=calibrate,
+            source=source_of(asked_for(gpu), conn),
             say=say,
         )
         study_version(conn, task, result.version, say)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ubp_sql.cli.gpu import Gpu, asked_for, source_of
 from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
 from ubp_sql.errors import BadInput
 
@@ -37,6 +38,7 @@ def training_set(
     horizon: Annotated[
         str | None, typer.Option("--horizon", help="How far the label looks ahead, as 30d or 36h; default: the task's.")
     ] = None,
+    gpu: Gpu = None,
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
@@ -71,7 +73,7 @@ def training_set(
             total = None if users is None else max(users, done.users)
             bar.update(shown, completed=done.users, total=total, rows=f"{done.rows:,} rows")
 
-        done = export(conn, question, output, say)
+        done = export(conn, question, output, say, source_of(asked_for(gpu), conn))
     seconds = time.perf_counter() - started
     unmatured = {str(EPOCH + timedelta(days=day)): n for day, n in sorted(done.unmatured.items())}
     if json:

@@ -160,7 +160,7 @@ def keys_done(plan: Plan, events: EventColumns, s: Scan, o: int) -> None:
 @op
 def key_code(key: int) -> int:
     """20 bits of a hash of the key: exact in float32, so that a key may be a feature. (Stafford's mix 13.)"""
-    h = np.uint64(key)
+    h = np.uint64(np.int64(key))
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return int((h ^ (h >> np.uint64(31))) & np.uint64((1 << CODE_BITS) - 1))

@@ -176,7 +176,7 @@ def filter_stream(plan: Plan, events: EventColumns, s: Scan, q: int, budget: int
 @op
 def slot_of(events: EventColumns, s: Scan, row: int, key: int, code: int, mask: int) -> int:
     """Slot of the table where the key is, or where it belongs."""
-    h = np.uint64(code) ^ np.uint64(s.at[SEED])
+    h = np.uint64(np.int64(code)) ^ np.uint64(s.at[SEED])
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     slot = np.int64(h >> np.uint64(32)) & mask

@@ -1,9 +1,11 @@
 """Types that features and every backend agree on, and which backend runs.
 
-Imports NumPy only: a feature set can be listed without paying for Numba. A backend is a module (`aot`, `cpu`, later
+Imports NumPy only: a feature set can be listed without paying for Numba. A backend is a module (`aot`, `cpu`,
 `gpu`) that exports the functions of `Backend` with equal signatures and defaults.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
@@ -64,6 +66,7 @@ __all__ = [
     "FormulaColumn",
     "Key",
     "LinkColumn",
+    "NoCard",
     "Op",
     "OpColumn",
     "Pairs",
@@ -75,6 +78,7 @@ __all__ = [
     "StreamColumn",
     "Trees",
     "backend",
+    "use",
 ]
 
 I8 = NDArray[np.int8]
@@ -192,6 +196,10 @@ class Trees(NamedTuple):
     set_words: U32  # (w,)
 
 
+class NoCard(RuntimeError):
+    """No GPU can be used; the message says why."""
+
+
 class Backend(Protocol):
     """The operations that each backend module exports."""
 
@@ -244,9 +252,28 @@ class Backend(Protocol):
 def backend(device: str | None = None) -> Backend:
     """The module that runs the kernels.
 
-    device  None: the native library (aot), which needs no compiler, or where it is not there `cpu`, whose import costs
-            what Numba's does (0.6-0.9 s, 63 MB) and whose first use compiles
+    device  None: what `use` said, else the native library (aot), which needs no compiler, or where it is not there
+            `cpu`, whose import costs what Numba's does (0.6-0.9 s, 63 MB) and whose first use compiles
+
+    Raises NoCard for `gpu` where there is none.
     """
     if device is None:
-        device = "cpu" if native.entry("ubp_batch_pairs") is None else "aot"
-    return cast(Backend, import_module(f"ubp_sql.kernels.{device}"))
+        device = _used[-1] if _used else "cpu" if native.entry("ubp_batch_pairs") is None else "aot"
+    module = import_module(f"ubp_sql.kernels.{device}")
+    if device == "gpu" and (said := module.fault()):
+        raise NoCard(said)
+    return cast(Backend, module)
+
+
+_used: list[str] = []
+
+
+@contextmanager
+def use(device: str | None) -> Iterator[None]:
+    """What `backend()` gives within the block, of this process; None: as without."""
+    kept = _used[:]
+    _used[:] = [device] if device else []
+    try:
+        yield
+    finally:
+        _used[:] = kept

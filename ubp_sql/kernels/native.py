@@ -62,7 +62,8 @@ def source_hash() -> str:
 
     Two checksums that only accidents must not deceive: hashlib loads OpenSSL, 2-4 ms of a connection's first call.
     """
-    paths = [os.path.join(_KERNELS, name) for name in sorted(os.listdir(_KERNELS)) if name.endswith(".py")]
+    names = [name for name in sorted(os.listdir(_KERNELS)) if name.endswith(".py") and "gpu" not in name]
+    paths = [os.path.join(_KERNELS, name) for name in names]
     crc, adler = 0, 1
     for path in [*paths, os.path.join(_PACKAGE, "models", "blob.py")]:
         with open(path, "rb") as file:

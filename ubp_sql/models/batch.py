@@ -32,8 +32,8 @@ def raw_batch(blob: Blob, x: F32, between_chunks: Callable[[], object] | None = 
         raise BadInput(f"the model takes rows of {blob.n_features} float32 values, given: {x.dtype} of shape {x.shape}")
     form = batch_form(blob)
     steps = len(form.threshold) + 2 * blob.n_trees
-    chunk = max(1, CHUNK_STEPS // steps)
     total, kernels = np.empty((x.shape[0], blob.n_outputs)), backend()
+    chunk = max(1, getattr(kernels, "CHUNK_STEPS", CHUNK_STEPS) // steps)
     for start in range(0, x.shape[0], chunk):
         if start and between_chunks is not None:
             between_chunks()

@@ -50,6 +50,7 @@ _NEEDED: tuple[tuple[str, str], ...] = (
         "ubp_admin",
         "define_feature_set define_feature define_features copy_feature_set drop_feature_set rebuild_generated",
     ),
+    ("ubp_admin", "refresh_question refresh_events store_refreshed training_question training_pairs"),
     ("ubp_admin", "build_mirror rebuild_mirror compact_mirror drop_mirror define_event_column watch_event_partitions"),
     ("ubp_analyst", "score score_all score_blob score_blob_all features version resolve_user array_image"),
     ("ubp_analyst", "feature_vector sequence_kinds warm held_models loaded_models explain explain_many"),

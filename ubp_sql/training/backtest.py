@@ -13,7 +13,7 @@ from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
 from ubp_sql.training.cuts import training_cuts
 from ubp_sql.training.recipe import Recipe, Say
-from ubp_sql.training.rows import CutRows, Labels, fetch
+from ubp_sql.training.rows import CutRows, Labels, Source, batches, fetch
 from ubp_sql.training.settings import CALIBRATION_CUTS
 
 TASK = """
@@ -38,6 +38,7 @@ def backtest(
     cuts: Sequence[datetime],
     *,
     recipe: Recipe | None = None,
+    source: Source = batches,
     say: Say = lambda line: None,
     seen: Callable[[HeldOut], object] = lambda found: None,
 ) -> list[HeldOut]:
@@ -53,7 +54,7 @@ def backtest(
     names = [row["name"] for row in state.rows(conn, NAMES, definition["feature_set_id"])]
     plans = {cut: training_cuts(first, cut, horizon) for cut in sorted(cuts)}
     needed = sorted({*plans, *(moment for plan in plans.values() for moment in plan)})
-    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
+    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed, source)}
     found = []
     for cut, plan in plans.items():
         found.append(held_out(by_cut, cut, plan, names, recipe or Recipe.of(), say))

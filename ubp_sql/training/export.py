@@ -18,7 +18,7 @@ from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady, UnknownTask
 from ubp_sql.features.label_rule import AMOUNT
 from ubp_sql.features.windows import DAY_US
 from ubp_sql.install import state
-from ubp_sql.training.rows import Batch, Question, batches
+from ubp_sql.training.rows import Batch, Question, Source, batches
 
 FORMATS = (".parquet", ".arrow", ".feather")
 TASK = """
@@ -60,10 +60,12 @@ def export(
     question: Question,
     file: Path,
     say: Callable[[Exported, int | None], None] = lambda done, users: None,
+    source: Source = batches,
 ) -> Exported:
     """Writes the rows to `file`, which appears when it is complete and is otherwise left as it was.
 
     say  called after each batch with what is written so far and about how many users there are, if that is known
+    source  where the rows come from
 
     Raises UnknownTask (UB001), BadInput (UB003), NotReady (UB005) when there is no row, OSError.
     """
@@ -89,7 +91,7 @@ def export(
         with (
             unfinished.open("wb") as sink,
             _writer(sink, schema, file.suffix) as writer,
-            closing(batches(conn, question)) as found,
+            closing(source(conn, question)) as found,
         ):
             for batch in found:
                 if batch.features.shape[1] != len(names):

@@ -1,6 +1,6 @@
 """Training rows out of the server: the features the server computes, never a second implementation of them."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -94,10 +94,16 @@ def batches(conn: psycopg.Connection[Any], question: Question) -> Generator[Batc
                 )
 
 
-def fetch(conn: psycopg.Connection[Any], task: str, cuts: Sequence[datetime]) -> list[CutRows]:
+Source = Callable[[psycopg.Connection[Any], Question], Generator[Batch]]
+"""Where rows come from: `batches`, or what computes their features elsewhere (ubp_sql.worker.training)."""
+
+
+def fetch(
+    conn: psycopg.Connection[Any], task: str, cuts: Sequence[datetime], source: Source = batches
+) -> list[CutRows]:
     """Rows of the task's population at each cut, in the order of `cuts`; held once, but for one cut's."""
     parts: dict[int, list[Batch]] = {(cut - EPOCH) // MICROSECOND: [] for cut in cuts}
-    with closing(batches(conn, Question(task, cuts))) as found:
+    with closing(source(conn, Question(task, cuts))) as found:
         for batch in found:
             for cut_us in np.unique(batch.cuts_us):
                 mine = batch.cuts_us == cut_us

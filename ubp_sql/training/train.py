@@ -23,7 +23,7 @@ from ubp_sql.training.evaluate import as_rows, metrics, of_amounts
 from ubp_sql.training.fit import objective
 from ubp_sql.training.leaks import leaking
 from ubp_sql.training.recipe import Recipe, Say
-from ubp_sql.training.rows import CutRows, fetch
+from ubp_sql.training.rows import CutRows, Source, batches, fetch
 from ubp_sql.training.settings import BASE_RATE_SHIFT, CUTS_PER_HORIZON, HALF_LIFE_DAYS, LIGHTGBM
 
 Connection = psycopg.Connection[Any]
@@ -79,6 +79,7 @@ def train(
     prepare: list[Declared] | None = None,
     threads: int = 0,
     calibration: str = AUTO,
+    source: Source = batches,
     say: Say = lambda line: None,
 ) -> Trained:
     """Tests the settings on `test_cuts` (default: the last matured midnight), then trains on every matured cut.
@@ -88,6 +89,7 @@ def train(
              trees, declared_steps.DEFAULT for a linear model
     calibration  'isotonic' or 'platt': a map on scores held out at earlier moments, deployed with the model; 'auto':
              the better one, if any is better than the scores as they are; 'none': neither map nor held-out moments
+    source   where the rows come from
 
     The model that is registered has seen the test cuts too; its metrics are those of models that had not, as the
     protocol column of ubp.model_metrics says.
@@ -122,7 +124,7 @@ def train(
     final = training_cuts(span["first_event"], last + horizon, horizon)
     needed = sorted({*final, *tests, *(cut for plan in plans.values() for cut in plan)})
     say(f"rows at {len(needed)} moments from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}")
-    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
+    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed, source)}
     final = _matured(by_cut, final, horizon, say)
     seconds = {"rows": time.perf_counter() - started}
     tested = [_test(cut, plans[cut], by_cut, names, recipe, say, naive) for cut in tests]
@@ -132,9 +134,9 @@ def train(
     rows = [by_cut[cut] for cut in final]
     count = sum(len(cut.labels) for cut in rows)
     say(f"training on {count:,} rows of {len(rows)} moments")
-    source, _ = recipe.fit(rows, names, say)
+    text, _ = recipe.fit(rows, names, say)
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
-    result = Trained(task, None, False, tested, count, source, names, seconds, _warnings(rows[-1], names))
+    result = Trained(task, None, False, tested, count, text, names, seconds, _warnings(rows[-1], names))
     settings = _settings(result, recipe, objective(rows[-1].labels))
     _register(conn, result, settings, (final[0], final[-1] + horizon), naive, earlier, calibration, deploy, say)
     seconds["register"] = time.perf_counter() - started - sum(seconds.values())

@@ -1,0 +1,88 @@
+"""Work goes to the faster side by figures of this machine, and to the CPU without any."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ubp_sql.kernels import gpu
+from ubp_sql.worker import choice
+from ubp_sql.worker.calibrate import calibrate
+from ubp_sql.worker.choice import Figures, Machine
+
+pytestmark = [
+    pytest.mark.skipif(bool(gpu.fault()), reason=f"no GPU, not even a simulated one: {gpu.fault()}"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+HERE = Machine("card", "cpu", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        ([(1, 1.0, 2.0), (10, 2.0, 1.0), (100, 9.0, 1.0)], 10),
+        ([(1, 1.0, 0.5), (10, 2.0, 3.0), (100, 9.0, 1.0)], 100),
+        ([(1, 2.0, 1.0), (10, 2.0, 1.0)], 1),
+        ([(1, 1.0, 2.0), (10, 2.0, 2.0)], None),
+        ([], None),
+    ],
+)
+def test_break_even(seconds: list[tuple[int, float, float]], wanted: int | None) -> None:
+    assert Figures(HERE, {"pairs": seconds}).break_even("pairs") == wanted
+
+
+def test_without_figures_it_is_the_cpu() -> None:
+    assert choice.device_for("pairs", 1 << 40) is None
+
+
+def test_calibrate_keeps_what_it_measured_and_nothing_slower_is_chosen() -> None:
+    said: list[str] = []
+    figures = calibrate(said.append, {"pairs": (100, 200), "rows": (10, 20)})
+    assert len(said) == 4
+    assert choice.kept() == figures
+    for kind, rows in figures.measured.items():
+        for size, cpu, seconds in rows:
+            if choice.device_for(kind, size) == "gpu":
+                assert seconds < cpu
+
+
+def kept(**changes: str) -> None:
+    machine = choice.this_machine()
+    written = {"card": machine.card, "cpu": machine.cpu, "version": machine.version, **changes}
+    choice.path().parent.mkdir(parents=True, exist_ok=True)
+    choice.path().write_text(json.dumps({"machine": written, "measured": {"pairs": [[10, 2.0, 1.0]]}}))
+
+
+def test_figures_choose_by_size() -> None:
+    kept()
+    assert [choice.device_for("pairs", size) for size in (9, 10, 11)] == [None, "gpu", "gpu"]
+    assert choice.device_for("rows", 1 << 40) is None
+
+
+@pytest.mark.parametrize("changes", [{"card": "another"}, {"cpu": "another"}, {"version": "another"}])
+def test_figures_of_another_machine_count_for_nothing(changes: dict[str, str]) -> None:
+    kept(**changes)
+    assert choice.device_for("pairs", 1 << 40) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"machine": {}, "measured": {}}',
+        '{"machine": 3}',
+        '{"machine": {"card": 1, "cpu": 2, "version": 3}, "measured": []}',
+    ],
+)
+def test_a_broken_file_counts_for_nothing(text: str) -> None:
+    choice.path().parent.mkdir(parents=True, exist_ok=True)
+    choice.path().write_text(text)
+    assert choice.device_for("pairs", 1 << 40) is None

@@ -1,0 +1,1 @@
+"""A process beside the server that computes what is too much for one: on a GPU where there is one."""
