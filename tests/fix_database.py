@@ -1,7 +1,8 @@
 """Fixtures: databases. `db` is a clone of an installed template, `empty_db` an empty one; both go after the test."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,27 @@ def drop(database: Database) -> None:
         conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(database.name)))
 
 
+@contextmanager
+def clone(cluster: Cluster, template: str) -> Iterator[Database]:
+    """A database of its own, made from another that nobody is connected to; it goes at the end."""
+    made = create(cluster, template)
+    try:
+        yield made
+    finally:
+        drop(made)
+
+
+@contextmanager
+def clone_filled(
+    cluster: Cluster, template: str, fill: Callable[[psycopg.Connection[Any]], object]
+) -> Iterator[Database]:
+    """A clone that `fill` has filled, for others to be cloned from."""
+    with clone(cluster, template) as made:
+        with made.connect() as conn:
+            fill(conn)
+        yield made
+
+
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> str:
     """Name of a template database with ubp_sql installed."""
@@ -68,9 +90,8 @@ def installed(cluster: Cluster) -> str:
 @pytest.fixture
 def db(cluster: Cluster, installed: str) -> Iterator[Database]:
     """A fresh installed database."""
-    made = create(cluster, installed)
-    yield made
-    drop(made)
+    with clone(cluster, installed) as made:
+        yield made
 
 
 @pytest.fixture
@@ -95,9 +116,8 @@ def shop(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture
 def shop_copy(shop: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `shop` that a test may change."""
-    made = create(cluster, shop.name)
-    yield made
-    drop(made)
+    with clone(cluster, shop.name) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.helpers import Connection, Event, feature_names, insert, refused, register, tiny_model
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from ubp_sql.embedded import Cluster
 from ubp_sql.models.split import bounds, place, places
 
@@ -43,9 +43,8 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture
 def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `prepared` that a test may change."""
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made
 
 
 def scores(conn: Connection) -> dict[int, float]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register, tiny_model
 from tests.cli.running import document, refusal, told
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from tests.models.onnx_makers import Maker
 from ubp_sql.embedded import Cluster
 from ubp_sql.models.blob import blob_hash
@@ -59,9 +59,8 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture
 def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `prepared` that a test may change."""
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made
 
 
 def register_network(conn: Connection, data: bytes) -> int:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.api.helpers import Connection, Event, feature_names, insert, packed_rows, refused, register, tiny_model
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from ubp_sql import __version__
 from ubp_sql.api import session
 from ubp_sql.api.deployments import undone
@@ -43,9 +43,8 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture
 def small(prepared: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `prepared` that a test may change."""
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made
 
 
 def models(db: Database, n: int) -> list[lightgbm.Booster]:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.api.helpers import Connection, refused
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from tests.serving_shop import AS_OF, CHANGE, USERS, Changes, fill, said
 from ubp_sql.embedded import Cluster
 
@@ -48,9 +48,8 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 
 @pytest.fixture
 def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made
 
 
 def scan(conn: Connection, order: str) -> dict[int, float | None]:

@@ -15,7 +15,7 @@ from bench.rivals.duckdb_engine import DuckDB
 from bench.rivals.polars_engine import Polars
 from bench.rivals.postgres import PlainSQL
 from bench.stored import MADE, Size, add_rival, fill
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 
 SIZE = Size(4_000, 80, 5)
 NAMES = [feature.name for feature in FEATURES]
@@ -50,10 +50,8 @@ def conn(made: Database) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def own(made: Database, cluster: Any) -> Iterator[psycopg.Connection[Any]]:
     """A copy that a test may change."""
-    database = create(cluster, made.name)
-    with database.connect() as conn:
+    with clone(cluster, made.name) as database, database.connect() as conn:
         yield conn
-    drop(database)
 
 
 @pytest.fixture

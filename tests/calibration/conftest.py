@@ -5,32 +5,25 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api.helpers import Connection
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, clone_filled
 from tests.serving_shop import fill
 from ubp_sql.embedded import Cluster
 
 
 @pytest.fixture(scope="session")
 def served_database(cluster: Cluster, installed: str) -> Iterator[Database]:
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        fill(conn)
-    yield made
-    drop(made)
+    with clone_filled(cluster, installed, fill) as made:
+        yield made
 
 
 @pytest.fixture
 def serving(served_database: Database, cluster: Cluster) -> Iterator[Connection]:
-    made = create(cluster, served_database.name)
-    with made.connect() as conn:
+    with clone(cluster, served_database.name) as made, made.connect() as conn:
         yield conn
-    drop(made)
 
 
 @pytest.fixture(scope="module")
 def refusing(served_database: Database, cluster: Cluster) -> Iterator[Connection]:
     """For tests that change nothing: one for all of them."""
-    made = create(cluster, served_database.name)
-    with made.connect() as conn:
+    with clone(cluster, served_database.name) as made, made.connect() as conn:
         yield conn
-    drop(made)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.cli.running import refusal
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from ubp_sql.embedded import Cluster
 
 JOBS = (
@@ -46,9 +46,8 @@ def untouched(cluster: Cluster) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def bare(cluster: Cluster, installed: str) -> Iterator[Database]:
     """An installed database without events. Read only."""
-    made = create(cluster, installed)
-    yield made
-    drop(made)
+    with clone(cluster, installed) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

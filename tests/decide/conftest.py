@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.api.helpers import Connection, packed_rows, register
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from tests.serving_shop import AS_OF, fill
 from ubp_sql.embedded import Cluster
 
@@ -53,15 +53,12 @@ def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def conn(prepared: Database, cluster: Cluster) -> Iterator[Connection]:
     """Of tests that change nothing; in a clone, for nobody may be connected to what others clone."""
-    made = create(cluster, prepared.name)
-    with made.connect() as opened:
+    with clone(cluster, prepared.name) as made, made.connect() as opened:
         yield opened
-    drop(made)
 
 
 @pytest.fixture
 def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone that a test may change."""
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made

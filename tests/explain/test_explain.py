@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 from tests.api.helpers import Connection, feature_names, packed_rows, refused, tiny_model
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, clone_filled
 from tests.serving_shop import AS_OF, fill
 from ubp_sql.embedded import Cluster
 
@@ -26,28 +26,22 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def prepared(cluster: Cluster, installed: str) -> Iterator[Database]:
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        fill(conn)
-    yield made
-    drop(made)
+    with clone_filled(cluster, installed, fill) as made:
+        yield made
 
 
 @pytest.fixture
 def shop(prepared: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `prepared` that a test may change."""
-    made = create(cluster, prepared.name)
-    yield made
-    drop(made)
+    with clone(cluster, prepared.name) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def session(prepared: Database, cluster: Cluster) -> Iterator[Connection]:
     """In a clone of its own, which is only read: nobody else may be in a database that is cloned."""
-    made = create(cluster, prepared.name)
-    with made.connect() as conn:
+    with clone(cluster, prepared.name) as made, made.connect() as conn:
         yield conn
-    drop(made)
 
 
 def asked(conn: Connection, query: str, *arguments: object) -> list[Row]:

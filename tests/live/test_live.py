@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.helpers import refused
 from tests.features.spec_cases import AS_OF, log
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from tests.live.helpers import MOMENTS, NO_LIBRARY, Connection, insert, loaded, prepare, vectors
 from ubp_sql.embedded import Cluster
 
@@ -28,9 +28,8 @@ def log_database(cluster: Cluster, installed: str) -> Iterator[Database]:
 
 @pytest.fixture
 def database(log_database: Database, cluster: Cluster) -> Iterator[Database]:
-    made = create(cluster, log_database.name)
-    yield made
-    drop(made)
+    with clone(cluster, log_database.name) as made:
+        yield made
 
 
 NOBODY = "select ubp.feature_vector(null::bigint), ubp.feature_vector(-5)"

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, clone_filled
 from tests.serving_shop import fill
 from ubp_sql.embedded import Cluster
 from ubp_sql.embedded.account import NEUTRAL_ENVIRONMENT, server_account
@@ -95,16 +95,12 @@ def pooler(cluster: Cluster) -> Iterator[Pooler]:
 
 @pytest.fixture(scope="package")
 def filled(cluster: Cluster, installed: str) -> Iterator[Database]:
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        fill(conn)
-    yield made
-    drop(made)
+    with clone_filled(cluster, installed, fill) as made:
+        yield made
 
 
 @pytest.fixture
 def served(filled: Database, cluster: Cluster) -> Iterator[Database]:
     """A database that serves, with three versions of a model."""
-    made = create(cluster, filled.name)
-    yield made
-    drop(made)
+    with clone(cluster, filled.name) as made:
+        yield made

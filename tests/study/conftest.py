@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.helpers import Connection, feature_names
 from tests.api.test_onnx_models import network
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, create, drop
 from tests.serving_shop import fill
 from ubp_sql.embedded import Cluster
 from ubp_sql.models import linear_text
@@ -59,6 +59,5 @@ def studied_shop(cluster: Cluster, installed: str) -> Iterator[Database]:
 @pytest.fixture
 def forms(studied_shop: Database, cluster: Cluster) -> Iterator[Database]:
     """A clone of `studied_shop` that a test may change."""
-    made = create(cluster, studied_shop.name)
-    yield made
-    drop(made)
+    with clone(cluster, studied_shop.name) as made:
+        yield made

@@ -4,23 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone, clone_filled
 from tests.users.helpers import fill
 from ubp_sql.embedded import Cluster
 
 
 @pytest.fixture(scope="session")
 def keyed_template(cluster: Cluster, installed: str) -> Iterator[Database]:
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        fill(conn)
-    yield made
-    drop(made)
+    with clone_filled(cluster, installed, fill) as made:
+        yield made
 
 
 @pytest.fixture
 def keyed(cluster: Cluster, keyed_template: Database) -> Iterator[Database]:
     """A copy that a test may change."""
-    made = create(cluster, keyed_template.name)
-    yield made
-    drop(made)
+    with clone(cluster, keyed_template.name) as made:
+        yield made

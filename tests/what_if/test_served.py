@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.api.helpers import Connection, refused
-from tests.fix_database import Database, create, drop
+from tests.fix_database import Database, clone_filled
 from tests.serving_shop import AS_OF, fill
 from ubp_sql.embedded import Cluster
 
@@ -25,11 +25,8 @@ select ubp.attach_source('public.orders', 'who', 'at', '''purchase''', value => 
 
 @pytest.fixture(scope="module")
 def served_database(cluster: Cluster, installed: str) -> Iterator[Database]:
-    made = create(cluster, installed)
-    with made.connect() as conn:
-        fill(conn)
-    yield made
-    drop(made)
+    with clone_filled(cluster, installed, fill) as made:
+        yield made
 
 
 @pytest.fixture
