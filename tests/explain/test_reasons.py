@@ -3,7 +3,6 @@
 import math
 from array import array
 
-import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -78,7 +77,8 @@ def test_the_rows_sum_to_the_raw_score(base: float, contributions: list[float], 
 
 @given(st.floats(width=32))
 @example(1000000064.0)
-def test_values_are_the_shortest_numbers_that_are_theirs(x: float) -> None:
+@example(6.025583396596713e-44)
+def test_values_are_theirs_in_nine_digits(x: float) -> None:
     """As real prints them."""
     (row, *_) = tell(AMOUNT, array("f", [x, 0]), None, 1.0, 0.0, [1.0, 0.0], 1)[1:]
     if math.isnan(x):
@@ -86,5 +86,4 @@ def test_values_are_the_shortest_numbers_that_are_theirs(x: float) -> None:
     else:
         assert row[2] is not None
         assert array("f", [row[2]])[0] == x
-        assert math.isinf(x) or row[2] == float(str(np.float32(x)))
         assert math.isinf(x) or float(f"{row[2]:.9g}") == row[2]
