@@ -33,6 +33,7 @@ select (extract(epoch from max(event_time)) * 1000000)::bigint as us from ubp.ev
 DAYS = """
 select distinct (event_time at time zone 'UTC')::date - date '1970-01-01' as day from ubp.event_rows()
  where kind = any ($1) and event_time >= '0001-01-02 00:00+00' and event_time < '9999-01-01 00:00+00'"""
+AS_TEXT = "select to_timestamp($1 / 1e6)::text as moment"
 KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.
 ATTRIBUTE = "attribute:"
@@ -122,12 +123,7 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
     check_version(plpy, memory)
     question = ask(plpy, memory, task, None, None, "cut", None)
     seen_us = seen_until(plpy, memory, opened(plpy, memory, question))
-    row = (
-        single(plpy, memory, "select to_timestamp($1 / 1e6)::text as t", ["bigint"], [seen_us])
-        if seen_us > NONE
-        else None
-    )
-    return row["t"] if row else None
+    return None if seen_us <= NONE else str(run(plpy, memory, AS_TEXT, ["bigint"], [seen_us])[0]["moment"])
 
 
 def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:

@@ -186,7 +186,9 @@ begin
            case when x.score is not null
                 then (rank() over (partition by x.score is null order by x.score) - 1)::float8
                      * (100::float8 / greatest(1, count(x.score) over ())) end,
-           case when x.few then 'too little history: no event of the task''s population kind yet' when x.score is null then 'the model gives no number for the user''s features' end, $2, $3, now()
+           case when x.few then 'too little history: no event of the task''s population kind yet'
+                when x.score is null then 'the model gives no number for the user''s features' end,
+           $2, $3, now()
       from (select r.user_id, r.few, nullif(case when not r.few then ubp.%I(r.features) end, 'NaN') as score
               from (select f.user_id, f.features,
                            not (f.features[$4] >= 1 and f.features[$4] <> 'NaN') as few

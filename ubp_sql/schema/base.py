@@ -29,6 +29,12 @@ def identity(name: str, comment: str, start: int = 1) -> sa.Column[Any]:
     return column(name, sa.BigInteger(), comment, sa.Identity(always=False, start=start), primary_key=True)
 
 
+def model_key() -> sa.Column[Any]:
+    """Part of the key of what is said of a model, and goes with it."""
+    model = sa.ForeignKey(f"{SCHEMA}.models.model_id", ondelete="CASCADE")
+    return column("model_id", sa.BigInteger(), "model", model, primary_key=True, autoincrement=False)
+
+
 def tenant() -> sa.Column[Any]:
     comment = "owner of the row in a shared database; 0 = the only one"
     return column("tenant", sa.Integer(), comment, nullable=False, server_default="0")

@@ -3,19 +3,12 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
-from ubp_sql.schema.base import NOW, TIME, column, identity, table
+from ubp_sql.schema.base import NOW, TIME, column, identity, model_key, table
 
 model_tests = table(
     "model_tests",
     "Scores and outcomes of users at moments that a model, or its like trained earlier, had not seen.",
-    column(
-        "model_id",
-        sa.BigInteger(),
-        "model",
-        sa.ForeignKey("ubp.models.model_id", ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    model_key(),
     column("cut", TIME, "moment of the test", primary_key=True),
     column(
         "part",
@@ -72,14 +65,7 @@ calibration_maps = table(
 calibration_tests = table(
     "calibration_tests",
     "How far scores are from what came true, with and without a map; ubp.reliability shows them.",
-    column(
-        "model_id",
-        sa.BigInteger(),
-        "model",
-        sa.ForeignKey("ubp.models.model_id", ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    model_key(),
     column("cut", TIME, "moment of the test", primary_key=True),
     column(
         "calibrated",

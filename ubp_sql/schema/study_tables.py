@@ -3,19 +3,12 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, REAL
 
-from ubp_sql.schema.base import NOW, TIME, column, table
+from ubp_sql.schema.base import NOW, TIME, column, model_key, table
 
 model_backgrounds = table(
     "model_backgrounds",
     "Samples of whom models are asked about: what explanations compare a user with. A row a studied model.",
-    column(
-        "model_id",
-        sa.BigInteger(),
-        "model",
-        sa.ForeignKey("ubp.models.model_id", ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    model_key(),
     column("as_of", TIME, "moment of the features", nullable=False),
     column("users", sa.BigInteger(), "users that the sample was drawn from", nullable=False),
     column("sampled", sa.Integer(), "users in the sample", nullable=False),
