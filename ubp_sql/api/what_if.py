@@ -26,6 +26,7 @@ from ubp_sql.api.session import Row, entry, run, single, sqlstate
 from ubp_sql.api.what_if_changes import RAW, Changes, dated, parsed, positions
 from ubp_sql.errors import BadInput, FeatureSetMismatch, InstallError
 from ubp_sql.features.windows import shown
+from ubp_sql.models.reasons import shortest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,14 +189,7 @@ def _differing(names: list[str], before: bytes | None, after: bytes | None) -> d
     old = empty if before is None else array("f", before)
     new = empty if after is None else array("f", after)
     return {
-        name: [_shortest(one), _shortest(other)]
+        name: [shortest(one), shortest(other)]
         for name, one, other in zip(names, old, new, strict=True)
         if not (one == other or (one != one and other != other))
     }
-
-
-def _shortest(value: float) -> float | None:
-    """The shortest number that is the same float32."""
-    if value != value:
-        return None
-    return next(short for digits in range(6, 10) if array("f", [short := float(f"{value:.{digits}g}")])[0] == value)

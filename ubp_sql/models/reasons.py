@@ -78,7 +78,7 @@ def tell(
         if contribution == 0.0:
             break
         total += contribution
-        value, usual = _given(row[j]), None if typical is None else _given(typical[j])
+        value, usual = shortest(row[j]), None if typical is None else shortest(typical[j])
         missing = " (missing)" if value is None else ""
         meaning = f"{told.meanings[j]}{missing}: {told.change(raw, contribution)}"
         lines.append((len(lines), told.names[j], value, usual, contribution, meaning))
@@ -90,7 +90,7 @@ def tell(
     return lines
 
 
-def _given(x: float) -> float | None:
+def shortest(x: float) -> float | None:
     """A float32 as the shortest decimal number that is it; None for NaN."""
     if x != x:
         return None
