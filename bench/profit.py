@@ -1,4 +1,4 @@
-"""What `decide` earns on simulated shops whose true chances are known, beside oracles and fixed rules.
+"""What `decide` earns on simulated shops whose true chances are known, beside oracles, a bound and fixed rules.
 
 Honest: a shop's log ends at the moment of deciding, the model and its calibration map know nothing later, and profit
 is counted with the true chance of each customer and not with what happened.
@@ -18,6 +18,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from bench import settings
+from bench.profit_limit import best_chances
 from bench.server import cluster, fresh
 from ubp_sql.sources.load import load_file
 from ubp_sql.sources.load_map import LoadMap
@@ -48,12 +49,14 @@ class Shop(NamedTuple):
     """What was decided in a shop, and what is true of it.
 
     p         (n,) true chances of the customers at the moment of deciding
+    limit     (n,) the best that can be known of them from any log: bench/profit_limit.py
     features  (n, f) what is known of them
     acted     (n,) whom ubp.decide_many acts on, for each of STAKES; best: the top decile
     past      features and true chances of customers at all CUTS
     """
 
     p: F64
+    limit: F64
     features: NDArray[np.float32]
     acted: list[Bools]
     best: Bools
@@ -77,8 +80,10 @@ def run() -> dict[str, Any]:
         bars[f"{stakes}: {share:.4f} of the oracle's that knows the true chances >= {LEAST}"] = share >= LEAST
         for name in RULES:
             bars[f"{stakes}: {decided:,.0f} more than {name}: {everything[name]:,.0f}"] = decided > everything[name]
+        most = everything["limit"] / everything["oracle"]
         notes.append(
-            f"{stakes}: {decided / everything['oracle of the log']:.4f} of the oracle's that sees the log alone"
+            f"{stakes}: {decided / everything['oracle of the log']:.4f} of the oracle's that sees the log alone; "
+            f"no policy that does can earn more than {most:.4f} of the one that knows the true chances"
         )
     return {"rows": rows, "bars": bars, "notes": notes, "size": f"{len(shops)} shops of {users:,} users"}
 
@@ -87,6 +92,7 @@ def _profits(shop: Shop, acted: Bools, seen: F64, gain: float, cost: float) -> d
     worth = shop.p * gain - cost
     policies = {
         "oracle": worth > 0.0,
+        "limit": shop.limit * gain > cost,
         "oracle of the log": seen * gain > cost,
         "decide": acted,
         "everyone": np.ones(len(worth), bool),
@@ -97,7 +103,7 @@ def _profits(shop: Shop, acted: Bools, seen: F64, gain: float, cost: float) -> d
 
 
 def _shares(profits: dict[str, float]) -> dict[str, float]:
-    return {f"of {name}": profits["decide"] / profits[name] for name in ("oracle", "oracle of the log")}
+    return {f"of {name}": profits["decide"] / profits[name] for name in ("oracle", "limit", "oracle of the log")}
 
 
 def _oracle(others: Sequence[Shop], shop: Shop) -> F64:
@@ -132,7 +138,9 @@ def _shop(users: int, seed: int) -> Shop:
     best = _chosen(conn, BEST, ids, [round(len(ids) / 10)])
     conn.close()
     past = np.concatenate([part.features for part in parts]), np.concatenate(chances)
-    return Shop(chances[0], parts[0].features, acted, best, past)
+    knowable = best_chances(users, DAYS, seed, (CUTS[0] - START).days)
+    limit = np.array([knowable[user] for user in ids.tolist()])
+    return Shop(chances[0], limit, parts[0].features, acted, best, past)
 
 
 def _truth(path: Path) -> dict[date, dict[int, float]]:
