@@ -5,7 +5,13 @@ Where there is no card, numba.cuda simulates one: it asks this variable when it 
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 if not os.path.exists("/dev/nvidiactl"):
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+# How long an example takes, or its drawing, says something about the machine and what else runs on it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 pytest_plugins = ["tests.fix_cluster", "tests.fix_database"]

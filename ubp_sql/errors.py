@@ -124,6 +124,17 @@ class SourceChanged(UbpError):
     exit_code = 5
 
 
+def unknown_task(task: object) -> UnknownTask:
+    """The error about a task that nobody defined."""
+    return UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+
+
+def no_version(task: object, version: int | None) -> NoModelDeployed:
+    """The error about a version that a task does not have; None: it has none at all."""
+    which = "no model" if version is None else f"no version {version}"
+    return NoModelDeployed(f"task {task!r} has {which}", "select * from ubp.model_versions lists what there is")
+
+
 SETS_NAMED = 20
 
 

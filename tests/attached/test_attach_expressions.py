@@ -194,7 +194,9 @@ def expressions() -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(name=st.sampled_from(ARGUMENTS), text=expressions())
 def test_whatever_is_written_is_taken_or_refused_in_a_line(maps: Map, name: str, text: str) -> None:
     error: psycopg.Error | None = None

@@ -250,7 +250,9 @@ def test_bad_chunks_by_hand(bad: Bad) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def _any_bytes(bad: Bad, data: st.DataObject) -> None:
     """A column of a length that is not its own."""
     place = data.draw(st.integers(0, 5))

@@ -117,7 +117,9 @@ said = st.builds(
 happened = st.builds(Event, st.integers(0, 3), minutes, minutes, st.sampled_from([None, 0, 1]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     before=st.lists(said, min_size=1, max_size=6, unique_by=lambda row: row[4:]),
     events=st.lists(happened, min_size=1, max_size=8),

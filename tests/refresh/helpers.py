@@ -1,6 +1,5 @@
 """What the tests of refreshes share: a small log that is changed at random, and the whole state a refresh leaves."""
 
-import struct
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
@@ -157,8 +156,3 @@ class Log:
             ]
         )
         self.conn.execute(statement.encode(), [user] if "%s" in statement else None)
-
-
-def image_of(values: NDArray[Any], element: int) -> bytes:
-    """What PostgreSQL keeps of a one-dimensional array without NULL."""
-    return struct.pack("=5i", 1, 0, element, len(values), 1) + values.tobytes()

@@ -47,6 +47,7 @@ def facts(n: int = 4_000, amount: bool = False) -> Facts:
         name="spend" if amount else "purchase",
         meaning="what a user spends" if amount else "chance that a user buys",
         label="sum of value over purchase" if amount else "at least one purchase within the horizon",
+        rule='{"sum": "value", "kinds": ["purchase"]}' if amount else '{"any": ["purchase"]}',
         population_kind="purchase",
         horizon=timedelta(days=30),
         feature_set="default",

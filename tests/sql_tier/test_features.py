@@ -172,7 +172,9 @@ insert into ubp.events (event_id, user_id, event_time, kind, item_id, value, att
 overriding system value values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(EVENTS)
 # Known at the very moment; and sums that only one order of additions makes, within a ring and over two.
 @example([(1, timedelta(days=2), "view", 1, 5.0, None, timedelta(days=2), 0)])

@@ -192,6 +192,65 @@ def test_a_database_of_the_first_tier_is_left_alone(db: Database) -> None:
         )
 
 
+def test_objects_of_other_roles_are_not_built_upon(db: Database, tier: Database) -> None:
+    """A trigger that another role made would run with the rights of the one that runs the file."""
+    with db.connect() as conn, tier.connect() as admin, owner(tier) as other:
+        with_tasks(conn, "buy")
+        file = sql_of(conn, "buy", None).encode()
+        admin.execute(f"create schema ubp authorization {OWNER}".encode())
+        theirs = [
+            ("table users", "create table ubp.users (user_id bigint, user_key text)", "ubp.users"),
+            (
+                "function judge",
+                "create function ubp.judge(text) returns text language sql as 'select $1'",
+                "judge(text)",
+            ),
+        ]
+        for what, create, named in theirs:
+            admin.execute(create.encode())
+            with pytest.raises(psycopg.Error, match="belongs to postgres, this is tier_owner") as caught:
+                other.execute(file)
+            assert caught.value.sqlstate == "UB011"
+            assert named in str(caught.value.diag.message_primary)
+            other.execute("rollback")
+            admin.execute(f"drop {what.split()[0]} ubp.{what.split()[1]}".encode())
+        with pytest.raises(psycopg.Error, match="schema ubp belongs to tier_owner, this is postgres"):
+            admin.execute(file)
+        admin.execute("rollback")
+        admin.execute(f"set role {OWNER}".encode())
+        admin.execute(file)
+        other.execute(file)
+
+
+def test_a_scoring_waits_for_a_refresh(db: Database, tier: Database) -> None:
+    """Else it would store scores of newer features than the as_of beside them."""
+    with db.connect() as conn, owner(tier) as other, owner(tier) as refresher:
+        with_tasks(conn, "buy")
+        insert(conn, [event._replace(kind="view") for event in odd_events()])
+        move(conn, other, "buy")
+        other.execute("select * from ubp.refresh_features('2024-01-01')")
+        other.execute("set lock_timeout = '100ms'")
+        with refresher.transaction():
+            refresher.execute("select * from ubp.refresh_features(%s)", [AS_OF])
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute("select * from ubp.score_users('buy')")
+        other.execute("select * from ubp.score_users('buy')")
+        assert other.execute("select distinct as_of from ubp.user_scores").fetchone() == (AS_OF,)
+
+
+def test_everything_has_a_comment(db: Database, tier: Database) -> None:
+    with db.connect() as conn, owner(tier) as other:
+        with_tasks(conn, "buy")
+        other.execute(sql_of(conn, "buy", None).encode())
+        bare = """
+            select c.relname from pg_class c
+             where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'r' and obj_description(c.oid, 'pg_class') is null
+            union all
+            select p.oid::regprocedure::text from pg_proc p
+             where p.pronamespace = 'ubp'::regnamespace and obj_description(p.oid, 'pg_proc') is null"""
+        assert other.execute(bare).fetchall() == []
+
+
 def test_refusals_name_each_feature(db: Database) -> None:
     with db.connect() as conn:
         conn.execute("select ubp.define_feature('so_far', 'count', array['view'])")

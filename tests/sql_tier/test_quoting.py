@@ -20,7 +20,9 @@ HOSTILE = [
     "ünïcode ☕", "E'\\''", "%s %I {0}", "\u2028drop table canary", "--",
 ]  # fmt: skip
 TEXTS = st.sampled_from(HOSTILE) | st.text(st.sampled_from("'\"\\$ubp1;-\n\r {}%é"), max_size=12) | st.text(max_size=20)
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @pytest.fixture(scope="module")

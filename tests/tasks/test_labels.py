@@ -107,7 +107,9 @@ def rules(draw: st.DrawFn) -> tuple[dict[str, Any], timedelta]:
 
 
 @given(rule=rules(), hours=st.integers(1, 900), at=st.integers(0, 3_000), population=st.sampled_from([KIND, ATTACHED]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_random_rules(
     odd: Connection, rule: tuple[dict[str, Any], timedelta], hours: int, at: int, population: str
 ) -> None:

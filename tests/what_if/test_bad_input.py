@@ -110,7 +110,9 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(changes=anything | st.dictionaries(keys, anything, max_size=4))
 @example(changes={"events": [{"kind": "view", "attributes": {"the channel": ["x"]}}], "as_of": "2024-05-01"})
 def test_any_json_is_answered_or_refused(kept: Connection, changes: Any) -> None:

@@ -83,7 +83,9 @@ def test_the_events_of_the_key_of_a_rank(explained: dict[tuple[str, int], list[R
             assert mine == set(ranked[rank - 1 : rank])
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(made=st.lists(events, max_size=9), places=st.sets(st.integers(0, 500), min_size=1, max_size=8))
 def test_of_any_events(kept: Connection, names: list[str], made: list[Any], places: set[int]) -> None:
     """The same of events that nobody wrote down, asked of the live row."""

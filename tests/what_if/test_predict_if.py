@@ -54,7 +54,9 @@ def bits(value: float | None) -> int:
     return -1 if value is None or value != value else int(np.float32(value + 0.0).view(np.uint32))
 
 
-slow = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @slow

@@ -167,11 +167,8 @@ class Ahead:
         """(n,) what that version says, NaN for too little history."""
         from ubp_sql.models.population import score_rows, too_little
 
-        values = score_rows(deployed.loaded, rows, deployed.population, self._pause)
-        if deployed.map is not None:
-            from ubp_sql.models.calibration import batch
-
-            values = batch(deployed.map, values, self._pause)
+        scores = score_rows(deployed.loaded, rows, deployed.population, self._pause)
+        values = deployed.values(scores, self._pause)
         if self.policy is not None:
             values[too_little(rows, deployed.population, self.policy.least_events)] = math.nan
         return values

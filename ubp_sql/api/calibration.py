@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from ubp_sql.api.model_tests import Test, model_of, tests_of
+from ubp_sql.api.model_tests import Test, by_moment, model_of, tests_of
 from ubp_sql.api.session import Row, check_version, entry, run, single, touch
 from ubp_sql.errors import BadInput, NotReady
 
@@ -32,14 +32,14 @@ def calibrate_model(
 ) -> int | None:
     """Fits a map on a version's tests and says how well calibrated it would have been; None where none is better."""
     from ubp_sql.models.calibration import METHODS
-    from ubp_sql.models.calibration_fit import AUTO, fitted
+    from ubp_sql.models.calibration_fit import AUTO, LATEST, fitted
 
     check_version(plpy, memory)
     model = _chances(plpy, memory, task, version)
     if method is None or method not in (AUTO, *METHODS):
         raise BadInput(f"method is {method!r}", f"{AUTO}, {' or '.join(METHODS)}")
     run(plpy, memory, LOCK, ["bigint"], [model["model_id"]])
-    tests = _by_moment(tests_of(plpy, memory, model["model_id"]))
+    tests = by_moment(tests_of(plpy, memory, model["model_id"]))
     if not tests:
         raise NotReady(
             f"version {model['version']} of task {task!r} has no held-out test to fit a map on",
@@ -55,7 +55,7 @@ def calibrate_model(
             hint="method => 'platt' or 'isotonic' makes one all the same",
         )
         return None
-    used = tests[-len_used(tests) :]
+    used = tests[-LATEST:]
     return _add(plpy, memory, model, made.map, sum(len(t.users) for t in used), [t.cut for t in used], made.losses)
 
 
@@ -77,13 +77,6 @@ def add_calibration_map(
         raise BadInput("the version is NULL", "select * from ubp.model_versions lists them")
     model = _chances(plpy, memory, task, version)
     return _add(plpy, memory, model, Map(str(method), x or [], y or []), 0, [], {})
-
-
-def len_used(tests: list[Test]) -> int:
-    """How many of the newest moments a map is fitted on."""
-    from ubp_sql.models.calibration_fit import LATEST
-
-    return min(LATEST, len(tests))
 
 
 def _chances(plpy: Any, memory: dict[str, Any], task: str, version: int | None) -> Row:
@@ -115,7 +108,7 @@ def measure_tests(plpy: Any, memory: dict[str, Any], model: Row, method: str | N
     from ubp_sql.models.calibration_fit import fitted
 
     tests = tests_of(plpy, memory, model["model_id"])
-    moments = _by_moment(tests)
+    moments = by_moment(tests)
     for calibrated in (False, True) if method is not None else (False,):
         run(plpy, memory, FORGET, ["bigint", "boolean"], [model["model_id"], calibrated])
     for test in tests:
@@ -149,11 +142,6 @@ def _measure(
     row += [found.low, found.high, found.by_chance, found.with_drift, found.log_loss, found.brier]
     row += [column.tolist() for column in found.bins]
     run(plpy, memory, MEASURED, MEASURED_TYPES, row)
-
-
-def _by_moment(tests: list[Test]) -> list[Test]:
-    """One test a moment, the earliest first; where a moment is there as both parts, they are the same users."""
-    return list({test.cut_us: test for test in tests}.values())
 
 
 def _outcomes(tests: list[Test]) -> "list[Outcomes]":

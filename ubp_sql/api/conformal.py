@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ubp_sql.api.predict import predict_detail
+from ubp_sql.api.predict import predict_detail, row_for
 from ubp_sql.api.served_task import LOOKUP
 from ubp_sql.api.serving import Deployed, answering, known_deployment
 from ubp_sql.api.session import Row, entry, run, single
@@ -28,13 +28,12 @@ FUNCTIONS = {INTERVAL: ("ubp.predict_interval", "amounts"), SET: ("ubp.predict_s
 @entry
 def conform_model(plpy: Any, memory: dict[str, Any], task: str, version: int | None) -> int:
     """Fits intervals or sets to a version's newest held-out tests; returns how many users that takes."""
-    from ubp_sql.api.model_tests import model_of, tests_of
+    from ubp_sql.api.model_tests import by_moment, model_of, tests_of
     from ubp_sql.api.session import check_version
 
     check_version(plpy, memory)
     model = model_of(plpy, memory, task, version)
-    # Where a moment is there as both parts, they are the same users.
-    tests = list({test.cut_us: test for test in tests_of(plpy, memory, model["model_id"])}.values())[::-1]
+    tests = by_moment(tests_of(plpy, memory, model["model_id"]))[::-1]
     if not tests:
         raise NotReady(
             f"version {model['version']} of task {task!r} has no held-out test",
@@ -106,12 +105,7 @@ def _answer(
 
 def _scored_row(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -> tuple[Deployed, bytes]:
     """Who answers for a user with a score, and the features that are scored."""
-    row = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])[0]
-    if row["packed"] is None:
-        from ubp_sql.api.members import whose
-
-        user_id = whose(plpy, memory, user_id)
-        row = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])[0]
+    row, user_id = row_for(plpy, memory, LOOKUP, task, user_id)
     champion = known_deployment(plpy, memory, row["deployment_id"])
     deployed, packed = answering(plpy, memory, champion, user_id, row)
     assert packed is not None  # noqa: S101 - predict_detail found a score in the same snapshot

@@ -13,7 +13,7 @@ from ubp_sql.api.model_checks import not_ready
 from ubp_sql.api.moments import feature_set
 from ubp_sql.api.registry import task_row
 from ubp_sql.api.session import Row, check_version, entry, run, single
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnsupportedModel
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UnsupportedModel, no_version
 from ubp_sql.models.blob import outputs_of
 
 # The set's row stays locked: between the look at its hash and the deployment it must not grow.
@@ -285,8 +285,7 @@ def _beside(
     types = ["bigint", "bigint", "bigint"]
     run(plpy, memory, SAME_ARMS, types, [live["deployment_id"], number, found["model_id"]])
     if not ends:
-        types = ["bigint", "bigint", "text", "double precision", "integer", "text", "integer", "text", "integer"]
-        types.append("bigint")
+        types = ["bigint", "bigint", "text", "double precision", *["integer", "text"] * 2, "integer", "bigint"]
         values = [number, found["model_id"], role, share, found["version"], found["compiled_sha256"]]
         values += [found["feature_set_id"], found["feature_set_hash"], position]
         run(plpy, memory, ARM, types, [*values, _newest_map(plpy, memory, found["model_id"])])
@@ -299,8 +298,7 @@ def _version(plpy: Any, memory: dict[str, Any], task: str, version: int | None, 
         raise BadInput("the version is NULL", "select * from ubp.model_versions lists them")
     row = single(plpy, memory, VERSION, ["text", "integer"], [task, version])
     if row is None:
-        which = "no model" if version is None else f"no version {version}"
-        raise NoModelDeployed(f"task {task!r} has {which}", "select * from ubp.model_versions lists what there is")
+        raise no_version(task, version)
     return row
 
 

@@ -6,10 +6,10 @@ from array import array
 from math import fsum
 
 from ubp_sql.api.backgrounds import typical_of
-from ubp_sql.api.predict import answer_at, of_whom
+from ubp_sql.api.predict import answer_at, of_whom, row_for
 from ubp_sql.api.served_task import LOOKUP
-from ubp_sql.api.serving import Deployed, answering, judge, known_deployment, no_deployment, policy_of
-from ubp_sql.api.session import entry, run, single, touch
+from ubp_sql.api.serving import Deployed, answering, judge, known_deployment, policy_of
+from ubp_sql.api.session import entry, run, touch
 from ubp_sql.errors import BadInput
 from ubp_sql.models.explain import open_explainer
 from ubp_sql.models.loaded import TreeModel
@@ -97,19 +97,10 @@ def _check(top: int | None) -> None:
 
 def answer_for(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None) -> Answer:
     """Who answers for a user, the row of features, and why there is no score; None where there is."""
-    row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
-    if row is None:
-        raise no_deployment(plpy, memory, task)
+    row, whose_id = row_for(plpy, memory, LOOKUP, task, user_id)
     champion = known_deployment(plpy, memory, row["deployment_id"])
     if user_id is None:
         return champion, None, "the user id is NULL"
-    whose_id = user_id
-    if row["packed"] is None:
-        from ubp_sql.api.members import whose
-
-        linked_to = whose(plpy, memory, user_id)
-        if linked_to is not None:
-            row, whose_id = run(plpy, memory, LOOKUP, ["text", "bigint"], [task, linked_to])[0], linked_to
     deployed, packed = answering(plpy, memory, champion, whose_id, row)
     policy = policy_of(plpy, memory, deployed, row["abstains"])
     return deployed, packed, of_whom(user_id, whose_id, judge(deployed, packed, policy))[1]

@@ -9,7 +9,7 @@ from ubp_sql.api.live_query import COLUMNS, PLACES, queries
 from ubp_sql.api.session import Row, check_version, no_such_set, run, single
 from ubp_sql.errors import BadInput, FeatureSetMismatch
 from ubp_sql.kernels import native
-from ubp_sql.kernels.live_layout import MISSING, NAN, OTHERS, TIME, ZERO
+from ubp_sql.kernels.live_layout import MISSING, NAN, TIME, ZERO
 from ubp_sql.kernels.live_plan import LivePlan, open_plan
 
 TYPE_CHECKING = False
@@ -162,11 +162,6 @@ class LiveSet:
             self._head = [0, len(self.plan.numbers), len(self.plan.keys), len(codes), 0, 0, 0, 0]
             self._tail = codes + rows
         return self._head, self._tail
-
-    @property
-    def n_columns(self) -> int:
-        """Columns of a slice."""
-        return OTHERS + len(self.columns)
 
 
 def live_set(plpy: Any, memory: dict[Any, Any], key: str | int) -> LiveSet:

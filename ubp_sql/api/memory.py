@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ubp_sql.api.serving import KNOWN_TASK, LIVE, models
 from ubp_sql.api.session import entry, run, single
-from ubp_sql.errors import UnknownTask
+from ubp_sql.errors import unknown_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def warm(plpy: Any, memory: dict[str, Any], task: str | None) -> list[tuple[str,
     Raises UnknownTask (UB001).
     """
     if task is not None and single(plpy, memory, KNOWN_TASK, ["text"], [task]) is None:
-        raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+        raise unknown_task(task)
     found = run(plpy, memory, DEPLOYED, ["text"], [task])
     warmed = []
     for row in found:

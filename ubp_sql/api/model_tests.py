@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.session import Row, check_version, entry, run, single
-from ubp_sql.errors import BadInput, NoModelDeployed, UnknownTask
+from ubp_sql.errors import BadInput, no_version, unknown_task
 
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import F64, I64
@@ -48,10 +48,9 @@ def model_of(plpy: Any, memory: dict[str, Any], task: str | None, version: int |
     """
     row = single(plpy, memory, MODEL, ["text", "integer"], [task, version])
     if row is None:
-        raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+        raise unknown_task(task)
     if row["model_id"] is None:
-        which = "no model" if version is None else f"no version {version}"
-        raise NoModelDeployed(f"task {task!r} has {which}", "select * from ubp.model_versions lists what there is")
+        raise no_version(task, version)
     from ubp_sql.features.label_rule import LabelRule
 
     row["horizon_us"] += LabelRule.from_json(json.loads(row["label"])).from_us
@@ -73,6 +72,11 @@ def tests_of(plpy: Any, memory: dict[str, Any], model_id: int) -> list[Test]:
         )
         for row in run(plpy, memory, TESTS, ["bigint"], [model_id])
     ]
+
+
+def by_moment(tests: list[Test]) -> list[Test]:
+    """One test a moment, the earliest first; where a moment is there as both parts, they are the same users."""
+    return list({test.cut_us: test for test in tests}.values())
 
 
 @entry

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ubp_sql.api.session import check_version, entry, run, single
-from ubp_sql.errors import BadInput, UnknownTask
+from ubp_sql.errors import BadInput, unknown_task
 
 # Locked, as for a deployment: the next one takes the flag from the policy.
 KNOWN = "select 1 as found from ubp.task_definitions where task = $1 for update"
@@ -28,7 +28,7 @@ def set_abstention(
     """Makes a task say nothing of users with fewer events, or when its features are older; both None: never."""
     check_version(plpy, memory)
     if single(plpy, memory, KNOWN, ["text"], [task]) is None:
-        raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+        raise unknown_task(task)
     if least_events is not None and least_events < 1:
         raise BadInput(f"least_events is {least_events}", "a number of events from 1 on; NULL: one is enough")
     if most_age is not None and not run(plpy, memory, POSITIVE, ["interval"], [most_age])[0]["positive"]:

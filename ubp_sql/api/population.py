@@ -12,8 +12,6 @@ from ubp_sql.api.stored_rows import SetMoment, all_rows
 from ubp_sql.errors import NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -108,17 +106,8 @@ def _scores(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> "tuple[str
         why = reasons(scores, rows, deployed.population)
         if policy is not None:
             _abstain(policy, deployed, rows, scores, why)
-        parts.append(Scored(users, scores, _values(deployed, scores, pause), why))
+        parts.append(Scored(users, scores, deployed.values(scores, pause), why))
     return now["as_of"], joined(parts), policy
-
-
-def _values(deployed: Deployed, scores: "F64", pause: "Callable[[], None]") -> "F64":
-    """(n,) scores through the deployment's map, if it has one."""
-    if deployed.map is None:
-        return scores
-    from ubp_sql.models.calibration import batch
-
-    return batch(deployed.map, scores, pause)
 
 
 def _abstain(policy: Policy, deployed: Deployed, rows: "F32", scores: "F64", why: "NDArray[np.int8]") -> None:

@@ -71,6 +71,20 @@ def of_whom(
     return score, reason if reason is None or user_id == whose_id else f"linked to user {whose_id}: {reason}"
 
 
+def row_for(plpy: Any, memory: dict[Any, Any], query: str, task: str, user_id: int | None) -> tuple[Row, int | None]:
+    """The row of LOOKUP or DETAIL and the id it is of: where that id has no features but was linked to another, his."""
+    row = single(plpy, memory, query, ["text", "bigint"], [task, user_id])
+    if row is None:
+        raise no_deployment(plpy, memory, task)
+    if row["packed"] is None:
+        from ubp_sql.api.members import whose
+
+        linked_to = whose(plpy, memory, user_id)
+        if linked_to is not None:
+            return run(plpy, memory, query, ["text", "bigint"], [task, linked_to])[0], linked_to
+    return row, user_id
+
+
 # The tables of ubp.user_scores: the view reads as ubp_owner, to whom no row security applies.
 DETAIL = f"""
 select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, d.abstains
@@ -86,16 +100,7 @@ select d.deployment_id, {ROW}, s.as_of, u.percentile, u.version, d.abstains
 @entry
 def predict_detail(plpy: Any, memory: dict[str, Any], task: str, user_id: int) -> list[Row]:
     """Score with its reason, model, version, moment and percentile among the stored scores."""
-    row = single(plpy, memory, DETAIL, ["text", "bigint"], [task, user_id])
-    if row is None:
-        raise no_deployment(plpy, memory, task)
-    whose_id = user_id
-    if row["packed"] is None:
-        from ubp_sql.api.members import whose
-
-        linked_to = whose(plpy, memory, user_id)
-        if linked_to is not None:
-            row, whose_id = run(plpy, memory, DETAIL, ["text", "bigint"], [task, linked_to])[0], linked_to
+    row, whose_id = row_for(plpy, memory, DETAIL, task, user_id)
     deployed = known_deployment(plpy, memory, row["deployment_id"])
     deployed, verdict = _judged(plpy, memory, deployed, whose_id, row)
     percentile = row["percentile"] if row["version"] == deployed.version else None

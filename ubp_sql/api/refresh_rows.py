@@ -63,14 +63,6 @@ def images(rows: "NDArray[Any]", element: int) -> bytes | None:
     return made.tobytes()
 
 
-def rows_of_images(raw: bytes, n: int, kind: "type[Any]") -> "NDArray[Any]":
-    """(n, width) values of n images of equal length, of the type `kind`."""
-    import numpy as np
-
-    table = np.frombuffer(raw, np.uint8).reshape(n, -1)[:, HEAD_BYTES:]
-    return np.ascontiguousarray(table).view(kind)
-
-
 def times(us: "I64") -> bytes:
     """Image of a timestamptz[] from microseconds since 1970; far ones are infinity."""
     import numpy as np

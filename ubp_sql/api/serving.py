@@ -7,7 +7,7 @@ from time import time
 
 from ubp_sql.api.ageing import ROW, Ageing, ageing_of
 from ubp_sql.api.session import Row, check_version, run, single
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpError, UnknownTask
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, UbpError, unknown_task
 from ubp_sql.models.loaded import Loaded, ModelCache, open_model
 
 TYPE_CHECKING = False
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ubp_sql.models.calibration import Map
+
+    F64 = NDArray[np.float64]
 
 # Whose turn it is by the clock of the statement: a switch-over takes place between two of them.
 LIVE = "d.deployed_at <= statement_timestamp() and d.retired_at > statement_timestamp()"
@@ -90,6 +95,14 @@ class Deployed:
         self.bounds: list[float] = []
         self.shadows: list[Deployed] = []
         self.reasons: Any = None  # of explain_user.py, once somebody asks for them
+
+    def values(self, scores: F64, pause: Callable[[], object]) -> F64:
+        """(n,) what is said of scores: through the map, if there is one."""
+        if self.map is None:
+            return scores
+        from ubp_sql.models.calibration import batch
+
+        return batch(self.map, scores, pause)
 
 
 class Policy:
@@ -248,7 +261,7 @@ def known_deployment(plpy: Any, memory: dict[Any, Any], number: int) -> Deployed
 def no_deployment(plpy: Any, memory: dict[str, Any], task: str) -> UbpError:
     """Why a task has nothing to answer with."""
     if single(plpy, memory, KNOWN_TASK, ["text"], [task]) is None:
-        return UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+        return unknown_task(task)
     return NoModelDeployed(f"task {task!r} has no deployed model", f"`ubp-sql train {task}` trains and deploys one")
 
 

@@ -9,7 +9,7 @@ from ubp_sql.api.refresh import LOCK
 from ubp_sql.api.serving import LIVE, load
 from ubp_sql.api.session import Row, check_version, entry, keep_freed_memory, prepare_numba, run, single, touch
 from ubp_sql.api.stored_rows import Sampled, SetMoment, sampled_rows
-from ubp_sql.errors import BadInput, FeatureSetMismatch, NoModelDeployed, NotReady, UnknownTask, UnsupportedModel
+from ubp_sql.errors import BadInput, FeatureSetMismatch, NotReady, UnsupportedModel, no_version, unknown_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +101,8 @@ def _model(plpy: Any, memory: dict[str, Any], task: str | None, version: int | N
     row = single(plpy, memory, MODEL, ["text", "integer"], [task, version])
     if row is None:
         if not run(plpy, memory, KNOWN_TASK, ["text"], [task]).nrows():
-            raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
-        which = "no model" if version is None else f"no version {version}"
-        raise NoModelDeployed(f"task {task!r} has {which}", "select * from ubp.model_versions lists what there is")
+            raise unknown_task(task)
+        raise no_version(task, version)
     if not row["same_set"]:
         raise FeatureSetMismatch(
             f"version {row['version']} was trained on another definition of its feature set", "train again"

@@ -71,11 +71,9 @@ def _short(x: np.float32) -> float:
 
 def _values(deployed: Deployed, pause: Callable[[], object]) -> Callable[[F32], F64]:
     """What predict gives of rows."""
-    from ubp_sql.models.calibration import batch
 
     def values(rows: F32) -> F64:
         pause()
-        scores: F64 = deployed.loaded.score_batch(rows, pause)[:, 0]
-        return scores if deployed.map is None else batch(deployed.map, scores, pause)
+        return deployed.values(deployed.loaded.score_batch(rows, pause)[:, 0], pause)
 
     return values

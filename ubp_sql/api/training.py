@@ -11,7 +11,7 @@ from ubp_sql.api.session import check_version, entry, prepare_numba, run, single
 from ubp_sql.api.standings import finish_all, keep, of_set, record
 from ubp_sql.api.task_definition import refuse_horizon, stored_rule
 from ubp_sql.api.zones import clock
-from ubp_sql.errors import BadInput, UnknownTask
+from ubp_sql.errors import BadInput, unknown_task
 from ubp_sql.features.columns import CLOCK, Columns, types_of
 from ubp_sql.features.label_rule import AMOUNT, LabelRule
 from ubp_sql.features.standing import day_of
@@ -156,7 +156,7 @@ def ask(
     """
     row = single(plpy, memory, TASK, ["text"], [task])
     if row is None:
-        raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+        raise unknown_task(task)
     if known_at not in KNOWN_AT:
         raise BadInput(
             f"known_at is {known_at!r}",

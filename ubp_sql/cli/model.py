@@ -14,6 +14,8 @@ from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
 from ubp_sql.training.first_run import check_model
 from ubp_sql.training.prepared_file import behind_preparation
+from ubp_sql.training.whole_file import check as check_file
+from ubp_sql.training.whole_file import write_whole
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -150,9 +152,10 @@ def export(
 ) -> None:
     """Write a version as the file it was registered from, or as SQL for servers that refuse untrusted languages."""
     if as_sql:
+        check_file(to, f"{task}.sql")
         with connection(dsn) as conn:
             text = sql_of(conn, task, version)
-        to.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(to, text.encode())
         out.print(f"{to}: {len(text.encode()) / 1e6:.2f} MB; psql -X -v ON_ERROR_STOP=1 -f {to} DATABASE", markup=False)
         return
     if version is None:
@@ -162,7 +165,7 @@ def export(
         row = cursor.execute(query, [task, version]).fetchone()
     if row is None:
         raise _no_version(task, version)
-    to.write_bytes(row["source"])
+    write_whole(to, row["source"])
 
 
 @app.command("list")

@@ -6,7 +6,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.shared import err
-from ubp_sql.errors import NoModelDeployed, UnknownTask
+from ubp_sql.errors import NoModelDeployed, unknown_task
 from ubp_sql.export.tier import Exported, Holiday, Source, exported_of, file_of
 
 FOUND = """
@@ -50,7 +50,7 @@ def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> E
     with conn.cursor(row_factory=dict_row, binary=True) as cursor:
         row = cursor.execute(FOUND, {"task": task, "version": version}).fetchone()
         if row is None:
-            raise UnknownTask(f"unknown task {task!r}", "select task from ubp.tasks lists the tasks")
+            raise unknown_task(task)
         if row["version"] is None:
             which = "no deployed model" if version is None else f"no version {version}"
             raise NoModelDeployed(f"task {task!r} has {which}", "`ubp-sql model list` shows what there is")

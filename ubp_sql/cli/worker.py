@@ -10,7 +10,7 @@ import typer
 
 from ubp_sql.cli.gpu import asked_for
 from ubp_sql.cli.shared import Dsn, connection, err, from_server, guarded, out
-from ubp_sql.errors import BadInput, NotReady, UbpError
+from ubp_sql.errors import BadInput, InstallError, NotReady, UbpError
 from ubp_sql.install import state
 
 # With a chunk to compute; what was overtaken or changed meanwhile is ended by whoever takes its next step.
@@ -19,10 +19,15 @@ select j.job_id from ubp.refresh_jobs j join ubp.feature_sets s using (feature_s
  where j.set_hash = s.hash and j.based_on is not distinct from s.refreshed_at
    and exists (select from ubp.refresh_chunks c where c.job_id = j.job_id and not c.done)
  order by j.job_id"""
+MAY = """
+select has_function_privilege('ubp.store_refreshed(bigint, integer, bytea[], bigint, double precision)', 'execute')
+       as may"""
 SHORTEST_S, LONGEST_S = 0.05, 3600.0
 REST_S = 60.0
 """For which a job that failed here is left to others."""
 NAP_S = 0.2
+AWAY_S = 5.0
+"""Between two looks for a server that went away."""
 
 
 @guarded
@@ -43,7 +48,7 @@ def worker(
     """Compute features for refreshes in steps: ubp.start_refresh begins one, ubp.refresh_step ends it.
 
     SIGTERM ends it after the chunk that is under way, Ctrl-C at once. It is killed at no loss: a chunk is stored whole
-    or not at all, and anybody can compute it again.
+    or not at all, and anybody can compute it again. A server that restarts is waited for, but with --once.
     """
     if not SHORTEST_S <= every <= LONGEST_S:
         raise BadInput(f"--every {every:g}", f"seconds from {SHORTEST_S:g} to {LONGEST_S:g}")
@@ -60,17 +65,32 @@ class _Worker:
         self.rests: dict[int, float] = {}  # job -> until when
 
     def run(self, dsn: str) -> None:
+        import psycopg
+
         before = signal.signal(signal.SIGTERM, self._stop)
         try:
-            with connection(dsn) as conn, connection(dsn) as reading:
-                while not self.stopped:
-                    computed = sum(self._work(conn, reading, job) for job in self._jobs(conn))
-                    if self.once and not self._jobs(conn):
-                        return self._end()
-                    if not computed:
-                        self._wait()
+            with connection(dsn) as conn:
+                _refuse_others(conn)
+            while not self.stopped:
+                try:
+                    with connection(dsn) as conn, connection(dsn) as reading:
+                        return self._serve(conn, reading)
+                except (psycopg.OperationalError, InstallError) as error:
+                    if self.once:
+                        raise
+                    shown = from_server(error) if isinstance(error, psycopg.Error) else error
+                    err.print(f"{shown.sqlstate}: {shown.message}; next try in {AWAY_S:g} s", markup=False)
+                    self._wait(AWAY_S)
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    def _serve(self, conn: Any, reading: Any) -> None:
+        while not self.stopped:
+            computed = sum(self._work(conn, reading, job) for job in self._jobs(conn))
+            if self.once and not self._jobs(conn):
+                return self._end()
+            if not computed:
+                self._wait(self.every)
 
     def _end(self) -> None:
         if self.rests:
@@ -85,8 +105,8 @@ class _Worker:
         self.rests = {job: until for job, until in self.rests.items() if until > now}
         return [row["job_id"] for row in state.rows(conn, JOBS) if row["job_id"] not in self.rests]
 
-    def _wait(self) -> None:
-        until = time.monotonic() + self.every
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while not self.stopped and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, NAP_S))
 
@@ -116,3 +136,18 @@ class _Worker:
         if count:
             out.print(f"job {job}: {count} {'chunk' if count == 1 else 'chunks'} computed", markup=False)
         return count
+
+
+def _refuse_others(conn: Any) -> None:
+    """Whoever may read the jobs alone would find out at the first one."""
+    import psycopg
+
+    try:
+        (row,) = state.rows(conn, MAY)
+    except psycopg.errors.InsufficientPrivilege:  # of the schema
+        row = {"may": False}
+    if not row["may"]:
+        raise InstallError(
+            "only a member of ubp_admin may be a worker: raw events go to it, and its rows are served",
+            "as an administrator: grant ubp_admin to the role you connect as",
+        )

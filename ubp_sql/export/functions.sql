@@ -170,9 +170,12 @@ set search_path = pg_catalog, pg_temp
 as $ubp$
 declare
   found constant ubp.models := ubp.model_of(task);
-  own constant ubp.feature_sets := ubp.set_of(found);
+  own ubp.feature_sets;
   begun constant timestamptz := clock_timestamp();
 begin
+  -- A refresh under way is waited for, and none begins: else scores would be of other features than their as_of says.
+  perform from ubp.feature_sets s where s.name = found.feature_set for share;
+  own := ubp.set_of(found);
   if own.as_of is null then
     raise exception 'ubp: the features of % were never refreshed', quote_literal(own.name) using errcode = 'UB005',
       hint = 'select * from ubp.refresh_features(feature_set => ' || quote_literal(own.name) || ')';

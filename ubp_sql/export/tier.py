@@ -27,7 +27,7 @@ OF_FEATURES = (
     " set jit = off set work_mem = '64MB'"
 )
 """Parts are joined whole; their sizes are guesses to the planner. A parallel scan would not keep the order of sums."""
-ALWAYS = ("tables.sql", "helpers.sql", "functions.sql")
+ALWAYS = ("tables.sql", "helpers.sql", "functions.sql", "comments.sql")
 
 
 class Source(NamedTuple):
@@ -130,25 +130,29 @@ def file_of(model: Exported) -> str:
             f"ubp.{names['of_all']}(now_at timestamptz) returns table (user_id bigint, features real[])",
             f"language plpgsql stable rows 10000 {OF_FEATURES}",
             features.body(of_all=True),
+            f"Everybody's features of set {model.feature_set}; ubp.refresh_features calls it.",
         ),
         _function(
             f"ubp.{names['of_one']}(whom bigint, now_at timestamptz) returns real[]",
             # One plan for every user: made anew for each, it would take longer than the work.
             f"language plpgsql stable set plan_cache_mode = force_generic_plan {OF_FEATURES}",
             features.body(of_all=False),
+            f"One user's features of set {model.feature_set}; ubp.feature_vector calls it.",
         ),
         _function(
             f"ubp.{names['score']}(f real[]) returns double precision",
             "language plpgsql immutable strict parallel safe",
             scorer(loaded),
+            f"Model of task {model.task}, version {model.version}.",
         ),
         _function(
             f"ubp.{names['value']}(s double precision) returns double precision",
             "language plpgsql immutable strict parallel safe",
             value_of(model.map),
+            "What a score says after the calibration map." if model.map else "What a score says: itself, without a map.",
         ),
         *_rows(model, names),
-        *_predict(model.task),
+        *_predict(model),
         "commit;",
     ]
     return "\n".join(parts) + "\n"
@@ -162,6 +166,8 @@ def _head(model: Exported) -> Iterator[str]:
     yield remark(f"Task {model.task}, version {model.version}: its model and its features for PostgreSQL 15 or later")
     yield remark("without PL/Python. For a role that may create a schema: psql -X -v ON_ERROR_STOP=1 -f FILE DATABASE")
     yield remark("It may be run again; files of several tasks live side by side in schema ubp.")
+    yield remark("One transaction, which locks nothing but rows of ubp.models and ubp.feature_sets; where a table ubp.events")
+    yield remark("is there without an index on (user_id, event_time), writers wait until that is made.")
     yield remark("Uninstall, with all events in it (move a table first: alter table ubp.events set schema public):")
     yield remark("drop schema ubp cascade")
     yield "begin;"
@@ -171,9 +177,10 @@ def _head(model: Exported) -> Iterator[str]:
     yield "set local search_path = pg_catalog, pg_temp;"
 
 
-def _function(signature: str, options: str, text: str) -> str:
+def _function(signature: str, options: str, text: str, comment: str) -> str:
     settings = f"{options} set search_path = pg_catalog, pg_temp"
-    return f"create or replace function {signature}\n{settings}\nas {body(text.strip())};"
+    made = f"create or replace function {signature}\n{settings}\nas {body(text.strip())};"
+    return f"{made}\ncomment on function {signature.partition(' returns ')[0]} is {literal(comment)};"
 
 
 def _rows(model: Exported, names: dict[str, str]) -> Iterator[str]:
@@ -218,11 +225,12 @@ on conflict (task, version) do update
       exported_at = excluded.exported_at;"""
 
 
-def _predict(task: str) -> Iterator[str]:
+def _predict(model: Exported) -> Iterator[str]:
     """ubp.predict_<task>, in its four forms; bound when made, they are put in place of their call."""
-    name = identifier(f"predict_{task}")
+    name = identifier(f"predict_{model.task}")
     for parameters, arguments in FORMS:
         yield (
             f"create or replace function ubp.{name}({parameters}) returns double precision language sql stable\n"
-            f"begin atomic select ubp.predict({literal(task)}::text, {arguments}); end;"
+            f"begin atomic select ubp.predict({literal(model.task)}::text, {arguments}); end;\n"
+            f"comment on function ubp.{name}({parameters}) is {literal(model.meaning)};"
         )

@@ -13,11 +13,12 @@ from ubp_sql.training.report.figures_effects import Effect, Importance
 
 @dataclass(frozen=True)
 class Task:
-    """A row of ubp.tasks; `amount`: what is predicted is a number, not a chance."""
+    """A row of ubp.tasks; `amount`: what is predicted is a number, not a chance; `rule`: the label's, as JSON."""
 
     name: str
     meaning: str
     label: str
+    rule: str
     population_kind: str
     horizon: timedelta
     feature_set: str

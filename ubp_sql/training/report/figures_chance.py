@@ -124,20 +124,12 @@ def _gain(labels: F64, scores: F64, png: bool) -> Drawn:
 
     def draw(axes: Axes) -> None:
         x, y = curves.thinned(curve)
-        axes.plot([0, base, 1], [0, 1, 1], color=GREY, linewidth=1)
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle=DASHED, linewidth=1)
-        axes.plot(x, y, color=ACCENT)
+        axes.plot([0, base, 1], [0, 1, 1], color=GREY, linewidth=1, label="nobody does better")
+        axes.plot(x, y, color=ACCENT, label=f"{percent(fifth, 0)} in the top fifth")
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle=DASHED, linewidth=1, label="by lot")
         axes.plot([0.2], [fifth], "o", color=ACCENT, markersize=4.5)
-        axes.annotate(
-            f"{percent(fifth, 0)} in the top fifth",
-            (0.2, fifth),
-            xytext=(8, -11),
-            textcoords="offset points",
-            color=ACCENT,
-            fontweight="bold",
-        )
-        axes.text(base + 0.02, 0.94, "nobody does better", color=MUTED, fontsize=8.5)
-        axes.text(0.62, 0.54, "by lot", color=MUTED, fontsize=8.5)
+        # Below the diagonal, where no line of a model that is worth showing lies.
+        axes.legend(loc="lower right", borderaxespad=0.2)
         _unit(axes, "share of users chosen, highest scores first", "share of those who did among them")
 
     return drawn(
@@ -159,14 +151,8 @@ def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
         axes.plot(x, y, color=ACCENT)
         axes.axhline(1, color=GREY, linestyle=DASHED, linewidth=1)
         axes.plot([0.1], [tenth], "o", color=ACCENT, markersize=4.5)
-        axes.annotate(
-            f"{number(tenth)} times in the top tenth",
-            (0.1, tenth),
-            xytext=(7, 5),
-            textcoords="offset points",
-            color=ACCENT,
-            fontweight="bold",
-        )
+        # At the foot of the figure: beside its point it would lie on a line that wavers.
+        axes.text(0.97, 0.06, f"{number(tenth)} times in the top tenth", ha="right", color=ACCENT, fontweight="bold")
         axes.text(0.02, 0.98, "by lot", va="top", color=MUTED, fontsize=8.5)
         axes.set(xlim=(0, 1), ylim=(0, 1.12 * float(y.max())))
         axes.set(xlabel="share of users chosen, highest scores first", ylabel="times as many as by lot")
@@ -191,7 +177,10 @@ def _scores(labels: F64, values: F64, png: bool) -> Drawn:
         middle = edges[:-1] + width / 2
         axes.bar(middle, did_not, width * 0.86, color=SOFT, label="did not", linewidth=0)
         axes.bar(middle, did, width * 0.86, bottom=did_not, color=ACCENT, label="did", linewidth=0)
-        axes.legend(loc="upper right", handlelength=1, handleheight=1)
+        # Above the figure: scores may pile up at either end of it.
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handlelength=1, handleheight=1, borderaxespad=0.2
+        )
         axes.set(xlim=(0, edges[-1]), xlabel="score", ylabel="share of users")
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(6))

@@ -11,8 +11,9 @@ import jinja2
 
 import ubp_sql
 from ubp_sql.training.report import figures_amount, figures_chance, figures_effects, resample, words
+from ubp_sql.training.report.cautions import cautions
 from ubp_sql.training.report.drawing import Drawn
-from ubp_sql.training.report.facts import Example, Facts, HeldOut
+from ubp_sql.training.report.facts import Example, Facts, HeldOut, Reason, Task
 from ubp_sql.training.report.measured import BASELINE, Measured, by_cut, measured, table, tenths
 from ubp_sql.training.report.shown import Cell, Fact, Row, ShownExample, ShownGroup, ShownReason, Table
 
@@ -34,6 +35,7 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
             "metrics": table(facts, test, found),
             "figures": figures,
             "protocol": _protocol(facts, test),
+            "cautions": cautions(facts, test, found),
             "intervals": _intervals(facts, test),
             "tenths": tenths(test, facts.task.amount),
             "tenths_said": _tenths_said(facts, test),
@@ -134,8 +136,8 @@ def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
     if facts.task.amount:
         mae, rank = found.values["mae"], found.values["spearman"]
         lead = (
-            f"For {known}, {words.number(base)} came on average within {words.span(facts.task.horizon)}. Predictions "
-            f"were off by {words.number(mae)} on average; by the mean for everybody it would have been "
+            f"For {known}, the {_label(facts)} was {words.number(base)} on average. Predictions were off by "
+            f"{words.number(mae)} on average; by the mean for everybody it would have been "
             f"{words.number(float(abs(test.labels - base).mean()))}."
         )
         big = [
@@ -146,7 +148,7 @@ def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
         ]
         return {"lead": [lead], "big": big}
     auc, lift = found.values["auc"], found.values["lift_10"]
-    lead = f"Of {known}, {words.percent(base)} did within {words.span(facts.task.horizon)}."
+    lead = f"Of {known}, {words.percent(base)} “did”: {_label(facts)}."
     if 0 < base < 1:
         lead += (
             f" The tenth with the highest scores held {words.number(lift, 2)} times as many of them as a tenth chosen "
@@ -237,10 +239,16 @@ def _example(facts: Facts, one: Example) -> ShownExample:
         small = f"what came: {words.number(one.label)}" if amount else ("did" if one.label else "did not")
     reasons = []
     for reason in one.reasons:
-        value, typical = (words.number(x) if x is not None else "missing" for x in (reason.value, reason.typical))
-        known = reason.value is not None or reason.typical is not None
-        reasons.append(ShownReason(reason.meaning, f"{value}, typically {typical}" if known else ""))
+        reasons.append(ShownReason(reason.meaning, _beside(reason)))
     return ShownExample(one.key, score, small, reasons)
+
+
+def _beside(reason: Reason) -> str:
+    """The value beside what is typical; that it is missing the meaning says itself."""
+    if reason.value is None:
+        return "" if reason.typical is None else f"typically {words.number(reason.typical)}"
+    typical = "missing" if reason.typical is None else words.number(reason.typical)
+    return f"{words.number(reason.value)}, typically {typical}"
 
 
 def _standing(percentile: float | None) -> str:
@@ -294,10 +302,23 @@ def _commands(facts: Facts) -> str:
     task = shlex.quote(facts.task.name)
     options = " --model linear" if "logistic" in facts.model.settings else ""
     cuts = [f"--test-cut {_argument(test.cut)}" for test in facts.tests]
-    lines = [" \\\n    ".join([f"ubp-sql train {task}{options}", *cuts])]
+    lines = [_definition(facts.task), " \\\n    ".join([f"ubp-sql train {task}{options}", *cuts])]
     if facts.task.as_of is not None:
         lines.append(f"ubp-sql refresh --as-of {_argument(facts.task.as_of)}")
     return "\n".join([*lines, f"ubp-sql score {task}", f"ubp-sql report {task} -o report.html"])
+
+
+def _definition(task: Task) -> str:
+    """The task as a command; where it is defined so, that changes nothing."""
+    options = {
+        "label": task.rule,
+        "population-kind": task.population_kind,
+        "horizon": words.span(task.horizon),
+        "feature-set": task.feature_set,
+        **({} if task.meaning == task.label else {"meaning": task.meaning}),
+    }
+    given = [f"--{name} {shlex.quote(value)}" for name, value in options.items()]
+    return " \\\n    ".join([f"ubp-sql task define {shlex.quote(task.name)}", *given])
 
 
 def _argument(moment: datetime) -> str:

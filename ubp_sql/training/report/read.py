@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from ubp_sql.errors import NoModelDeployed, UnknownTask
+from ubp_sql.errors import NoModelDeployed, unknown_task
 from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
 from ubp_sql.training.report.curves import Bin, wilson
@@ -18,7 +18,7 @@ from ubp_sql.training.report.read_examples import groups
 Connection = psycopg.Connection[Any]
 
 TASK = """
-select t.task as name, t.meaning, t.label, t.population_kind, t.horizon, t.feature_set, t.output = 'amount' as amount,
+select t.task as name, t.meaning, t.label as rule, t.population_kind, t.horizon, t.feature_set, t.output = 'amount' as amount,
        t.deployed_version, t.as_of
   from ubp.tasks t where t.task = %s"""
 MODEL = """
@@ -59,8 +59,8 @@ def facts(conn: Connection, task: str, version: int | None, examples: int) -> Fa
 def _facts(conn: Connection, name: str, version: int | None, examples: int) -> Facts:
     found = state.rows(conn, TASK, name)
     if not found:
-        raise UnknownTask(f"unknown task {name!r}", "select task from ubp.tasks lists the tasks")
-    task = Task(**{**found[0], "label": LabelRule.from_json(json.loads(found[0]["label"])).words})
+        raise unknown_task(name)
+    task = Task(**found[0], label=LabelRule.from_json(json.loads(found[0]["rule"])).words)
     chosen = task.deployed_version if version is None else version
     if chosen is None:
         raise NoModelDeployed(

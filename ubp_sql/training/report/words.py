@@ -87,9 +87,10 @@ def short_day(moment: datetime) -> str:
 
 
 def between(low: float, high: float, tell: Callable[[float], str]) -> str:
-    """0.733–0.767; with a word between them where one is negative."""
+    """0.733–0.767, 58.5–68.7 %; with a word between them where one is negative."""
     ends = tell(low), tell(high)
-    return (" to " if any(end.startswith(MINUS) for end in ends) else NOTHING).join(ends)
+    first = ends[0].removesuffix(" %") if ends[1].endswith(" %") else ends[0]
+    return (" to " if any(end.startswith(MINUS) for end in ends) else NOTHING).join((first, ends[1]))
 
 
 def span(width: timedelta) -> str:

@@ -8,6 +8,7 @@ import psycopg
 
 from ubp_sql.training.report.page import page
 from ubp_sql.training.report.read import facts
+from ubp_sql.training.whole_file import check, write_whole
 
 Connection = psycopg.Connection[Any]
 
@@ -30,8 +31,9 @@ def write(
 
     examples  users with high, middling and low scores, together; as many of each again that surprised; 0: none
 
-    Raises UnknownTask (UB001), NoModelDeployed (UB004).
+    Raises BadInput (UB003) where it cannot be written, UnknownTask (UB001), NoModelDeployed (UB004), OSError.
     """
+    check(to, f"{task}.html")
     found = facts(conn, task, version, -(-examples // 3))
     text, figures = page(found, png is not None)
     images = []
@@ -39,9 +41,7 @@ def write(
         png.mkdir(parents=True, exist_ok=True)
         for figure in figures:
             images.append(png / f"{figure.name}.png")
-            images[-1].write_bytes(figure.png or b"")
+            write_whole(images[-1], figure.png or b"")
     data = text.encode()
-    part = to.with_name(f"{to.name}.part")
-    part.write_bytes(data)
-    part.replace(to)
+    write_whole(to, data)
     return Written(to, len(data), found.model.version, len(found.tests[-1].labels) if found.tests else 0, images)
