@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from bench.rivals import online_retail_polars as rival
-from bench.server import DATA, cluster, fresh, load_online_retail
+from bench.server import DATA, purchases
 from ubp_sql.training.evaluate import bootstrap, calibration_error
 from ubp_sql.training.train import train
 
@@ -20,10 +20,7 @@ MEAN_AUC, MEAN_BRIER, WORST_GAP = 0.742, 0.172, 0.003
 
 def run() -> dict[str, Any]:
     """Trains once per cut on what was known before it; the settings were chosen on cuts before 2011-08-01."""
-    conn = fresh(cluster(), "bench_accuracy")
-    load_online_retail(conn)
-    conn.execute("select ubp.define_feature_set('default')")
-    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    conn = purchases("bench_accuracy")
     trained = train(conn, "purchase", test_cuts=CUTS, deploy=False, calibration="none")
     conn.close()
     rows, ours, briers = [], [], []

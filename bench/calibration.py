@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.server import cluster, fresh, load_online_retail
-from ubp_sql.models.calibration import ISOTONIC, PLATT, batch
+from bench.server import purchases
+from ubp_sql.models.calibration import AUTO, ISOTONIC, PLATT, batch
 from ubp_sql.models.calibration_error import Measured, drift_of, measured
-from ubp_sql.models.calibration_fit import AUTO, Outcomes, fitted
+from ubp_sql.models.calibration_fit import Outcomes, fitted
 from ubp_sql.training.backtest import HeldOut, backtest
 
 CUTS = [datetime(2011, 9, 10, tzinfo=UTC), datetime(2011, 10, 10, tzinfo=UTC), datetime(2011, 11, 9, tzinfo=UTC)]
@@ -23,10 +23,7 @@ MOST = 0.02
 
 def run() -> dict[str, Any]:
     """Error, its interval, and what error chance alone gives: of users drawn anew, and of moments that drift apart."""
-    conn = fresh(cluster(), "bench_calibration")
-    load_online_retail(conn)
-    conn.execute("select ubp.define_feature_set('default')")
-    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    conn = purchases("bench_calibration")
     moments = [CUTS[-1] - k * STEP for k in range(1 + (CUTS[-1] - EARLIEST) // STEP)]
     found = backtest(conn, "purchase", moments)
     conn.close()

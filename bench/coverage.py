@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.server import cluster, fresh, load_online_retail
+from bench.server import purchases
 from ubp_sql.models.conformal import INTERVAL, OUTCOMES, SET, interval, outcomes, place_of
 from ubp_sql.models.conformal_fit import fit_interval, fit_set, newest
 from ubp_sql.training.backtest import HeldOut, backtest
@@ -28,10 +28,7 @@ F64 = NDArray[np.float64]
 
 def run() -> dict[str, Any]:
     """Each cut's coverage at 0.9, and the means of all at other coverages too; the bars are of the means at 0.9."""
-    conn = fresh(cluster(), "bench_coverage")
-    load_online_retail(conn)
-    conn.execute("select ubp.define_feature_set('default')")
-    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    conn = purchases("bench_coverage")
     conn.execute("select ubp.define_task('spend', population_kind => 'purchase', label => %s)", [SPEND])
     spend, purchase = (backtest(conn, task, [*BEFORE, *CUTS]) for task in ("spend", "purchase"))
     conn.close()

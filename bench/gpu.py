@@ -21,6 +21,7 @@ from ubp_sql.features.compute import CHUNK
 from ubp_sql.features.definition import FeatureSetDefinition
 from ubp_sql.install.native import build
 from ubp_sql.kernels import _gpu_card, gpu
+from ubp_sql.kernels._gpu_parts import host
 from ubp_sql.kernels.aot import forest_bits, new_scan, run_pairs
 from ubp_sql.kernels.dispatch import DAY_US, F64, EventColumns, Pairs, Plan
 from ubp_sql.models.batch import trees_of
@@ -156,7 +157,7 @@ def _timed(work: Work) -> dict[str, Timing]:
         method()
     for got in (made, resident_made):
         for found, expected in zip(got, wanted, strict=True):
-            _require(_gpu_host(found[: len(expected)]), expected)
+            _require(host(found[: len(expected)]), expected)
     return rounds(methods, settings.count(ROUNDS))
 
 
@@ -175,10 +176,6 @@ def _require(found: Any, expected: Any) -> None:
         raise SystemExit("counts differ from one core's: nothing is timed")
     if not np.allclose(found, expected, rtol=1e-6, atol=1e-9, equal_nan=True):
         raise SystemExit("features differ from one core's: nothing is timed")
-
-
-def _gpu_host(given: Any) -> Any:
-    return given.get() if hasattr(given, "get") else given
 
 
 def _scores(size: Size, notes: list[str]) -> tuple[str, dict[str, Timing], int]:
@@ -202,7 +199,7 @@ def _scores(size: Size, notes: list[str]) -> tuple[str, dict[str, Timing], int]:
         }
         wanted = scorers[CORE]()
         for name, score in scorers.items():
-            if _gpu_host(score())[: len(few)].tobytes() != wanted.tobytes():
+            if host(score())[: len(few)].tobytes() != wanted.tobytes():
                 raise SystemExit(f"{name}: scores differ from one core's, nothing is timed")
         scorers |= dict(_rivals(model, on_card, wanted / blob.divisor, notes))
         share = len(few) / n
@@ -229,7 +226,7 @@ def _rivals(model: Path, on_card: Any, wanted: F64, notes: list[str]) -> Iterato
     for name, load in loaders.items():
         try:
             predict = load().predict
-            found = np.asarray(_gpu_host(predict(on_card))).reshape(len(on_card), -1)[: len(wanted)]
+            found = np.asarray(host(predict(on_card))).reshape(len(on_card), -1)[: len(wanted)]
         except Exception as error:
             notes.append(f"{name} is not there: {str(error).strip().splitlines()[0] if str(error) else error!r}")
             continue

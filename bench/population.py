@@ -1,6 +1,5 @@
 """`score_users`, stored features to stored scores, beside a bare `Booster.predict` on a matrix that is ready."""
 
-import os
 import time
 from functools import partial
 from typing import Any
@@ -36,7 +35,7 @@ Connection = psycopg.Connection[Any]
 
 def run() -> dict[str, Any]:
     """Scores are compared with the Booster's, to the bit, before anything is timed and at the end."""
-    users = int(os.environ.get("USERS") or USERS)
+    users = settings.users(USERS)
     conn = fresh(cluster(), "bench_population")
     conn.execute("select setseed(0.5)")
     conn.execute(EVENTS, [1, users, EVENTS_EACH])

@@ -5,7 +5,6 @@ is counted with the true chance of each customer and not with what happened.
 """
 
 import csv
-import os
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -65,7 +64,7 @@ class Shop(NamedTuple):
 
 def run() -> dict[str, Any]:
     """Profits of each shop and of all, for each pair of gain and cost; the bars are of all."""
-    users = int(os.environ.get("USERS") or USERS)
+    users = settings.users(USERS)
     seeds = range(settings.seed(), settings.seed() + max(2, settings.count(SHOPS)))
     shops = [_shop(users, seed) for seed in seeds]
     known = [_oracle([other for other in shops if other is not shop], shop) for shop in shops]

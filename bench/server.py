@@ -32,6 +32,15 @@ def fresh(server: Cluster, name: str) -> psycopg.Connection[Any]:
     return conn
 
 
+def purchases(name: str) -> psycopg.Connection[Any]:
+    """A new database of the real log, with the standard features and the task `purchase`."""
+    conn = fresh(cluster(), name)
+    load_online_retail(conn)
+    conn.execute("select ubp.define_feature_set('default')")
+    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    return conn
+
+
 def load_online_retail(conn: psycopg.Connection[Any]) -> LoadResult:
     """The real log through the shipped map."""
     if not DATA.exists():

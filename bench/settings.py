@@ -12,11 +12,15 @@ import os
 from bench.stored import Size
 
 
-def size(events: int, users: int) -> Size:
+def size(events: int, usual: int) -> Size:
     """The log's size: what the case would take, or the environment's; users follow the events."""
     wanted = round(1e6 * float(os.environ.get("EVENTS") or events / 1e6))
-    scaled = max(1, round(users * wanted / events))
-    return Size(wanted, int(os.environ["USERS"]) if os.environ.get("USERS") else scaled, seed())
+    scaled = max(1, round(usual * wanted / events))
+    return Size(wanted, users(scaled), seed())
+
+
+def users(default: int) -> int:
+    return int(os.environ.get("USERS") or default)
 
 
 def seed() -> int:

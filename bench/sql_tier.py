@@ -40,7 +40,7 @@ Connection = psycopg.Connection[Any]
 
 def run() -> dict[str, Any]:
     """Features and scores of everybody, and of one user, in both tiers."""
-    users = int(os.environ.get("USERS") or USERS)
+    users = settings.users(USERS)
     server = cluster()
     full = fresh(server, "bench_sql_tier_full")
     full.execute("select setseed(0.5)")

@@ -84,14 +84,14 @@ def test_a_switch_over_at_a_set_time_needs_nobody(shop: Database) -> None:
     with shop.connect() as conn, shop.connect() as other:
         said = by_version(conn)
         conn.execute("select ubp.deploy_model('purchase', 1)")
-        conn.execute("select ubp.deploy_model('purchase', 2, clock_timestamp() + interval '1.5 seconds')")
+        conn.execute("select ubp.deploy_model('purchase', 2, clock_timestamp() + interval '4 seconds')")
         assert scores(conn) == scores(other) == said[1]
         assert serving(conn) == [("champion", 1, 1.0), ("next", 2, 1.0)]
         # one statement has one version, however long it takes
         across = """
             select max(ubp.predict('purchase', 7)) filter (where n = 1), max(ubp.predict('purchase', 7))
                    filter (where n = 2), max(s::text)
-              from (select 1 as n, '' as s union all (select 2, pg_sleep(2)::text)) x"""
+              from (select 1 as n, '' as s union all (select 2, pg_sleep(4)::text)) x"""
         first, second, _ = other.execute(across, binary=True).fetchone() or (0, 1, 2)
         assert first == second == said[1][7]
         assert scores(conn) == scores(other) == said[2]

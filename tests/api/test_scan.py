@@ -265,12 +265,12 @@ def test_a_switch_over_at_a_set_time_between_two_statements(shop: Database) -> N
     """Nothing is written when the moment comes: the clock alone says that another version answers."""
     with shop.connect() as conn:
         before = scan(conn, "u")
-        conn.execute("select ubp.deploy_model('purchase', 2, clock_timestamp() + interval '400 ms')")
+        conn.execute("select ubp.deploy_model('purchase', 2, clock_timestamp() + interval '3 seconds')")
         calls = "select ubp.predict('purchase', 1)"
         one = conn.execute(calls, binary=True).fetchone()[0]  # type: ignore[index]
         assert one == conn.execute(calls, binary=True).fetchone()[0] == before[1]  # type: ignore[index]
         assert scan(conn, "u") == before
-        conn.execute("select pg_sleep(0.5)")
+        conn.execute("select pg_sleep(3)")
         assert conn.execute(calls, binary=True).fetchone() == (said(conn)[1],) != (before[1],)
         assert scan(conn, "u") == said(conn) != before
 
@@ -327,7 +327,7 @@ def test_a_cancel_ends_a_page_of_a_slow_model(shop: Database) -> None:
 import time
 import ubp_sql.api.ahead as a
 def slow(deployed, packed, was=a.score_row):
-    time.sleep(0.004)
+    time.sleep(0.02)
     return was(deployed, packed)
 a.FIRST, a.score_row = 250, slow
 $$ language plpython3u""")
@@ -336,7 +336,7 @@ $$ language plpython3u""")
         began = time.monotonic()
         with pytest.raises(psycopg.errors.QueryCanceled):
             scan(conn, "u")
-        assert time.monotonic() - began < 0.6  # 1.2 where nothing looks
+        assert time.monotonic() - began < 2.5  # 5.2 where nothing looks
 
 
 def test_a_server_that_is_not_understood(shop: Database) -> None:

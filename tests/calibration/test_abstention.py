@@ -64,7 +64,7 @@ def test_too_few_events(shop: Connection) -> None:
         3: None,
         5: None,
         900: FEW,
-        901: "no features: the user is unknown or had no event before the feature set's as_of",
+        901: "no features: the user is unknown or had no event before as_of",
     }
     assert shop.execute(DETAIL, [900]).fetchone() == (None, FEW, None)
     at = "select score, reason from ubp.predict_detail('purchase', %s::bigint, %s)"
@@ -97,12 +97,13 @@ def test_stale_features(shop: Connection) -> None:
 
 def test_features_get_stale_between_two_statements(shop: Connection) -> None:
     """Nothing changes but the clock."""
-    shop.execute((FRESH % 0).encode())
-    shop.execute("select ubp.set_abstention('purchase', null, interval '2 seconds')")
     query = "select ubp.predict('purchase', 1::bigint)"
+    assert shop.execute(query).fetchone() != (None,)  # and the session has loaded what it needs
+    shop.execute("select ubp.set_abstention('purchase', null, interval '4 seconds')")
+    shop.execute((FRESH % 0).encode())
     for _ in range(3):
         assert shop.execute(query).fetchone() != (None,)
-    shop.execute("select pg_sleep(2.1)")
+    shop.execute("select pg_sleep(4.1)")
     assert shop.execute(query).fetchone() == (None,)
     assert set(scan(shop).values()) == {None}
 

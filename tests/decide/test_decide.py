@@ -244,7 +244,7 @@ def test_an_age_in_months_is_that_of_predict(shop: Database) -> None:
         conn.execute("update ubp.score_runs set scored_at = now()")
         for days, answers in ((359, True), (362, False)):
             for relation in ("ubp.feature_sets", "ubp.score_runs"):
-                conn.execute(f"update {relation} set as_of = current_date - {days}".encode())
+                conn.execute(f"update {relation} set as_of = now() - interval '{days} days'".encode())
             assert (conn.execute("select ubp.predict('purchase', 1)").fetchone() != (None,)) is answers
             if answers:
                 assert conn.execute(TOP, ["purchase", 5, None, None, None]).fetchall()

@@ -61,7 +61,8 @@ def test_survives_a_killed_server_and_its_busy_session(make_cluster: MakeCluster
 
         thread = threading.Thread(target=compute)
         thread.start()
-        time.sleep(0.5)
+        while not ask(cluster, f"select state = 'active' from pg_stat_activity where pid = {session}"):
+            time.sleep(0.02)
         os.kill(status.pid, signal.SIGKILL)
         while find_postmaster(Path(str(status.data_dir))):
             time.sleep(0.02)

@@ -37,12 +37,12 @@ class OnCard:
         return len(self.inner)
 
     def __getitem__(self, key: Any) -> "OnCard":
-        return OnCard(np.asarray(self.inner[key.inner if isinstance(key, OnCard) else key]))
+        return OnCard(np.asarray(self.inner[_plain(key)]))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(value, OnCard):
             raise TypeError("an array of the host cannot be assigned to one on the card")
-        self.inner[key] = value.inner
+        self.inner[_plain(key)] = value.inner
 
     def __sub__(self, other: int) -> "OnCard":
         return OnCard(self.inner - int(other))
@@ -68,6 +68,12 @@ class OnCard:
         assert not blocking
         stream.pending.append((out, self.inner.copy()))
         return out
+
+
+def _plain(key: Any) -> Any:
+    if isinstance(key, tuple):
+        return tuple(map(_plain, key))
+    return key.inner if isinstance(key, OnCard) else key
 
 
 class Stream:

@@ -17,7 +17,7 @@ from ubp_sql.errors import TrainingError
 from ubp_sql.kernels import gpu
 from ubp_sql.training import rows
 from ubp_sql.training import train as training
-from ubp_sql.worker import calibrate, choice
+from ubp_sql.worker import calibrate, choice, refresh
 
 __all__ = ["conn"]
 pytestmark = [
@@ -51,10 +51,10 @@ def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "fault", lambda: "there is no NVIDIA GPU in this machine")
 
 
-def figures(conn: Connection, least: int) -> None:
-    """Figures by which the GPU is sooner done than the server from so many events on."""
+def figures(conn: Connection, least: int, start: float = 0.0) -> None:
+    """Figures by which the GPU is sooner done than the server from so many events on, when it has begun."""
     machine = choice.this_machine()
-    kept = choice.Figures(machine, {choice.pairs_of(conn): [(least, 2.0, 1.0)]})
+    kept = choice.Figures(machine, {choice.pairs_of(conn): [(least, 2.0, 1.0)]}, start)
     calibrate.write(kept)
 
 
@@ -73,14 +73,52 @@ def test_refresh_without_a_card(db: Database, conn: Connection, no_card: None) -
     assert_exact(conn)
 
 
-@pytest.mark.parametrize(("least", "option", "used"), [(1, (), True), (1 << 40, (), False), (1, ("--no-gpu",), False)])
+@pytest.mark.parametrize(
+    ("least", "start", "options", "used"),
+    [
+        (1, 0.0, ("--steps",), True),
+        (1 << 40, 0.0, ("--steps",), False),
+        (1, 1e9, ("--steps",), False),
+        (1, 0.0, ("--steps", "--no-gpu"), False),
+        (1, 0.0, (), False),
+    ],
+)
 def test_refresh_by_figures(
-    db: Database, conn: Connection, computed: list[int], least: int, option: tuple[str, ...], used: bool
+    db: Database,
+    conn: Connection,
+    computed: list[int],
+    least: int,
+    start: float,
+    options: tuple[str, ...],
+    used: bool,
 ) -> None:
-    figures(conn, least)
-    told("refresh", *option, "--as-of", AS_OF, "--dsn", db.dsn)
+    """Of itself a refresh in one transaction stays one: steps cost more than a GPU can win."""
+    figures(conn, least, start)
+    told("refresh", *options, "--as-of", AS_OF, "--dsn", db.dsn)
     assert bool(computed) == used
     assert_exact(conn)
+
+
+def test_the_card_is_left_alone_where_there_is_too_little_for_it(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To begin on it takes seconds, which a refresh of some users has not; nor are events fetched for nothing."""
+    figures(conn, 1 << 40)
+    monkeypatch.setattr(choice, "kept", lambda: pytest.fail("the card was looked at"))
+    conn.execute("select ubp.build_mirror()")
+    with monkeypatch.context() as patch:
+        patch.setattr(refresh, "chunks", lambda *given: pytest.fail("events were fetched"))
+        told("refresh", "--steps", "--as-of", AS_OF, "--dsn", db.dsn)
+    assert_exact(conn)
+
+
+def test_figures_are_for_those_who_may_have_the_events(db: Database, conn: Connection, tmp_path: Path) -> None:
+    """An analyst's training set is the server's as before, whoever calibrated the machine."""
+    conn.execute("select ubp.define_task('purchase', 'purchase')")
+    figures(conn, 1)
+    assert choice.here_or_server(conn) is not None
+    conn.execute("set role ubp_analyst")
+    assert choice.here_or_server(conn) is None
 
 
 def test_without_figures_the_server_computes(db: Database, conn: Connection, computed: list[int]) -> None:

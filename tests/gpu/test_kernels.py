@@ -4,7 +4,7 @@ Without a card numba.cuda's simulator runs them, with NumPy in CuPy's place (tes
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from tests.models.forest_makers import blob_of, random_model, rows_for
 from tests.reference import DAY, Event
 from ubp_sql.features.events import Events
 from ubp_sql.kernels import _gpu_card, dispatch, gpu
+from ubp_sql.kernels._gpu_parts import for_a_core
 from ubp_sql.kernels.dispatch import Backend
 from ubp_sql.kernels.plan_build import OpSpec
 from ubp_sql.models.batch import trees_of
@@ -99,11 +100,25 @@ def small_parts() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def by_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Users whom the CPU computes beside the card, as they are left to it."""
+    seen: list[int] = []
+    taken = gpu._ByCpu.__init__
+
+    def noted(those: Any, work: Any, at: Any) -> None:
+        seen.extend(at)
+        taken(those, work, at)
+
+    monkeypatch.setattr(gpu._ByCpu, "__init__", noted)
+    return seen
+
+
 def test_users_of_all_lengths() -> None:
     agree(many_users(SIZES))
 
 
-def test_many_parts(small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_parts(small_parts: None, by_cpu: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[tuple[int, int]] = []
     start = gpu._Part.__init__
 
@@ -112,18 +127,33 @@ def test_many_parts(small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
         start(part, work, scan, low, high)
 
     monkeypatch.setattr(gpu._Part, "__init__", noted)
-    by_cpu: list[int] = []
-    alone = gpu._by_cpu
-
-    def by_the_cpu(work: Any, at: int) -> None:
-        by_cpu.append(at)
-        alone(work, at)
-
-    monkeypatch.setattr(gpu, "_by_cpu", by_the_cpu)
     agree(many_users(SIZES))
     assert len(starts) > 2, "the users went over in one part"
     assert [low for low, _ in starts] == [0, *(high for _, high in starts[:-1])]
     assert by_cpu == [3], "the user of 200 events was not the CPU's"
+
+
+def test_a_user_of_much_work_is_the_cpus(by_cpu: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread would keep the whole card waiting for him."""
+    monkeypatch.setattr(gpu, "SLOWER", 3.0)
+    agree(many_users([5, 700, 8, 3, 600, 0, 2, 7]))
+    assert by_cpu == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("work", "slower", "wanted"),
+    [
+        ([], 100.0, []),
+        ([50, 50, 50], 0.0, []),
+        ([50] * 200, 100.0, []),
+        ([50] * 50, 100.0, range(50)),
+        ([5_000, *[50] * 1_000], 100.0, [0]),
+        ([40, 90_000, *[400] * 1_000, 60_000], 100.0, [1, 1_002]),
+        ([60_000] * 101, 100.0, []),
+    ],
+)
+def test_whom_the_cpu_takes(work: list[int], slower: float, wanted: Iterable[int]) -> None:
+    assert np.flatnonzero(for_a_core(ints(work), slower)).tolist() == list(wanted)
 
 
 def test_what_is_stopped_between_two_parts_can_go_on(small_parts: None) -> None:

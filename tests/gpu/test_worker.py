@@ -37,7 +37,7 @@ def compute(db: Database, conn: Connection, job: int, device: str | None = None,
     if device and gpu.fault():
         pytest.skip(gpu.fault())
     with db.connect() as reading:
-        return compute_chunks(conn, reading, job, lambda events: device, **options)
+        return compute_chunks(conn, reading, job, lambda size, whole: device, **options)
 
 
 @DEVICES
@@ -74,7 +74,7 @@ def test_what_is_left_to_the_server_it_computes(db: Database, conn: Connection) 
     job = start(conn)
     devices = iter([None, SERVER])
     with db.connect() as reading:
-        assert compute_chunks(conn, reading, job, lambda events: next(devices)) == 1
+        assert compute_chunks(conn, reading, job, lambda size, whole: next(devices)) == 1
     assert finish(conn, job)[0] == "done"
     assert_exact(conn)
     conn.execute(OF_A_GPU)
@@ -106,7 +106,7 @@ def test_training_rows(db: Database, conn: Connection, device: str | None, every
         question = rows.Question("purchase", None if every_event else CUTS, known_at=known_at)
         wanted = rows_of(rows.batches(conn, question))
         assert wanted
-        assert rows_of(training.batches(conn, question, lambda size: device)) == wanted
+        assert rows_of(training.batches(conn, question, lambda size, whole: device)) == wanted
 
 
 def test_training_rows_that_the_server_is_sooner_done_with(conn: Connection) -> None:
@@ -115,7 +115,7 @@ def test_training_rows_that_the_server_is_sooner_done_with(conn: Connection) -> 
     question = rows.Question("purchase", CUTS)
     sizes: list[int] = []
 
-    def to_server(size: int) -> str:
+    def to_server(size: int, whole: int) -> str:
         sizes.append(size)
         return SERVER
 
@@ -132,14 +132,14 @@ def test_training_rows_of_standings_are_the_servers(db: Database) -> None:
         standings.define(conn)
         conn.execute("select ubp.define_task('purchase', 'purchase', 'view')")
         question = rows.Question("purchase", [standings.MIDNIGHT])
-        found = rows_of(training.batches(conn, question, lambda size: None, said.append))
+        found = rows_of(training.batches(conn, question, lambda size, whole: None, said.append))
         assert found == rows_of(rows.batches(conn, question))
     assert said == ["feature set 'default' has features that go by all users: the server computes the rows"]
 
 
 def test_whoever_stops_taking_rows_stops_the_server(conn: Connection) -> None:
     conn.execute("select ubp.define_task('purchase', 'purchase')")
-    found = training.batches(conn, rows.Question("purchase", CUTS), lambda size: None)
+    found = training.batches(conn, rows.Question("purchase", CUTS), lambda size, whole: None)
     next(found)
     found.close()
     assert conn.execute("select 1").fetchone() == (1,)
@@ -150,7 +150,7 @@ def test_the_same_model(shop_copy: Database) -> None:
     taken: list[int] = []
 
     def source(conn: Connection, question: rows.Question) -> Any:
-        return training.batches(conn, question, lambda size: taken.append(size))
+        return training.batches(conn, question, lambda size, whole: taken.append(size))
 
     with shop_copy.connect() as conn:
         made = train(conn, "purchase", deploy=False, threads=1, calibration="none", source=source)
@@ -158,14 +158,18 @@ def test_the_same_model(shop_copy: Database) -> None:
     assert made.model == bytes(shop_copy.one("select source from ubp.models where version = 1")).decode()
 
 
-class OutOfMemoryError(MemoryError):
-    __module__ = "cupy.cuda.memory"
-
-
 @pytest.mark.skipif(bool(gpu.fault()), reason=f"no GPU, not even a simulated one: {gpu.fault()}")
-def test_where_the_card_fails_the_cpu_computes(db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["cupy.cuda.memory", "cupy_backends.cuda.api.runtime", "cuda.core._utils.cuda_utils", "numba.cuda.cudadrv"],
+)
+def test_where_the_card_fails_the_cpu_computes(
+    module: str, db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("CardError", (Exception,), {"__module__": module})
+
     def fails(*arguments: object) -> None:
-        raise OutOfMemoryError("Out of memory allocating 1 bytes\nand more")
+        raise kind("Out of memory allocating 1 bytes\nand more")
 
     monkeypatch.setattr(gpu, "run_pairs", fails)
     job = start(conn)

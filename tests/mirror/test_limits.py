@@ -1,7 +1,8 @@
 """One user with very many events, very many users with one, and work that can be stopped."""
 
-import time
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -106,6 +107,12 @@ def test_ten_million_users(usual: Log) -> None:
     many(usual, 10_000_000)
 
 
+def cpu_s(log: Log) -> float:
+    """CPU seconds of the session's server process: what else runs on the machine does not add to them."""
+    fields = Path(f"/proc/{log.conn.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize(
     "statement", ["select ubp.rebuild_mirror()", "select ubp.compact_mirror()", "select * from ubp.verify_mirror()"]
 )
@@ -119,11 +126,11 @@ def test_it_can_be_stopped(usual: Log, statement: str) -> None:
     late = []
     for timeout in (60, 150, 250, 400, 600):
         usual.run(f"set statement_timeout = {timeout}")
-        started = time.perf_counter()
+        started = cpu_s(usual)
         try:
             usual.run(statement)
         except psycopg.errors.QueryCanceled:
-            late.append(time.perf_counter() - started - timeout / 1000)
+            late.append(cpu_s(usual) - started - timeout / 1000)
         usual.run("set statement_timeout = 0")
     assert late
     assert sorted(late)[len(late) // 2] < 0.15, late

@@ -27,6 +27,9 @@ begin
   return coalesce(new, old);
 end $$;
 create trigger wait_here before {events} on ubp.{table} for each statement execute function public.wait_here()"""
+WAITING = """
+select count(*) from pg_stat_activity
+ where wait_event_type = 'Lock' and datname = current_database() and backend_type = 'client backend'"""
 DROP_TRIGGER = "drop function public.wait_here() cascade"
 
 

@@ -1,6 +1,7 @@
 """The page as a document: whole, without a way out, the same again, and never broken by what the database says."""
 
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +173,29 @@ def test_what_a_shell_reads_is_quoted() -> None:
     found.task = replace(found.task, name="a b; rm -rf /")
     said = " ".join(Document(page(found, png=False)[0]).text)
     assert "ubp-sql train 'a b; rm -rf /'\nubp-sql refresh --as-of 2025-07-20\n" in said
+    command = said[said.index("ubp-sql task define") : said.index("\nubp-sql train 'a b")]
+    given = shlex.split(command.replace("\\\n", ""))
+    assert given[:4] == ["ubp-sql", "task", "define", "a b; rm -rf /"]
+    assert dict(zip(given[4::2], given[5::2], strict=True)) == {
+        "--label": '{"any": ["purchase"]}',
+        "--population-kind": "purchase",
+        "--horizon": "30 days",
+        "--feature-set": "default",
+        "--meaning": "chance that a user buys",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "typical", "beside"),
+    [(2.0, 1.5, " (2, typically 1.50)"), (2.0, None, " (2, typically missing)"), (None, 1.5, " (typically 1.50)"),
+     (None, None, "")],
+)  # fmt: skip
+def test_a_reason_has_its_value_beside_it(value: float | None, typical: float | None, beside: str) -> None:
+    reason = Reason("days since (missing)", value, typical)
+    found = untested(importance=[], groups=[Group("t", "", [Example(1, "k", 0.5, 10.0, None, [reason])])])
+    text = page(found, png=False)[0]
+    item = text[text.index("<li>days since (missing)") : text.index("</li>")]
+    assert re.sub("<[^>]*>", "", item) == f"days since (missing){beside}"
 
 
 HOSTILE = (

@@ -34,7 +34,7 @@ def test_other_numbers() -> None:
     assert words.fixed(0.5, 3) == "0.500"
     assert words.fixed(-0.0001, 2) == "0.00"
     assert words.fixed(-1234.5, 1) == "−1,234.5"
-    assert words.percent(0.3412) == "34.1 %"
+    assert words.percent(0.3412) == "34.1\N{NO-BREAK SPACE}%"
     assert words.percent(None) == "–"
     assert words.tick(0.5) == "0.5"
     assert words.tick(-1250.0) == "−1,250"
@@ -46,6 +46,7 @@ def test_other_numbers() -> None:
 def test_ends_of_an_interval_with_a_minus_have_a_word_between_them() -> None:
     assert words.between(0.1, 0.2, lambda value: words.fixed(value, 1)) == "0.1–0.2"
     assert words.between(-0.1, 0.2, lambda value: words.fixed(value, 1)) == "−0.1 to 0.2"
+    assert words.between(0.585, 0.687, words.percent) == "58.5–68.7\N{NO-BREAK SPACE}%"
 
 
 def test_moments() -> None:

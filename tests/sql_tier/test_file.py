@@ -244,7 +244,8 @@ def test_everything_has_a_comment(db: Database, tier: Database) -> None:
         other.execute(sql_of(conn, "buy", None).encode())
         bare = """
             select c.relname from pg_class c
-             where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'r' and obj_description(c.oid, 'pg_class') is null
+             where c.relnamespace = 'ubp'::regnamespace and c.relkind = 'r'
+               and obj_description(c.oid, 'pg_class') is null
             union all
             select p.oid::regprocedure::text from pg_proc p
              where p.pronamespace = 'ubp'::regnamespace and obj_description(p.oid, 'pg_proc') is null"""

@@ -26,7 +26,9 @@ def test_define_list_show(changed: str) -> None:
     assert listed["purchase"]["test_metric"] == "auc"
     assert listed["spend"]["output"] == "amount"
     assert listed["spend"]["deployed_version"] is None
-    assert document("task", "show", "spend", "--dsn", changed)["label"] == SPEND
+    assert listed["spend"]["horizon"] == "20 days"
+    shown = document("task", "show", "spend", "--dsn", changed)
+    assert (shown["label"], shown["horizon"]) == (SPEND, "20 days")
     assert "sum of value over events of kind purchase within the horizon" in told(
         "task", "show", "spend", "--dsn", changed
     )

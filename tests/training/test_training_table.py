@@ -305,7 +305,7 @@ def busy(db: Database) -> Database:
 
 
 def again_and_again(conn: Connection) -> None:
-    for _ in range(20):
+    for _ in range(1000):
         conn.execute(EVERYTHING.encode())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ubp_sql.api.attach_relation import Relation
+from ubp_sql.api.attach_relation import REPLACEABLE, Relation
 from ubp_sql.api.session import Row, single, sqlstate
 from ubp_sql.errors import BadInput, MapError
 from ubp_sql.expressions import check_text, has_unicode_name, is_name, portable, qualified, refuse_silent_words, words
@@ -21,21 +21,11 @@ ROWS_TRIED = 1_000
 MOST_CHARS = 2_000
 VIEW, TABLE, COLUMN = "pg_temp.ubp_expression", "pg_temp.ubp_row", "ubp_expression_value"
 # What the expression calls that is not PostgreSQL's own, with who could replace it.
-CALLED = """
+CALLED = f"""
 select x.what, pg_get_userbyid(x.owner) as owner
   from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-  cross join lateral (
-    select p.oid::regprocedure::text as what, p.proowner as owner from pg_proc p
-     where d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
-    union all
-    select 'operator ' || o.oid::regoperator::text, p.proowner from pg_operator o join pg_proc p on p.oid = o.oprcode
-     where d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
-    union all
-    select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
-     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
- where r.ev_class = 'pg_temp.ubp_expression'::regclass
-   and x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
- order by 1 limit 1"""
+                                    and r.ev_class = 'pg_temp.ubp_expression'::regclass
+ {REPLACEABLE}"""  # noqa: S608 - constants only
 # Types whose literals run code of theirs: what reads a domain's array or a row type checks the domain. Without a schema
 # a name means one of pg_catalog or pg_temp.
 STRANGE = """

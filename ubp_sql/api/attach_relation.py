@@ -44,6 +44,18 @@ _CODE = """(
        and not exists (select from pg_roles o where o.oid = r.reader and (o.rolsuper or o.rolbypassrls)))""".replace(
     "{invoker}", _INVOKER
 )
+# The first of what the rows of pg_depend d refer to that somebody could replace by anything, and who.
+REPLACEABLE = """cross join lateral (
+    select p.oid::regprocedure::text as what, p.proowner as owner from pg_proc p
+     where d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+    union all
+    select 'operator ' || o.oid::regoperator::text, p.proowner from pg_operator o join pg_proc p on p.oid = o.oprcode
+     where d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+    union all
+    select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
+     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
+ where x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
+ order by 1 limit 1"""
 # Functions that a view calls run with the rights of whoever reads it; so those of views and row policies below it.
 CALLED_OF = """
 with recursive relations as (
@@ -54,17 +66,7 @@ with recursive relations as (
 select x.what || s.within as what, pg_get_userbyid(x.owner)::text as owner
   from relations r join pg_class c on c.oid = r.oid cross join lateral {code} s
   join pg_depend d on d.classid = s.class and d.objid = s.oid
- cross join lateral (
-    select p.oid::regprocedure::text as what, p.proowner as owner from pg_proc p
-     where d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
-    union all
-    select 'operator ' || o.oid::regoperator::text, p.proowner from pg_operator o join pg_proc p on p.oid = o.oprcode
-     where d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
-    union all
-    select 'type ' || t.oid::regtype::text, t.typowner from pg_type t left join pg_type e on e.oid = t.typelem
-     where d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid and coalesce(e.typtype, t.typtype) <> 'e') x
- where x.what not like 'ubp.to_time(%' and not exists (select from pg_roles o where o.oid = x.owner and o.rolsuper)
- order by 1 limit 1""".replace("{code}", _CODE)
+ {replaceable}""".replace("{code}", _CODE).replace("{replaceable}", REPLACEABLE)
 CALLED = CALLED_OF.replace("{view}", "$1")
 ATTACHED = """
 select s.name from ubp.attached_sources a join ubp.sources s using (source_id)

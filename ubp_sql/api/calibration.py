@@ -31,8 +31,8 @@ def calibrate_model(
     plpy: Any, memory: dict[str, Any], task: str, version: int | None, method: str | None
 ) -> int | None:
     """Fits a map on a version's tests and says how well calibrated it would have been; None where none is better."""
-    from ubp_sql.models.calibration import METHODS
-    from ubp_sql.models.calibration_fit import AUTO, LATEST, fitted
+    from ubp_sql.models.calibration import AUTO, METHODS
+    from ubp_sql.models.calibration_fit import LATEST, fitted
 
     check_version(plpy, memory)
     model = _chances(plpy, memory, task, version)

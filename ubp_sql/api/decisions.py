@@ -10,6 +10,7 @@ from ubp_sql.models.decisions import EXAMPLE, CostMatrix, Stakes, cost_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -68,12 +69,12 @@ def _of_many(
     task: str,
     user_ids: list[int | None] | None,
     stakes: Stakes | CostMatrix,
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     if user_ids is None:
         raise BadInput("user_ids is NULL", "array[17850, 13047]")
     said = predict_many(plpy, memory, task, user_ids)
     rows = ((user, score, _decided(stakes, score, reason)) for user, score, reason in said)
-    return [(user, act, profit, score, why) for user, score, (act, profit, why) in rows]
+    return ((user, act, profit, score, why) for user, score, (act, profit, why) in rows)
 
 
 def _decided(

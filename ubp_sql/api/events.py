@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api import mirror_store as store
 from ubp_sql.api.event_rows import origins
 from ubp_sql.api.heap import OF_RANGE, OF_USERS, declared_columns
-from ubp_sql.api.mirror_read import batches, listed, listed_rows, mirror_now, overlay_of, users_of
+from ubp_sql.api.mirror_overlay import listed, listed_rows, overlay_of
+from ubp_sql.api.mirror_read import batches, mirror_now, users_of
 from ubp_sql.api.session import single
 from ubp_sql.features.columns import KEYS, NUMBERS, Columns, Declared
 

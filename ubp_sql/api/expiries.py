@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.refresh_rows import FAR
 from ubp_sql.api.session import run, single
+from ubp_sql.kernels.codes import DAY_US
 
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import I64
@@ -28,7 +29,6 @@ TAKE = "delete from ubp.expiries where feature_set_id = $1 and (day is null or d
 PAST = "delete from ubp.expiries where feature_set_id = $1 and day < $2"
 NONE = "delete from ubp.expiries where feature_set_id = $1"
 
-DAY_US = 86_400_000_000
 MANY = 4_000
 """Users from which on a statement's are sorted by day: with fewer, the pieces would be more than what is in them."""
 MOST_PIECES = 64

@@ -53,10 +53,3 @@ def pairs_of(deployed: Deployed) -> int:
     loaded = deployed.loaded
     rows = min(MOST_ROWS, MOST_WORK // max(1, work_of(loaded)))
     return max(2, min(PAIRS, rows // (2 * loaded.features + 2)))
-
-
-def score_of_raw(deployed: Deployed, raw: float) -> float:
-    """The model's score of a raw score."""
-    from ubp_sql.models.raw import score_of
-
-    return score_of(deployed.loaded)(raw)

@@ -6,10 +6,10 @@ from array import array
 from math import fsum
 
 from ubp_sql.api.backgrounds import typical_of
-from ubp_sql.api.predict import answer_at, of_whom, row_for
+from ubp_sql.api.predict import answer_at, flat, of_whom, row_for
 from ubp_sql.api.served_task import LOOKUP
 from ubp_sql.api.serving import Deployed, answering, judge, known_deployment, policy_of
-from ubp_sql.api.session import entry, run, touch
+from ubp_sql.api.session import entry, prepare_numba, run, touch
 from ubp_sql.errors import BadInput
 from ubp_sql.models.explain import open_explainer
 from ubp_sql.models.loaded import TreeModel
@@ -39,7 +39,7 @@ TOUCHED = 32  # users between two looks at a cancel: some 20 ms
 @entry
 def explain(plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, top: int | None) -> list[Line]:
     """(rank, feature, value, typical, contribution, meaning): the base, the `top` largest, and the rest as one."""
-    _check(top)
+    check_top(top)
     return _said(plpy, memory, answer_for(plpy, memory, task, user_id), top)
 
 
@@ -48,7 +48,7 @@ def explain_at(
     plpy: Any, memory: dict[Any, Any], task: str, user_id: int | None, as_of: str | None, top: int | None
 ) -> list[Line]:
     """As `explain`, of the features computed from the raw events at a moment."""
-    _check(top)
+    check_top(top)
     if user_id is None:
         return _said(plpy, memory, answer_for(plpy, memory, task, None), top)
     deployed, packed, policy = answer_at(plpy, memory, task, user_id, as_of)
@@ -60,7 +60,7 @@ def explain_many(
     plpy: Any, memory: dict[Any, Any], task: str, user_ids: list[int | None] | None, top: int | None
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of `explain` behind the user's id, in the order asked; one without a rank says why there is no score."""
-    _check(top)
+    check_top(top)
     if user_ids is None:
         raise BadInput("user_ids is NULL", "an array of user ids: array(select user_id from ...)")
     answer_for(plpy, memory, task, None)
@@ -70,7 +70,7 @@ def explain_many(
 def _each(
     plpy: Any, memory: dict[Any, Any], task: str, user_ids: list[int | None], top: int | None
 ) -> Iterator[tuple[Any, ...]]:
-    for number, user_id in enumerate(_flat(user_ids)):
+    for number, user_id in enumerate(flat(user_ids)):
         if number % TOUCHED == TOUCHED - 1:
             touch(plpy, memory)
         deployed, packed, reason = answer_for(plpy, memory, task, user_id)
@@ -81,16 +81,7 @@ def _each(
             yield user_id, *line
 
 
-def _flat(user_ids: list[Any]) -> Iterator[int | None]:
-    """Arrays of several dimensions come as lists of lists."""
-    for each in user_ids:
-        if isinstance(each, list):
-            yield from _flat(each)
-        else:
-            yield each
-
-
-def _check(top: int | None) -> None:
+def check_top(top: int | None) -> None:
     if top is None or top < 1:
         raise BadInput(f"top is {'NULL' if top is None else top}", "how many features are named: 5, or any from 1")
 
@@ -146,9 +137,10 @@ class Kept(Told):
             link, parameter = loaded.blob.link, loaded.blob.link_parameter
             score = lambda raw: link_totals([raw], link, parameter)[0]  # noqa: E731
         else:
-            from ubp_sql.api.explain_other import score_of_raw
+            prepare_numba()
+            from ubp_sql.models.raw import score_of
 
-            score = lambda raw: score_of_raw(deployed, raw)  # noqa: E731
+            score = score_of(loaded)
         super().__init__(row["names"], row["meanings"], row["output"] == "chance", score, deployed.value)
         self.explainer = None
         if isinstance(loaded, TreeModel) and row["explainer"] is not None:

@@ -76,6 +76,10 @@ select (extract(epoch from max(r.time) filter (where r.known_at <= now())) * 100
 EVENTS_DO = """{"any": "kind"} or {"sum": "value", "kinds": [...]} takes events, whose past and future are kept apart"""
 
 
+NOTHING_SEEN = -(1 << 62)
+"""Earlier than every moment."""
+
+
 class Read(NamedTuple):
     """A table that may be read now; the statement that the looks were at holds its locks until the transaction ends."""
 
@@ -175,7 +179,7 @@ def open_table(plpy: Any, memory: dict[str, Any], table: LabelTable, kinds: Sequ
             f"({table.known_at} before {table.time}): what is known at a cut is no outcome of it",
             "a view without them, or a known_at that says when the row was written",
         )
-    return Read(plan, -(1 << 62) if found["seen_us"] is None else found["seen_us"])
+    return Read(plan, NOTHING_SEEN if found["seen_us"] is None else found["seen_us"])
 
 
 @contextmanager

@@ -1,26 +1,17 @@
-"""Events out of the mirror as a snapshot sees it: merged runs, and over them what waits in the log."""
+"""Events out of the mirror as a snapshot sees it: merged runs, and over them what mirror_overlay.py reads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api import mirror_store as store
-from ubp_sql.api.event_rows import Origin, origins
-from ubp_sql.api.heap import (
-    LISTED,
-    OF_RANGE,
-    OF_RANGE_AND_IDS,
-    OF_USERS,
-    OF_USERS_AND_IDS,
-    declared_columns,
-    read_rows,
-    rows_query,
-)
+from ubp_sql.api.event_rows import origins
+from ubp_sql.api.heap import OF_USERS, declared_columns
 from ubp_sql.api.mirror_fold import look
 from ubp_sql.api.mirror_items import with_users_about
+from ubp_sql.api.mirror_overlay import changes
 from ubp_sql.api.mirror_rows import Range
 from ubp_sql.api.mirror_slices import slices_of
 from ubp_sql.api.session import run, touch
-from ubp_sql.api.source_rows import Where
 from ubp_sql.features.columns import Columns, Declared
 
 if TYPE_CHECKING:
@@ -46,42 +37,6 @@ class Mirror(NamedTuple):
     place: "I32"  # by the code of a kind in chunks: its place among the kinds asked for, else -1
     users: list[int]  # to be read from rows alone
     ranges: list[Range]  # of ids and times to be read from rows besides
-
-
-def listed_rows(
-    plpy: Any,
-    memory: dict[str, Any],
-    declared: list[Declared],
-    where: Where,
-    types: list[str],
-    arguments: list[Any],
-    everywhere: Sequence[Origin],
-) -> "list[Block]":
-    """Events out of rows, a block an origin that has some; the kinds asked for are the first argument."""
-    blocks = []
-    for origin in everywhere:
-        query = rows_query(plpy, LISTED, where, declared, origin)
-        block = read_rows(plpy, memory, query, ["text[]", *types], arguments, declared).block
-        if block is not None:
-            block.columns["kind"] -= 1  # the server counts places from 1
-            blocks.append(block)
-    return blocks
-
-
-def listed(
-    plpy: Any,
-    memory: dict[str, Any],
-    declared: list[Declared],
-    where: Where,
-    types: list[str],
-    arguments: list[Any],
-    everywhere: Sequence[Origin],
-) -> "Block | None":
-    """The same as one block."""
-    from ubp_sql.mirror.merge import merge
-
-    blocks = listed_rows(plpy, memory, declared, where, types, arguments, everywhere)
-    return merge(blocks) if len(blocks) > 1 else blocks[0] if blocks else None
 
 
 def mirror_now(plpy: Any, memory: dict[str, Any], kinds: list[str]) -> Mirror | None:
@@ -286,7 +241,7 @@ def users_of(
     from ubp_sql.mirror.merge import join, merge
 
     wanted = np.unique(np.asarray(users, np.int64))
-    overlay = _changes(plpy, memory, mirror, kinds, declared, OF_USERS, ["bigint[]"], [wanted.tolist()], wanted)
+    overlay = changes(plpy, memory, mirror, kinds, declared, OF_USERS, ["bigint[]"], [wanted.tolist()], wanted)
 
     def pause() -> None:
         touch(plpy, memory)
@@ -339,69 +294,3 @@ def _without_ids(blocks: "Sequence[Block]") -> "tuple[Block | None, I64]":
     its_run = np.searchsorted(ends, merged.columns["event_id"][np.stack((pair, pair + 1))], "right")
     unclear = pair[its_run[0] != its_run[1]]
     return merged, merged.user_id[np.unique(np.searchsorted(merged.first, unclear, "right") - 1)]
-
-
-def overlay_of(
-    plpy: Any,
-    memory: dict[str, Any],
-    mirror: Mirror,
-    kinds: list[str],
-    declared: list[Declared],
-    lowest: int,
-    highest: int,
-) -> "Cursor | None":
-    """What waits in the log, of users from `lowest` to `highest`; None if nothing does."""
-    from ubp_sql.mirror.merge import Cursor, merge
-    from ubp_sql.mirror.spill import TOGETHER, pieces
-
-    arguments: list[Any] = [lowest, highest]
-    blocks = _changes(plpy, memory, mirror, kinds, declared, OF_RANGE, ["bigint", "bigint"], arguments, None)
-    if not blocks:
-        return None
-    return Cursor(pieces(merge(blocks), TOGETHER))
-
-
-def _changes(
-    plpy: Any,
-    memory: dict[str, Any],
-    mirror: Mirror,
-    kinds: list[str],
-    declared: list[Declared],
-    where: Where,
-    types: list[str],
-    arguments: list[Any],
-    among: Any,
-) -> "list[Block]":
-    """Rows that wait in the log as blocks: those of id ranges among `where`, then all of the users who changed."""
-    import numpy as np
-
-    from ubp_sql.mirror.layout import Block, starts
-
-    if not mirror.ranges and not mirror.users:
-        return []
-    everywhere = origins(plpy, memory)
-    blocks = []
-    for part in mirror.ranges:
-        both = OF_USERS_AND_IDS if where == OF_USERS else OF_RANGE_AND_IDS
-        its = [origin for origin in everywhere if origin.number == part.origin]
-        values = [kinds, *arguments, *part[:4]]
-        blocks += listed_rows(plpy, memory, declared, both, [*types, *["bigint"] * 4], values, its)
-    touched = np.array(mirror.users, np.int64)
-    if where == OF_USERS:
-        touched = np.intersect1d(touched, among)
-    else:
-        touched = touched[(touched >= arguments[0]) & (touched <= arguments[1])]
-    if len(touched):
-        found = listed_rows(plpy, memory, declared, OF_USERS, ["bigint[]"], [kinds, touched.tolist()], everywhere)
-        none = _no_event(declared)
-        u = len(touched)
-        blocks.append(Block(touched, starts(np.zeros(u, np.int64)), np.ones(u, np.bool_), none))
-        blocks += found
-    return blocks
-
-
-def _no_event(declared: list[Declared]) -> dict[str, Any]:
-    """Columns of a block without events."""
-    from ubp_sql.mirror.layout import BASE, empty
-
-    return empty([*BASE, *(column.name for column in declared)], declared).columns

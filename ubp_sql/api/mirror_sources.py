@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.event_rows import Origin, number_keys, query_origin
 from ubp_sql.api.mirror_rows import BEFORE_US, Mark
 from ubp_sql.api.session import Row, run, sent_ids, sqlstate
-from ubp_sql.api.source_errors import CODES
+from ubp_sql.api.source_errors import CODES, PROBLEMS
 from ubp_sql.api.source_rows import Where
 from ubp_sql.errors import SourceChanged
 
 if TYPE_CHECKING:
     from ubp_sql.api.mirror_fold import Said
 
-# Of a partition without triggers what comes through the whole is heard.
-PROBLEMS = """
-select p.source, p.problem, p.way_out from ubp.source_problems() p
- where p.problem not like 'statements that name %'"""
 WATCH = "select ubp.watch_sources()"
 # Oids of another database, which this one is a copy of, say nothing. A partition without a trigger stays new:
 # statements that name it are not heard.

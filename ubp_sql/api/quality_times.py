@@ -7,12 +7,11 @@ from ubp_sql.api.quality_profile import ROWS, Profile, hashed
 from ubp_sql.api.quality_rules import Rule
 from ubp_sql.api.refresh_rows import BIGINT, image, times
 from ubp_sql.api.session import run, single, touch
+from ubp_sql.kernels.codes import DAY_US, HOUR_US
 
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import I64
 
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
 FITS = 0.5
 """Of the events that are off in some surroundings, the share that swapping must explain."""
 FITTING = 0.1

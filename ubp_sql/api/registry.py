@@ -77,20 +77,8 @@ def register_model(
             "users with a missing feature (NULL) get no score: the model has no value in its place",
             hint="put an imputer before it",
         )
-    types = ["text", "bytea", "bytea", "text", "integer", "text"]
-    types += [
-        "text",
-        "integer",
-        "jsonb",
-        "timestamptz",
-        "timestamptz",
-        "text",
-        "text",
-        "text",
-        "jsonb",
-        "jsonb",
-        "bytea",
-    ]
+    types = ["text", "bytea", "bytea", "text", "integer", "text", "text", "integer", "jsonb"]
+    types += [*["timestamptz"] * 2, *["text"] * 3, *["jsonb"] * 2, "bytea"]
     sha256 = blob_hash(imported.compiled)
     values: list[Any] = [task, model, imported.compiled, sha256]
     values += [found.feature_set_id, found.definition.hash]

@@ -56,7 +56,7 @@ COMPILED = """
 select task, version, status, checked, compiled, current_setting('ubp.model_cache', true) as cap
   from ubp.models where model_id = $1"""
 
-NO_ROW = "no features: the user is unknown or had no event before the feature set's as_of"
+NO_ROW = "no features: the user is unknown or had no event before as_of"
 OTHER_LENGTH = "the stored feature rows do not have the model's length", "run ubp.refresh_features(), then score again"
 NO_NUMBER = "the model gives no number for the user's features"
 TOO_LITTLE = "too little history: no event of the task's population kind yet"

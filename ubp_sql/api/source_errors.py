@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 # A relation, schema, column or function is gone or has another type, or may not be read.
 CODES = {"42P01", "3F000", "42703", "42883", "42804", "42846", "42809", "42501"}
-PROBLEM = """
+# Of a partition without triggers what comes through the whole is heard.
+PROBLEMS = """
 select p.source, p.problem, p.way_out from ubp.source_problems() p
- where p.problem not like 'statements that name %' limit 1"""
+ where p.problem not like 'statements that name %'"""
+FIRST_PROBLEM = PROBLEMS + " limit 1"
 
 
 def source_changed(plpy: Any, error: Any) -> SourceChanged | None:
@@ -21,7 +23,7 @@ def source_changed(plpy: Any, error: Any) -> SourceChanged | None:
     if sqlstate(error) not in CODES:
         return None
     try:
-        found = plpy.execute(PROBLEM)
+        found = plpy.execute(FIRST_PROBLEM)
     except plpy.SPIError:
         return None
     for row in found:

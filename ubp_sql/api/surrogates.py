@@ -6,11 +6,10 @@ import math
 from zlib import crc32
 
 from ubp_sql.api.backgrounds import studied
-from ubp_sql.api.explain_user import answer_for
+from ubp_sql.api.explain_user import answer_for, check_top
 from ubp_sql.api.live import NAMES
 from ubp_sql.api.serving import Deployed
 from ubp_sql.api.session import entry, prepare_numba, run, touch
-from ubp_sql.errors import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ def explain_surrogate(
     plpy: Any, memory: dict[str, Any], task: str | None, user_id: int | None, top: int | None
 ) -> list[tuple[Any, ...]]:
     """(rank, feature, value, typical, weight, effect, fidelity) of the features with the largest effects."""
-    if top is None or top < 1:
-        raise BadInput(f"top is {top}", "how many features to name, from 1 on")
+    check_top(top)
     deployed, packed, reason = answer_for(plpy, memory, task or "", user_id)
     if packed is None or reason is not None:
         plpy.notice(f"no score to explain: {reason}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.events import read_all
 from ubp_sql.api.heap import declared_columns
-from ubp_sql.api.label_table import Read, open_table, outcomes_in
+from ubp_sql.api.label_table import NOTHING_SEEN, Read, open_table, outcomes_in
 from ubp_sql.api.moments import HOLIDAYS, FeatureSet, feature_set, moment_us
 from ubp_sql.api.session import check_version, entry, prepare_numba, run, single, touch
 from ubp_sql.api.standings import finish_all, keep, of_set, record
@@ -38,8 +38,6 @@ KNOWN_AT = ("cut", "now")
 # Kinds of what users are, not of what they do: their events are no moments of their own.
 ATTRIBUTE = "attribute:"
 
-# Earlier than every moment.
-NONE = -(1 << 62)
 # Features of one batch: a value of 1 GB is PostgreSQL's limit, and on its way a batch is held a few times.
 BATCH_BYTES = 16 << 20
 
@@ -123,7 +121,7 @@ def outcomes_until(plpy: Any, memory: dict[str, Any], task: str | None) -> str |
     check_version(plpy, memory)
     question = ask(plpy, memory, task, None, None, "cut", None)
     seen_us = seen_until(plpy, memory, opened(plpy, memory, question))
-    return None if seen_us <= NONE else str(run(plpy, memory, AS_TEXT, ["bigint"], [seen_us])[0]["moment"])
+    return None if seen_us <= NOTHING_SEEN else str(run(plpy, memory, AS_TEXT, ["bigint"], [seen_us])[0]["moment"])
 
 
 def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None:
@@ -134,11 +132,11 @@ def opened(plpy: Any, memory: dict[str, Any], question: Question) -> Read | None
 
 
 def seen_until(plpy: Any, memory: dict[str, Any], read: Read | None) -> int:
-    """How far outcomes are known, NONE where none is: a table may be behind the events."""
+    """How far outcomes are known, NOTHING_SEEN where none is: a table may be behind the events."""
     if read is not None:
         return read.seen_us
     newest = single(plpy, memory, NEWEST, [], [])
-    return newest["us"] if newest and newest["us"] is not None else NONE
+    return newest["us"] if newest and newest["us"] is not None else NOTHING_SEEN
 
 
 def ask(

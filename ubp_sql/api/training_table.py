@@ -13,13 +13,13 @@ from ubp_sql.api.session import check_version, entry, run
 from ubp_sql.api.training import Question, ask, opened, record_population
 from ubp_sql.errors import NotReady
 from ubp_sql.features.label_rule import AMOUNT
+from ubp_sql.kernels.codes import DAY_US
 
 # A set-returning function in FROM is computed to its end before the first row comes; in a list of columns it is not.
 # It is stable, so that all of its batches see one snapshot, which queries of this volatile function would not.
 BATCHES = """
 select (b.batch).* from (select ubp.training_matrix($1, $2, $3, $4, $5) as batch offset 0) b"""
 TYPES = ["text", "timestamptz[]", "interval", "text", "double precision"]
-DAY_US = 86_400_000_000
 # Types of array elements, as in refresh_rows.
 BOOLEAN, SMALLINT = 16, 21
 INFO_SECONDS = 5.0

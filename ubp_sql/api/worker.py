@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ubp_sql.api.moments import FeatureSet, feature_set, moment_us
-from ubp_sql.api.refresh import LOCK
+from ubp_sql.api.refresh import LOCK, MIRRORED
 from ubp_sql.api.refresh_steps import JOB, STEPPED, events_of_chunk, keep_chunk, users_of
 from ubp_sql.api.session import Row, check_version, entry, run, single
 from ubp_sql.api.standings import finish_all
@@ -27,7 +27,10 @@ NEXT_AFTER = """
 select c.chunk, c.users from ubp.refresh_chunks c where c.job_id = $1 and not c.done and c.chunk > $2
  order by c.chunk limit 1"""
 OPEN = "select c.users from ubp.refresh_chunks c where c.job_id = $1 and c.chunk = $2 and not c.done for update"
-COUNT = "select count(*) as n from ubp.refresh_chunks c where c.job_id = $1"
+COUNT = """
+select count(*) as n, coalesce(sum(c.n) filter (where not c.done), 0) as left,
+       greatest((select s.users from ubp.feature_sets s where s.feature_set_id = $2), sum(c.n)) as users
+  from ubp.refresh_chunks c where c.job_id = $1"""
 ANOTHER = "is the worker of another version of ubp_sql?"
 
 
@@ -37,9 +40,16 @@ def refresh_question(plpy: Any, memory: dict[str, Any], number: int) -> str:
     job, found = _job(plpy, memory, number)
     us, local_us = moment_us(plpy, memory, job["as_of"], found.time_zone)
     question = {"definition": found.definition.to_json(), "us": us, "local_us": local_us}
-    counted = single(plpy, memory, COUNT, ["bigint"], [number])
-    question |= {"holidays": found.holidays, "chunks": counted and counted["n"], "byteorder": sys.byteorder}
+    counted = run(plpy, memory, COUNT, ["bigint", "integer"], [number, found.feature_set_id])[0]
+    mirrored = _mirrored(plpy, memory)
+    events = mirrored and mirrored * int(counted["left"]) // max(1, int(counted["users"] or 0))
+    question |= {"holidays": found.holidays, "chunks": counted["n"], "events": events, "byteorder": sys.byteorder}
     return json.dumps(question)
+
+
+def _mirrored(plpy: Any, memory: dict[str, Any]) -> int | None:
+    """How many events there are, where there is a mirror that knows."""
+    return int(run(plpy, memory, MIRRORED, [], [])[0]["events"]) or None
 
 
 @entry
@@ -156,7 +166,8 @@ def training_question(plpy: Any, memory: dict[str, Any], task: str | None, known
     found = asked.found
     alone = f"feature set {found.name!r} has features that go by all users" if found.definition.standings else ""
     question = {"definition": found.definition.to_json(), "holidays": found.holidays, "byteorder": sys.byteorder}
-    return json.dumps(question | {"whenever_known": asked.whenever_known, "by_server": alone})
+    question |= {"whenever_known": asked.whenever_known, "events": _mirrored(plpy, memory)}
+    return json.dumps(question | {"by_server": alone})
 
 
 @entry

@@ -72,7 +72,8 @@ def _once(
     line: bool = False,
 ) -> None:
     with connection(dsn) as conn:
-        choose = None if dry_run else choice_of(gpu, conn)
+        # Steps store every row twice: by itself a GPU does not win that back.
+        choose = choice_of(gpu, conn) if (gpu or steps) and not dry_run else None
         if (steps or choose) and not dry_run:
             rows = _in_steps(conn, moment, feature_set, dsn, choose, quiet=json)
         else:

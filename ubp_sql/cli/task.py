@@ -13,9 +13,10 @@ from ubp_sql.training.cuts import parse_horizon
 
 app = typer.Typer(no_args_is_help=True, help="Tasks: list | define | show.")
 LISTED = """
-select task, output, label, population_kind, horizon, feature_set, deployed_version, test_metric, test_value, as_of
+select task, output, label, population_kind, horizon::text, feature_set, deployed_version, test_metric, test_value,
+       as_of
   from ubp.tasks order by task"""
-SHOWN = "select t.* from ubp.tasks t where t.task = %s"
+SHOWN = "select t.*, t.horizon::text as horizon from ubp.tasks t where t.task = %s"
 DEFINE = """
 select ubp.define_task(%s, %s, %s, coalesce(%s, interval '30 days'), %s, %s, %s::jsonb)"""
 

@@ -19,9 +19,6 @@ select j.job_id from ubp.refresh_jobs j join ubp.feature_sets s using (feature_s
  where j.set_hash = s.hash and j.based_on is not distinct from s.refreshed_at
    and exists (select from ubp.refresh_chunks c where c.job_id = j.job_id and not c.done)
  order by j.job_id"""
-MAY = """
-select has_function_privilege('ubp.store_refreshed(bigint, integer, bytea[], bigint, double precision)', 'execute')
-       as may"""
 SHORTEST_S, LONGEST_S = 0.05, 3600.0
 REST_S = 60.0
 """For which a job that failed here is left to others."""
@@ -60,17 +57,24 @@ class _Worker:
         from ubp_sql.worker import choice
 
         self.every, self.once = every, once
-        self.choose = choice.only_gpu if gpu else choice.here() if gpu is None else lambda size: None
+        self.choose = choice.only_gpu if gpu else choice.here() if gpu is None else lambda size, whole: None
         self.stopped = False
         self.rests: dict[int, float] = {}  # job -> until when
 
     def run(self, dsn: str) -> None:
         import psycopg
 
+        from ubp_sql.worker.choice import may_compute
+
         before = signal.signal(signal.SIGTERM, self._stop)
         try:
             with connection(dsn) as conn:
-                _refuse_others(conn)
+                # Whoever may read the jobs alone would find out at the first one.
+                if not may_compute(conn):
+                    raise InstallError(
+                        "only a member of ubp_admin may be a worker: raw events go to it, and its rows are served",
+                        "as an administrator: grant ubp_admin to the role you connect as",
+                    )
             while not self.stopped:
                 try:
                     with connection(dsn) as conn, connection(dsn) as reading:
@@ -136,18 +140,3 @@ class _Worker:
         if count:
             out.print(f"job {job}: {count} {'chunk' if count == 1 else 'chunks'} computed", markup=False)
         return count
-
-
-def _refuse_others(conn: Any) -> None:
-    """Whoever may read the jobs alone would find out at the first one."""
-    import psycopg
-
-    try:
-        (row,) = state.rows(conn, MAY)
-    except psycopg.errors.InsufficientPrivilege:  # of the schema
-        row = {"may": False}
-    if not row["may"]:
-        raise InstallError(
-            "only a member of ubp_admin may be a worker: raw events go to it, and its rows are served",
-            "as an administrator: grant ubp_admin to the role you connect as",
-        )

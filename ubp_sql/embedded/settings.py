@@ -10,14 +10,15 @@ PG_HBA = (
     "# written at each start: only the owner of the socket's directory (and root) gets this far\nlocal all all trust\n"
 )
 
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# Nothing is durable; and rows are counted and cleared away when a test does it, not when a worker happens to come by.
+FOR_TESTS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
 MINIMUM_SHM = 512 << 20
 
 
 def configuration(*, port: int, socket_dir: Path, fast: bool) -> str:
     """Text of the main configuration file, which takes in initdb's own first.
 
-    `fast` gives up durability: for tests only, whose cluster is thrown away.
+    `fast` gives up durability and autovacuum: for tests only, whose cluster is thrown away.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     buffers = min(max(memory // 8, 128 << 20), 512 << 20)
@@ -41,7 +42,7 @@ def configuration(*, port: int, socket_dir: Path, fast: bool) -> str:
         "dynamic_shared_memory_type": _shared_memory(),
     }
     if fast:
-        values |= NOT_DURABLE
+        values |= FOR_TESTS
     lines = ["# Written at each start; keep your own settings with: alter system set name = value;"]
     lines.append("include_if_exists 'data/postgresql.conf'")
     lines += [f"{name} = '{_quoted(value)}'" for name, value in values.items()]

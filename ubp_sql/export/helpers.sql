@@ -246,7 +246,7 @@ set search_path = pg_catalog, pg_temp
 as $ubp$
 begin
   if features is null then
-    reason := 'no features: the user is unknown or had no event before the feature set''s as_of';
+    reason := 'no features: the user is unknown or had no event before as_of';
   elsif cardinality(features) <> model.features then
     raise exception 'ubp: the stored feature rows do not have the model''s length' using errcode = 'UB002',
       hint = 'run ubp.refresh_features(), then score again';

@@ -107,7 +107,7 @@ def _distinct(op: OpPart, v: int, j: int) -> str:
     rows = f"({op.spans.rows(op.span)}) e where {op.key} is not null"
     of = f"select u, {op.key} as key, min(r) as r from {rows} group by u, {op.key}"
     inner = of if op.cumulative else f"{of}, r"
-    found = op.of(f"d{op.o}", lambda: inner, f"count(*) filter (where {op.inside(v)})")
+    found = op.part(f"d{op.o}", lambda: inner).add(f"count(*) filter (where {op.inside(v)})")
     return f"coalesce({found}, 0)"
 
 
@@ -182,7 +182,7 @@ def _top_keys(op: OpPart, v: int, j: int) -> str:
     rank = "row_number() over (partition by u order by n desc, newest desc) as rank"
     inner = f"select *, {rank} from ({counted}) e"
     what = "ubp.key_code(key)" if j % 2 else "n"
-    return op.of(f"t{op.o}_{v}", lambda: inner, f"max({what}) filter (where rank = {j // 2 + 1})")
+    return op.part(f"t{op.o}_{v}", lambda: inner).add(f"max({what}) filter (where rank = {j // 2 + 1})")
 
 
 def _words(op: OpPart, v: int, j: int) -> str:
@@ -190,7 +190,7 @@ def _words(op: OpPart, v: int, j: int) -> str:
     signed = mask - (1 << 64) if mask >> 63 else mask
     inner = op.spans.rows(op.span)
     found = f"count(*) filter (where {op.inside(v)} and {op.key} & ('{signed}'::bigint) <> 0)"
-    return f"coalesce({op.of(f'w{op.span}', lambda: inner, found)}, 0)"
+    return f"coalesce({op.part(f'w{op.span}', lambda: inner).add(found)}, 0)"
 
 
 def _sessions(op: OpPart, v: int, j: int) -> str:
@@ -250,7 +250,7 @@ def _funnel(op: OpPart, v: int, j: int) -> str:
     what = f"max(depth) filter (where {op.inside(v)})"
     if j:
         what = f"count(*) filter (where {op.inside(v)} and depth >= {j})"
-    return f"coalesce({op.of(f'z{op.o}', lambda: inner, what)}, 0)"
+    return f"coalesce({op.part(f'z{op.o}', lambda: inner).add(what)}, 0)"
 
 
 _CELLS: dict[Op, Callable[[OpPart, int, int], str]] = {

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from ubp_sql.export.columns import EVERYTHING, key_column
 from ubp_sql.export.quoting import number
 from ubp_sql.kernels.codes import LIFETIME_US, STEP_BITS, Key, LinkColumn, OpColumn, Param, SpanColumn, StreamColumn
-from ubp_sql.kernels.dispatch import Op, Plan
+from ubp_sql.kernels.dispatch import DAY_US, Op, Plan
 
 EPOCH_US = "(extract(epoch from {}) * 1000000)::bigint"
-DAY_SHARE = 1.0 / 86_400_000_000.0
+DAY_SHARE = 1.0 / DAY_US
 
 
 class Columns:
@@ -132,10 +132,6 @@ class OpPart:
 
     def part(self, name: str, inner: Callable[[], str]) -> Part:
         return self.parts.setdefault(name, Part(name, inner))
-
-    def of(self, name: str, inner: Callable[[], str], expression: str) -> str:
-        """A column of the part of that name."""
-        return self.part(name, inner).add(expression)
 
 
 def interval(width_us: int) -> str:

@@ -149,7 +149,7 @@ def file_of(model: Exported) -> str:
             f"ubp.{names['value']}(s double precision) returns double precision",
             "language plpgsql immutable strict parallel safe",
             value_of(model.map),
-            "What a score says after the calibration map." if model.map else "What a score says: itself, without a map.",
+            "What a score says after the calibration map." if model.map else "What a score says: no map changes it.",
         ),
         *_rows(model, names),
         *_predict(model),
@@ -166,8 +166,10 @@ def _head(model: Exported) -> Iterator[str]:
     yield remark(f"Task {model.task}, version {model.version}: its model and its features for PostgreSQL 15 or later")
     yield remark("without PL/Python. For a role that may create a schema: psql -X -v ON_ERROR_STOP=1 -f FILE DATABASE")
     yield remark("It may be run again; files of several tasks live side by side in schema ubp.")
-    yield remark("One transaction, which locks nothing but rows of ubp.models and ubp.feature_sets; where a table ubp.events")
-    yield remark("is there without an index on (user_id, event_time), writers wait until that is made.")
+    yield remark(
+        "One transaction. Locks: rows of ubp.models and ubp.feature_sets; where a table ubp.events is there without"
+    )
+    yield remark("an index on (user_id, event_time), writers of it wait until that is made.")
     yield remark("Uninstall, with all events in it (move a table first: alter table ubp.events set schema public):")
     yield remark("drop schema ubp cascade")
     yield "begin;"

@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 from ubp_sql.features.ask import key_code, number_range
 from ubp_sql.features.events import Events
 from ubp_sql.features.spec import Condition
-from ubp_sql.kernels.dispatch import DAY_US, I64
-
-HOUR_US = DAY_US // 24
+from ubp_sql.kernels.codes import DAY_US, HOUR_US
+from ubp_sql.kernels.dispatch import I64
 
 
 def meeting(events: Events, kinds: list[int], where: tuple[Condition, ...], holidays: I64) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import local
@@ -64,6 +65,14 @@ def card_name() -> str:
         return "simulated"
     name: bytes = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"]
     return name.decode()
+
+
+def software() -> str:
+    """What compiles and runs the kernels, in its versions. Raises NoCard."""
+    xp, numba_cuda = arrays(), f"numba-cuda {version('numba-cuda')}"
+    if xp is np:
+        return numba_cuda
+    return f"driver {xp.cuda.runtime.driverGetVersion()}, CuPy {xp.__version__}, {numba_cuda}"
 
 
 @cache

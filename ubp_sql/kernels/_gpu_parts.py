@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ubp_sql.kernels import scratch
 from ubp_sql.kernels.dispatch import I32, I64, EventColumns, Pairs, Plan, Trees
@@ -77,14 +78,38 @@ def slice_pairs(pairs: Pairs, low: int, high: int, user: int) -> Pairs:
     return cut._replace(user=cut.user - user) if user else cut
 
 
-def of_a_length(events: I64, longest: int) -> Iterator[tuple[int, I64]]:
+def for_a_core(work: I64, slower: float) -> NDArray[np.bool_]:
+    """(g,) the users whom a core computes meanwhile: those with the most work, for a launch takes as long as its longest
+    thread. So many of them that the core and the longest thread are done at about the same time.
+
+    work    (g,) of each user
+    slower  times that a thread of the card takes as long as the core
+    """
+    order = np.argsort(work, kind="stable")
+    ascending = work[order]
+    # Entry k: where the first k users are the card's. The last of the best: the fewest users for the core.
+    thread = slower * np.append(0, ascending)
+    core = np.append(np.cumsum(ascending[::-1])[::-1], 0)
+    both = np.maximum(thread, core)[::-1]
+    mine = np.zeros(len(work), np.bool_)
+    mine[order[len(work) - int(both.argmin()) :]] = True
+    return mine
+
+
+def ranges(begin: I64, end: I64) -> I64:
+    """begin[0]..end[0]-1, then begin[1]..end[1]-1 and so on."""
+    long = end - begin
+    return np.repeat(begin - (np.cumsum(long) - long), long) + np.arange(long.sum())
+
+
+def of_a_length(events: I64, users: I64, longest: int) -> Iterator[tuple[int, I64]]:
     """(most events, users): those of about as many events together, for scratch is as long as the longest needs.
 
-    They ascend within it: a warp takes as long as the longest of its 32 users. Users beyond `longest` are left out.
+    They ascend within it: a warp takes as long as the longest of its 32 users. None has more than `longest`.
     """
-    order = np.argsort(events, kind="stable")
+    order = users[np.argsort(events[users], kind="stable")]
     ordered, most, done = events[order], SHORTEST, 0
-    while done < len(order) and ordered[done] <= longest:
+    while done < len(order):
         end = int(np.searchsorted(ordered, min(most, longest), side="right"))
         if end > done:
             yield min(most, longest), order[done:end]

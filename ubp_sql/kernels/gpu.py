@@ -18,11 +18,14 @@ from ubp_sql.kernels._gpu_card import Lane, arrays, kernels, lanes
 from ubp_sql.kernels._gpu_card import card_name as card_name
 from ubp_sql.kernels._gpu_card import fault as fault
 from ubp_sql.kernels._gpu_card import simulated as simulated
+from ubp_sql.kernels._gpu_card import software as software
 from ubp_sql.kernels._gpu_parts import (
     bytes_a_thread,
     bytes_of,
+    for_a_core,
     host,
     of_a_length,
+    ranges,
     slice_events,
     slice_pairs,
     together,
@@ -50,8 +53,12 @@ LEAST_EVENTS = 1 << 22
 """Of a part: below, launching and copying take longer than the work."""
 CHUNK_STEPS = 1 << 62
 """As models/batch.py has it: no launch can be interrupted, and `forest_raw` cuts rows by the card's memory."""
+SLOWER = 100.0
+"""Times that one thread of a card takes as long as a core: estimated, see ADR 0023. 0: the card computes whom it can."""
+A_PAIR = 40
+"""What a pair takes of a core, in events."""
 LONGEST = 1 << 16
-"""Events of a user beyond which the CPU computes him: one thread of a card is slower than one of a CPU."""
+"""Events of a user beyond which the CPU computes him in any case: a thread of the card would need 10 MB of scratch."""
 
 
 class _Scan:
@@ -97,9 +104,14 @@ class _Part:
         self.work, self.low, self.high = work, low, high
         # Another one than that of the part before, which is under way.
         self.lane: Lane = work.lanes[0 if work.ahead is None or work.ahead.lane is work.lanes[1] else 1]
-        self.long = low + np.flatnonzero(work.users.events[low:high] > LONGEST)
-        with self.lane.here():
-            self._start(scan)
+        events, pairs = work.users.events[low:high], np.diff(work.users.begin[low : high + 1])
+        long = for_a_core(events + A_PAIR * pairs, SLOWER) | (events > LONGEST)
+        self.short = np.flatnonzero(~long)
+        # Fetched first: behind a launch that fills the card it would wait for its end.
+        self.by_cpu = _ByCpu(work, low + np.flatnonzero(long)) if long.any() else None
+        if len(self.short):
+            with self.lane.here():
+                self._start(scan)
 
     def _start(self, scan: _Scan) -> None:
         work, lane, xp = self.work, self.lane, self.lane.xp
@@ -111,7 +123,7 @@ class _Part:
         rooms = [lane.room_for(out) for out in outs]
         kernel = kernels("_gpu_pairs").run_users
         at = lane.put(scan.at)[:, None]
-        for longest, chosen in of_a_length(users.events[low:high], LONGEST):
+        for longest, chosen in of_a_length(users.events[low:high], self.short, LONGEST):
             together = min(len(chosen), max(1, scan.room // (2 * bytes_a_thread(work.plan, longest))))
             made = _scratch(xp, work.plan, longest, together, scan)
             arrays = Scan._make(lane.of_kernel(column) for column in made)
@@ -124,28 +136,48 @@ class _Part:
             lane.take(room, out)
 
     def finish(self) -> None:
-        """Waits, and computes by the CPU those who have too many events for a thread of the card."""
+        """Computes the CPU's users while the card computes the others, and waits for it."""
+        if self.by_cpu:
+            self.by_cpu.compute()
         self.lane.finish()
-        for user in self.long:
-            _by_cpu(self.work, int(user))
+        if self.by_cpu:
+            self.by_cpu.write()
 
 
-def _by_cpu(work: _Work, at: int) -> None:
-    cpu, users = _cpu(), work.users
-    p, q, u = int(users.begin[at]), int(users.begin[at + 1]), int(users.user[at])
-    own = slice_events(work.events, work.first, u, u + 1)
-    events = EventColumns._make(np.ascontiguousarray(host(column)) for column in own)
-    pairs = Pairs._make(np.ascontiguousarray(host(column)) for column in slice_pairs(work.pairs, p, q, 0))
-    pairs = pairs._replace(user=np.zeros(q - p, np.int64))
-    out = np.empty((q - p, len(work.plan.formulas)), np.float32)
-    anchors = np.empty((q - p, len(work.plan.anchors)), np.float64)
-    low, high = int(pairs.as_of_us.min()), int(pairs.as_of_us.max())
-    scan = cpu.new_scan(work.plan, int(users.events[at]), low, high)
-    while not cpu.run_pairs(work.plan, events, pairs, scan, LEAST_EVENTS, out, anchors):
-        pass
-    xp = arrays()
-    for made, wanted in ((out, work.out), (anchors, work.anchors)):
-        wanted[p:q] = xp.asarray(made) if work.lanes[0].has(wanted) else made
+class _ByCpu:
+    """Users of a part whom the CPU computes: their events and pairs in the host's memory, and then their rows."""
+
+    def __init__(self, work: _Work, at: I64) -> None:
+        users, xp = work.users, arrays()
+        self.work, begin, end = work, users.begin[at], users.begin[at + 1]
+        first, self.rows = work.first[users.user[at]], ranges(begin, end)
+        whose = ranges(first, first + users.events[at])
+
+        def fetched(column: Any, places: I64) -> Any:
+            taken = column[..., xp.asarray(places) if work.lanes[0].has(column) else places]
+            return np.ascontiguousarray(host(taken))
+
+        _, *columns, holidays = work.events
+        own = [fetched(column, whose) for column in columns]
+        self.events = EventColumns(np.append(0, np.cumsum(users.events[at])), *own, host(holidays))
+        self.pairs = Pairs._make(fetched(column, self.rows) for column in work.pairs)
+        self.pairs = self.pairs._replace(user=np.repeat(np.arange(len(at)), end - begin))
+        self.out = np.empty((len(self.rows), len(work.plan.formulas)), np.float32)
+        self.anchors = np.empty((len(self.rows), len(work.plan.anchors)), np.float64)
+
+    def compute(self) -> None:
+        cpu, plan, events, pairs = _cpu(), self.work.plan, self.events, self.pairs
+        low, high = int(pairs.as_of_us.min()), int(pairs.as_of_us.max())
+        scan = cpu.new_scan(plan, int(np.diff(events.first).max()), low, high)
+        while not cpu.run_pairs(plan, events, pairs, scan, LEAST_EVENTS, self.out, self.anchors):
+            pass
+
+    def write(self) -> None:
+        """When the card's rows, among which theirs hold nothing, are there."""
+        xp, lane = arrays(), self.work.lanes[0]
+        for made, wanted in ((self.out, self.work.out), (self.anchors, self.work.anchors)):
+            there = lane.has(wanted)
+            wanted[xp.asarray(self.rows) if there else self.rows] = xp.asarray(made) if there else made
 
 
 def _cpu() -> dispatch.Backend:

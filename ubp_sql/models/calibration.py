@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ISOTONIC, PLATT = "isotonic", "platt"
 METHODS = ISOTONIC, PLATT
+AUTO = "auto"
 MOST_KNOTS = 10_000
 # Scores so near to 0 or 1 are taken as this near: their log odds stay below 35, and within these bounds exp() below
 # its largest argument.

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ubp_sql.models.calibration import NEAREST
-from ubp_sql.models.calibration_fit import losses
+from ubp_sql.models.calibration_fit import log_odds, losses
 
 F64 = NDArray[np.float64]
 BINS = 10
@@ -103,12 +102,6 @@ def measured(
         float(losses(labels, chances).mean()),
         float(np.mean((chances - labels) ** 2)),
     )
-
-
-def log_odds(chances: F64) -> F64:
-    """(n,) of chances, none of them farther than those of NEAREST."""
-    near = np.clip(chances, NEAREST, 1.0 - NEAREST)
-    return np.asarray(np.log(near / (1.0 - near)), np.float64)
 
 
 def shift(labels: F64, chances: F64) -> float:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubp_sql.errors import BadInput
-from ubp_sql.models.calibration import FARTHEST, ISOTONIC, METHODS, NEAREST, PLATT, STEEPEST, Map, batch
+from ubp_sql.models.calibration import AUTO, FARTHEST, ISOTONIC, METHODS, NEAREST, PLATT, STEEPEST, Map, batch
 
 F64 = NDArray[np.float64]
-AUTO = "auto"
 LATEST = 4  # moments a map is fitted on: older ones say less of the season. docs/adr/0020-calibration.md
 STANDARD_ERRORS = 1.0
 LEAST_IN_GROUP, MOST_GROUPS = 50, 40
@@ -71,9 +70,7 @@ def platt(scores: F64, labels: F64, weights: F64) -> Map | None:
 
     A weak prior draws towards the map that changes nothing, so that there is a maximum where all have the same label.
     """
-    near = np.clip(scores, NEAREST, 1.0 - NEAREST)
-    z = np.log(near / (1.0 - near))
-    x = np.column_stack([z, np.ones(len(z))])
+    x = np.column_stack([log_odds(scores), np.ones(len(scores))])
     beta = np.array([1.0, 0.0])
     prior = np.array([1.0, 0.0])
     for _ in range(50):
@@ -155,6 +152,12 @@ def _tried(moments: Sequence[Outcomes]) -> tuple[dict[str, float], str | None]:
         if surely > most:
             best, most = method, surely
     return found, best
+
+
+def log_odds(chances: F64) -> F64:
+    """(n,) of chances, none of them farther than those of NEAREST."""
+    near = np.clip(chances, NEAREST, 1.0 - NEAREST)
+    return np.asarray(np.log(near / (1.0 - near)), np.float64)
 
 
 def losses(labels: F64, chances: F64) -> F64:

@@ -109,11 +109,10 @@ def grid(column: F64, *, whole: bool = False) -> F64:
     whole  all values, those of a category
     """
     known = np.sort(column[~np.isnan(column)])
-    x = np.unique(known)
+    x, counts = np.unique(known, return_counts=True)
     if len(x) > GRID:
         if whole:
-            values, counts = np.unique(known, return_counts=True)
-            x = np.sort(values[np.argsort(-counts, kind="stable")[:GRID]])
+            x = np.sort(x[np.argsort(-counts, kind="stable")[:GRID]])
         else:
             x = np.unique(np.quantile(known, np.linspace(0.01, 0.99, GRID), method="inverted_cdf"))
     return np.append(x, np.nan) if len(known) < len(column) else x

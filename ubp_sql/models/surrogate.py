@@ -49,12 +49,11 @@ def surrogate(
     A missing feature counts as the background's mean. Raises UnsupportedModel (UB007) where a score is not a number.
     """
     random = np.random.default_rng(seed)
-    around = _around(row, background, random)
-    x, distance = _standardised(around, row, background)
+    around, spread = _around(row, background, random), _spread(background)
+    x, distance = _standardised(around, row, _mean(background), spread)
     y = np.concatenate([scores(around[k : k + CHUNK]) for k in range(0, len(around), CHUNK)])
     if not np.isfinite(y).all():
         raise UnsupportedModel(NO_NUMBER, FILL)
-    spread = _spread(background)
     nearness = np.exp(-(distance**2) / (WIDTH**2 * len(row)))
     w, held = nearness[:FITTED], nearness[FITTED:]
     centre, level = np.average(x[:FITTED], axis=0, weights=w), np.average(y[:FITTED], weights=w)
@@ -75,9 +74,8 @@ def _around(row: F32, background: F32, random: np.random.Generator) -> F32:
     return np.where(replaced, others, row)
 
 
-def _standardised(around: F32, row: F32, background: F32) -> tuple[F64, F64]:
+def _standardised(around: F32, row: F32, mean: F64, spread: F64) -> tuple[F64, F64]:
     """Features in standard deviations of the background from its mean, and how far each row is from `row`."""
-    mean, spread = _mean(background), _spread(background)
 
     def scaled(rows: F32) -> F64:
         with np.errstate(invalid="ignore"):

@@ -29,9 +29,9 @@ def identity(name: str, comment: str, start: int = 1) -> sa.Column[Any]:
     return column(name, sa.BigInteger(), comment, sa.Identity(always=False, start=start), primary_key=True)
 
 
-def model_key() -> sa.Column[Any]:
-    """Part of the key of what is said of a model, and goes with it."""
-    model = sa.ForeignKey(f"{SCHEMA}.models.model_id", ondelete="CASCADE")
+def model_key(of: str = "models") -> sa.Column[Any]:
+    """Part of the key of what is said of a model, and goes with its row of the table `of`."""
+    model = sa.ForeignKey(f"{SCHEMA}.{of}.model_id", ondelete="CASCADE")
     return column("model_id", sa.BigInteger(), "model", model, primary_key=True, autoincrement=False)
 
 

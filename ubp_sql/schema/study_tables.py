@@ -31,12 +31,6 @@ model_backgrounds = table(
 )
 
 
-def _of_study() -> sa.Column[int]:
-    """Goes with the study that it is of."""
-    key = sa.ForeignKey("ubp.model_backgrounds.model_id", ondelete="CASCADE")
-    return column("model_id", sa.BigInteger(), "model", key, primary_key=True, autoincrement=False)
-
-
 def _position() -> sa.Column[int]:
     return column("position", sa.Integer(), "feature_definitions.position", primary_key=True, autoincrement=False)
 
@@ -44,7 +38,7 @@ def _position() -> sa.Column[int]:
 model_importance = table(
     "model_importance",
     "How much each feature of a studied model moves its scores; ubp.feature_importance ranks them.",
-    _of_study(),
+    model_key("model_backgrounds"),
     _position(),
     column(
         "importance",
@@ -63,7 +57,7 @@ model_importance = table(
 model_effects = table(
     "model_effects",
     "Partial dependence: scores of a studied model's sample with one feature set to a value for everybody.",
-    _of_study(),
+    model_key("model_backgrounds"),
     _position(),
     column("point", sa.Integer(), "1, 2, ...: x ascends, missing last", primary_key=True, autoincrement=False),
     column("x", sa.Double(), "value that the feature is set to; NULL = missing"),

@@ -19,8 +19,8 @@ from ubp_sql.training.settings import CALIBRATION_CUTS
 TASK = """
 select extract(epoch from t.horizon)::bigint as horizon_s, t.label, t.population_kind, t.feature_set_id
   from ubp.task_definitions t where t.task = %s"""
-NAMES = "select name from ubp.feature_definitions where feature_set_id = %s order by position"
-SPAN = "select first_event from ubp.event_span(%s)"
+NAMES = "select name, spec from ubp.feature_definitions where feature_set_id = %s order by position"
+SPAN = "select first_event, last_event from ubp.event_span(%s)"
 
 
 class HeldOut(NamedTuple):

@@ -11,12 +11,13 @@ import psycopg
 from ubp_sql.errors import BadInput, NotReady, TrainingError
 from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
+from ubp_sql.models.calibration import AUTO
 from ubp_sql.models.loaded import open_model
 from ubp_sql.training.backtest import HeldOut
 from ubp_sql.training.rows import fetch
 
 Connection = psycopg.Connection[Any]
-AUTO, NO_MAP = "auto", "none"
+NO_MAP = "none"
 RECORD = "select ubp.record_test(%s, %s, %s, %s, %s, %s, %s, %s)"
 CALIBRATE = "select ubp.calibrate_model(%s, %s, %s) as map_id"
 MAP = "select map_id, method, n, cuts, metrics from ubp.calibration_maps where map_id = %s"

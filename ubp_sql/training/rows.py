@@ -86,12 +86,16 @@ def batches(conn: psycopg.Connection[Any], question: Question) -> Generator[Batc
                 yield Batch(
                     ids,
                     np.frombuffer(times, "<i8"),
-                    # One byte each, or a number of eight: which, is the task's.
-                    np.frombuffer(labels, np.uint8 if len(labels) == len(ids) else "<f8"),
+                    labels_of(labels, len(ids)),
                     np.frombuffer(matured, np.bool_),
                     np.frombuffer(weights, "<f4"),
                     np.frombuffer(packed, "<f4").reshape(len(ids), -1),
                 )
+
+
+def labels_of(raw: bytes, n: int) -> Labels:
+    """(n,) labels: one byte each, or a number of eight, as the task has them."""
+    return np.frombuffer(raw, np.uint8 if len(raw) == n else "<f8")
 
 
 Source = Callable[[psycopg.Connection[Any], Question], Generator[Batch]]

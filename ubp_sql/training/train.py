@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ubp_sql.errors import TrainingError, UnknownTask
 from ubp_sql.features.label_rule import AMOUNT, LabelRule
 from ubp_sql.install import state
-from ubp_sql.training.backtest import HeldOut, calibration_plans, held_out
+from ubp_sql.models.calibration import AUTO
+from ubp_sql.training.backtest import NAMES, SPAN, TASK, HeldOut, calibration_plans, held_out
 from ubp_sql.training.baseline import Baseline, baseline_of
-from ubp_sql.training.calibrate import AUTO, NO_MAP, Calibrated, calibrate, record
+from ubp_sql.training.calibrate import NO_MAP, Calibrated, calibrate, record
 from ubp_sql.training.cuts import last_matured, training_cuts
 from ubp_sql.training.declared_steps import Declared
 from ubp_sql.training.evaluate import as_rows, metrics, of_amounts
@@ -28,13 +29,8 @@ from ubp_sql.training.settings import BASE_RATE_SHIFT, CUTS_PER_HORIZON, HALF_LI
 
 Connection = psycopg.Connection[Any]
 
-TASK = """
-select t.task, extract(epoch from t.horizon)::bigint as horizon_s, t.population_kind, t.feature_set_id, t.label
-  from ubp.task_definitions t where t.task = %s"""
-NAMES = "select name, spec from ubp.feature_definitions where feature_set_id = %s order by position"
 # A table of outcomes may be behind the events.
 UNTIL = "select ubp.outcomes_until(%s) as until"
-SPAN = "select first_event, last_event from ubp.event_span(%s)"
 HELD_OUT = "same settings, trained only on moments whose labels end before this cut"
 REGISTER = "select ubp.register_model(%s, %s, %s, %s, %s, %s)"
 

@@ -9,8 +9,9 @@ from ubp_sql.kernels import dispatch
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 Say = Callable[[str], None]
-OF_THE_CARD = {"cupy", "cupy_backends", "cupyx", "numba", "numba_cuda"}
-"""Packages whose errors are the card's, its driver's or its compiler's: they have no base of their own."""
+OF_THE_CARD = {"cuda", "cupy", "cupy_backends", "cupyx", "numba", "numba_cuda"}
+"""Packages whose errors are the card's, its driver's or its compiler's: they have no base of their own. numba-cuda
+launches, links and loads through cuda.core, whose errors come as they are."""
 
 
 def ahead(items: Iterator[Item]) -> Generator[Item]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -23,11 +25,14 @@ SIZES = {"pairs": (10_000, 100_000, 1_000_000, 4_000_000), "rows": (1_000, 10_00
 """Of pairs: events of their users; of rows: how many a forest of 100 trees scores."""
 ROUNDS = 3
 EVENTS_A_USER = 50
-EVENT_BYTES, ROW_BYTES = 64, 200
-"""Of an event on its way here, and of a user's row on its way back; about what the standard features take."""
+DEFINITION = FeatureSetDefinition(("cart", "purchase", "view"), DEFAULT_WINDOWS_DAYS)
+EVENT_BYTES = 24 + 8 * (len(DEFINITION.columns.numbers) + len(DEFINITION.columns.keys))
+ROW_BYTES = 16 + 4 * len(DEFINITION.features) + 8 * len(DEFINITION.plan.anchors)
+"""Of an event on its way here, and of a user's row on its way back."""
 DOWN = "copy (select convert_to(repeat('x', {}), 'UTF8') from generate_series(1, {})) to stdout (format binary)"
-UP = "select length(%b)"
+UP = "select array_length(%b::bytea[], 1)"
 PIECE = 1 << 20
+BEGIN = "import sys; from ubp_sql.worker.calibrate import begin; begin(sys.argv[1] or None)"
 
 
 def calibrate(
@@ -46,7 +51,7 @@ def calibrate(
         measured[pairs_of(conn)] = [
             (size, cpu, gpu + _way(conn, size, say)) for size, cpu, gpu in measured.get("pairs", [])
         ]
-    figures = Figures(machine, measured)
+    figures = Figures(machine, measured, _start(say))
     write(figures)
     return figures
 
@@ -58,6 +63,24 @@ def write(figures: Figures) -> None:
     scratch = target.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps(asdict(figures), indent=1) + "\n")
     scratch.replace(target)
+
+
+def begin(device: str | None) -> None:
+    """What a process does to begin: everything is imported, the card is taken, a user computed."""
+    with dispatch.use(device):
+        _pairs_work(EVENTS_A_USER)()
+
+
+def _start(say: Say) -> float:
+    """Seconds that a new process takes longer to begin on the card than on the CPU."""
+    took = []
+    for device in ("", "gpu"):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", BEGIN, device], check=True)
+        took.append(time.perf_counter() - started)
+    cpu, gpu = took
+    say(f"begin: CPU {cpu * 1e3:,.1f} ms, GPU {gpu * 1e3:,.1f} ms")
+    return max(0.0, gpu - cpu)
 
 
 def _measure(kind: str, size: int, work: Callable[[], Any], say: Say) -> tuple[int, float, float]:
@@ -79,7 +102,7 @@ def _measure(kind: str, size: int, work: Callable[[], Any], say: Say) -> tuple[i
 
 def _way(conn: Connection, events: int, say: Say) -> float:
     """Seconds that so many events take from the server, and the rows of their users back."""
-    pieces, rows = -(-events * EVENT_BYTES // PIECE), bytes(-(-events * ROW_BYTES // EVENTS_A_USER))
+    pieces, rows = -(-events * EVENT_BYTES // PIECE), [bytes(-(-events * ROW_BYTES // EVENTS_A_USER))]
     took = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -98,7 +121,6 @@ def _way(conn: Connection, events: int, say: Say) -> float:
 def _pairs_work(size: int) -> Callable[[], Any]:
     """Standard features of users of EVENTS_A_USER events each, a moment."""
     rng = np.random.default_rng(1)
-    definition = FeatureSetDefinition(("cart", "purchase", "view"), DEFAULT_WINDOWS_DAYS)
     users = max(1, size // EVENTS_A_USER)
     n = users * EVENTS_A_USER
     t_us = np.sort(rng.integers(0, 365 * DAY_US, (users, EVENTS_A_USER)), axis=1).ravel()
@@ -109,11 +131,11 @@ def _pairs_work(size: int) -> Callable[[], Any]:
         ingested_us=t_us,
         offset_s=np.zeros(n, np.int32),
         kind=rng.integers(0, 3, n).astype(np.int32),
-        numbers={name: rng.lognormal(3, 1, n) for name in definition.columns.numbers},
-        keys={name: rng.integers(0, 1000, n) for name in definition.columns.keys},
+        numbers={name: rng.lognormal(3, 1, n) for name in DEFINITION.columns.numbers},
+        keys={name: rng.integers(0, 1000, n) for name in DEFINITION.columns.keys},
     )
     moment = np.full(users, 365 * DAY_US)
-    return lambda: compute(events, definition, np.arange(users), moment, moment).features
+    return lambda: compute(events, DEFINITION, np.arange(users), moment, moment).features
 
 
 def _rows_work(size: int) -> Callable[[], Any]:

@@ -18,7 +18,9 @@ from ubp_sql.worker.choice import SERVER, Choose
 from ubp_sql.worker.packed import definition_of, events_of
 
 QUESTION = "select ubp.refresh_question(%s)"
-EVENTS = "copy (select * from ubp.refresh_events({}, {})) to stdout (format binary)"
+# As in training.py: in FROM, all rows would be written to a temporary file before the first one leaves.
+EVENTS = """copy (
+select (b.part).* from (select ubp.refresh_events({}, {}) as part offset 0) b) to stdout (format binary)"""
 EVENT_TYPES = ["integer", *["bytea"] * 8]
 STORE = "select ubp.store_refreshed(%b, %b::integer, %b::bytea[], %b, %b::double precision)"
 Connection = psycopg.Connection[Any]
@@ -45,6 +47,7 @@ class Question:
     local_us: int
     holidays: Any  # (h,) int64
     chunks: int
+    events: int | None  # about how many those of the users that are left have; None: nobody knows
 
     def answer(self, chunk: Chunk) -> list[bytes]:
         """The chunk's rows: the columns of Computed as bytes."""
@@ -63,7 +66,7 @@ def ask(conn: Connection, job: int) -> Question:
     row = conn.execute(QUESTION, [job]).fetchone()
     said = row[0] if row else {}
     holidays = np.array(said["holidays"], np.int64)
-    return Question(definition_of(said), said["us"], said["local_us"], holidays, said["chunks"])
+    return Question(definition_of(said), said["us"], said["local_us"], holidays, said["chunks"], said["events"])
 
 
 def chunks(conn: Connection, job: int, definition: FeatureSetDefinition, start: int = 0) -> Iterator[Chunk]:
@@ -104,17 +107,20 @@ def compute_chunks(
 
     conn     stores, a transaction a chunk; autocommit
     reading  another connection, over which the next chunk's events arrive meanwhile
-    choose   the device for a chunk of so many events; SERVER: this chunk and those after it are left to the server
+    choose   the device for a chunk of so many events, of so many in all; SERVER: this chunk and those after it are left
+             to the server
     done     called with each chunk whose rows are in the server, and how many the job has
     stop     asked between chunks
     start    gives the number of the chunk to begin after: workers that begin apart do not compute the same
     """
     question, count = ask(conn, job), 0
+    if question.events is not None and choose(question.events, question.events) == SERVER:
+        return 0
     first = start(question.chunks)
     try:
         with closing(ahead(chunks(reading, job, question.definition, first))) as found:
             for chunk in found:
-                device = choose(chunk.events)
+                device = choose(chunk.events, question.events or chunk.events)
                 if stop() or device == SERVER:
                     break
                 count += _compute(conn, job, question, chunk, device, say)

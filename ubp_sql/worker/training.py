@@ -11,6 +11,7 @@ from psycopg import sql
 
 from ubp_sql.features.compute import compute
 from ubp_sql.features.definition import FeatureSetDefinition
+from ubp_sql.features.labels import NEVER
 from ubp_sql.training import rows
 from ubp_sql.training.rows import Batch, Question
 from ubp_sql.worker.ahead import Say, ahead, attempt
@@ -24,7 +25,6 @@ select (b.batch).*
   from (select ubp.training_pairs({}, {}::timestamptz[], {}::interval, {}, {}::double precision) as batch
         offset 0) b) to stdout (format binary)"""
 COLUMNS = 15
-NEVER = 1 << 62
 EVENTS_A_PAIR = 16
 """What a further moment of a user costs, in events of his first one."""
 Connection = psycopg.Connection[Any]
@@ -34,6 +34,7 @@ class _Asked(NamedTuple):
     definition: FeatureSetDefinition
     holidays: Any  # (h,) int64
     whenever_known: bool
+    events: int | None  # about how many there are; None: nobody knows
 
 
 class _LeftToServer(Exception):
@@ -43,14 +44,17 @@ class _LeftToServer(Exception):
 def batches(conn: Connection, question: Question, choose: Choose, say: Say = lambda line: None) -> Generator[Batch]:
     """As training.rows.batches.
 
-    choose  the device for a part of so many events; SERVER of the first part: the server computes everything
+    choose  the device for a part of so many events, of so many in all; SERVER of the first part: the server computes
+            everything
     """
     row = conn.execute(QUESTION, [question.task, question.known_at]).fetchone()
     said = row[0] if row else {}
     if why := said["by_server"]:
         say(f"{why}: the server computes the rows")
     else:
-        asked = _Asked(definition_of(said), np.array(said["holidays"], np.int64), said["whenever_known"])
+        asked = _Asked(
+            definition_of(said), np.array(said["holidays"], np.int64), said["whenever_known"], said["events"]
+        )
         try:
             # Taken back where it is left to the server, which a transaction around may not be.
             with conn.transaction():
@@ -72,7 +76,9 @@ def _computed(conn: Connection, question: Question, asked: _Asked, choose: Choos
                 if packed[0] is not None:
                     events = events_of(packed, asked.definition)
                 user, cuts_us, local_us = (np.frombuffer(raw, np.int64) for raw in (place, times, local))
-                device = choose(len(events.t_us) + EVENTS_A_PAIR * len(user))
+                size = len(events.t_us) + EVENTS_A_PAIR * len(user)
+                parts = max(1, (asked.events or 0) // max(1, len(events.t_us)))
+                device = choose(size, parts * size)
                 if device == SERVER:
                     if not begun:
                         raise _LeftToServer
@@ -84,7 +90,7 @@ def _computed(conn: Connection, question: Question, asked: _Asked, choose: Choos
                 yield Batch(
                     np.frombuffer(users, "<i8"),
                     cuts_us,
-                    np.frombuffer(labels, np.uint8 if len(labels) == len(user) else "<f8"),
+                    rows.labels_of(labels, len(user)),
                     np.frombuffer(matured, np.bool_),
                     np.frombuffer(weights, "<f4"),
                     made.features,

@@ -13,8 +13,8 @@ FEW = 100
 # Standard errors by which a level is off beyond doubt.
 SURELY = 3.0
 NOT_A_CAUSE = (
-    "Scores say who will, not who will because of a message: what one brings only a comparison with users who get none "
-    "shows."
+    "A score says what a user will do, not what he will do because you wrote to him: only a comparison with users who "
+    "got no message shows what a message brings."
 )
 
 
@@ -48,7 +48,9 @@ def _level(facts: Facts, test: HeldOut) -> str:
         shown = facts.mapped.bins
         said = sum(one.n * one.score for one in shown) / sum(one.n for one in shown)
     elif facts.map is not None:
-        return "The calibration map that chances go through was not tried on this test: they may be off by more or less."
+        return (
+            "The calibration map that chances go through was not tried on this test: how far they are off is unknown."
+        )
     else:
         said = float(test.scores.mean())
     share, n = float(test.labels.mean()), len(test.labels)
@@ -56,8 +58,8 @@ def _level(facts: Facts, test: HeldOut) -> str:
         return ""
     off = "high" if said > share else "low"
     return (
-        f"Chances were too {off} in this test: {words.percent(said)} on average, and {words.percent(share)} did. Use "
-        f"them to rank users rather than as numbers."
+        f"Chances were too {off} in this test: {words.percent(said)} on average, and {words.percent(share)} did. The "
+        f"order of the users is not touched by that, a gain reckoned from chances is."
     )
 
 

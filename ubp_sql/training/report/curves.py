@@ -1,9 +1,12 @@
 """What the figures and tables of a report show, computed from held-out scores and what happened."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ubp_sql.models.calibration_error import BINS
 
 F64 = NDArray[np.float64]
 Z95 = 1.959963984540054
@@ -77,23 +80,23 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def bins(labels: F64, scores: F64, count: int = 10) -> list[Bin]:
-    """Bins of equally many users, lowest scores first."""
-    order = np.argsort(scores, kind="stable")
-    found = []
-    for part in np.array_split(order, min(count, len(order))):
-        mean = float(labels[part].mean())
-        low, high = wilson(float(labels[part].sum()), len(part))
-        found.append(Bin(len(part), float(scores[part].mean()), mean, low, high))
-    return found
+def bins(labels: F64, scores: F64) -> list[Bin]:
+    """Ten bins of equally many users, lowest scores first."""
+    return _bins(labels, scores, lambda part: wilson(float(part.sum()), len(part)))
 
 
-def amount_bins(labels: F64, scores: F64, count: int = 10) -> list[Bin]:
+def amount_bins(labels: F64, scores: F64) -> list[Bin]:
     """As `bins`, of amounts: the interval is that of the mean by its standard error."""
+    return _bins(labels, scores, _of_mean)
+
+
+def _of_mean(amounts: F64) -> tuple[float, float]:
+    mean = float(amounts.mean())
+    error = Z95 * float(amounts.std(ddof=1)) / np.sqrt(len(amounts)) if len(amounts) > 1 else 0.0
+    return mean - error, mean + error
+
+
+def _bins(labels: F64, scores: F64, interval: Callable[[F64], tuple[float, float]]) -> list[Bin]:
     order = np.argsort(scores, kind="stable")
-    found = []
-    for part in np.array_split(order, min(count, len(order))):
-        mean = float(labels[part].mean())
-        error = Z95 * float(labels[part].std(ddof=1)) / np.sqrt(len(part)) if len(part) > 1 else 0.0
-        found.append(Bin(len(part), float(scores[part].mean()), mean, mean - error, mean + error))
-    return found
+    parts = np.array_split(order, min(BINS, len(order)))
+    return [Bin(len(p), float(scores[p].mean()), float(labels[p].mean()), *interval(labels[p])) for p in parts]

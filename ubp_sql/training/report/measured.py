@@ -1,5 +1,6 @@
 """How good a model is: its metrics on the newest test with their intervals, in a table that explains them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,15 @@ from ubp_sql.training.report.shown import Cell, Row, Table
 
 
 class Line(NamedTuple):
-    """A metric: name in the database, title, what it says, digits after the point."""
+    """A metric: name in the database, title, what it says, digits after the point; None where it has a unit."""
 
     metric: str
     title: str
     said: str
-    digits: int
+    digits: int | None
+
+    def told(self, value: float | None) -> str:
+        return words.number(value) if self.digits is None else words.fixed(value, self.digits)
 
 
 CHANCE = (
@@ -32,9 +36,9 @@ CHANCE = (
 AMOUNT = (
     Line("spearman", "Rank correlation", "how well the order of the users is right; 1 is perfect", 3),
     Line("r2", "R²", "share of the differences between users that is explained", 3),
-    Line("mae", "Mean absolute error", "how far off a prediction is; lower is better", 2),
-    Line("rmse", "Root mean squared error", "the same, with large errors weighing more; lower is better", 2),
-    Line("bias", "Bias", "mean prediction less mean outcome", 2),
+    Line("mae", "Mean absolute error", "how far off a prediction is; lower is better", None),
+    Line("rmse", "Root mean squared error", "the same, with large errors weighing more; lower is better", None),
+    Line("bias", "Bias", "mean prediction less mean outcome", None),
 )
 
 
@@ -73,21 +77,22 @@ def table(facts: Facts, test: HeldOut, found: Measured) -> Table:
         mapped = {
             "log_loss": Cell(words.fixed(after.log_loss, 4)),
             "brier": Cell(words.fixed(after.brier, 4)),
-            "calibration_error": Cell(words.fixed(after.error, 3), _interval((after.low, after.high), 3)),
+            "calibration_error": Cell(
+                words.fixed(after.error, 3),
+                _interval((after.low, after.high), lambda value: words.fixed(value, 3)),
+            ),
         }
     rows = []
     for line in lines:
         if line.metric not in found.values:
             continue
         cells = [Cell(line.title, line.said)]
-        cells.append(
-            Cell(words.fixed(found.values[line.metric], line.digits), _interval(intervals[line.metric], line.digits))
-        )
+        cells.append(Cell(line.told(found.values[line.metric]), _interval(intervals[line.metric], line.told)))
         if after is not None:
             cells.append(mapped.get(line.metric, Cell("the same")))
         if simple:
-            cells.append(Cell(words.fixed(simple.get(line.metric), line.digits)))
-        cells.append(Cell(words.fixed(guess[line.metric], line.digits) if line.metric in guess else words.NOTHING))
+            cells.append(Cell(line.told(simple.get(line.metric))))
+        cells.append(Cell(line.told(guess.get(line.metric))))
         rows.append(Row(cells))
     heads = [
         "",
@@ -108,9 +113,9 @@ def baseline(facts: Facts, test: HeldOut) -> dict[str, float]:
     }
 
 
-def _interval(ends: tuple[float, float], digits: int) -> str:
+def _interval(ends: tuple[float, float], tell: Callable[[float], str]) -> str:
     low, high = ends
-    return "" if np.isnan(low) else words.between(low, high, lambda value: words.fixed(value, digits))
+    return "" if np.isnan(low) else words.between(low, high, tell)
 
 
 def _of_guess(labels: F64, amount: bool) -> dict[str, float]:
@@ -148,7 +153,7 @@ def by_cut(facts: Facts) -> Table | None:
                     Cell(at),
                     Cell(words.count(n)),
                     share,
-                    *(Cell(words.fixed(values.get(x.metric), x.digits)) for x in lines),
+                    *(Cell(x.told(values.get(x.metric))) for x in lines),
                 ]
             )
         )

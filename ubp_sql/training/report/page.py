@@ -223,7 +223,8 @@ def _examples_said(facts: Facts) -> str:
         return "Users of the newest test whose outcome the model did not see coming."
     return (
         "Users with high, middling and low stored scores, and why; then users of the newest test whose outcome the "
-        "model did not see coming."
+        "model did not see coming. A reason says what the prediction would lack without it; reasons act together, so "
+        "their numbers do not add up to it."
     )
 
 

@@ -18,8 +18,8 @@ from ubp_sql.training.report.read_examples import groups
 Connection = psycopg.Connection[Any]
 
 TASK = """
-select t.task as name, t.meaning, t.label as rule, t.population_kind, t.horizon, t.feature_set, t.output = 'amount' as amount,
-       t.deployed_version, t.as_of
+select t.task as name, t.meaning, t.label as rule, t.population_kind, t.horizon, t.feature_set,
+       t.output = 'amount' as amount, t.deployed_version, t.as_of
   from ubp.tasks t where t.task = %s"""
 MODEL = """
 select m.model_id, m.version, m.format, m.objective, m.trees, s.name as feature_set, m.feature_set_hash,

@@ -10,6 +10,7 @@ MONTHS = (
 )  # strftime's follow the locale
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -42,8 +43,8 @@ def fixed(value: float | None, digits: int) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """34.1 %"""
-    return NOTHING if share is None or not math.isfinite(share) else f"{fixed(100 * share, digits)} %"
+    """34.1 %, in one piece"""
+    return NOTHING if share is None or not math.isfinite(share) else f"{fixed(100 * share, digits)}{PERCENT}"
 
 
 def tick(value: float, _: object = None) -> str:
@@ -89,7 +90,7 @@ def short_day(moment: datetime) -> str:
 def between(low: float, high: float, tell: Callable[[float], str]) -> str:
     """0.733–0.767, 58.5–68.7 %; with a word between them where one is negative."""
     ends = tell(low), tell(high)
-    first = ends[0].removesuffix(" %") if ends[1].endswith(" %") else ends[0]
+    first = ends[0].removesuffix(PERCENT) if ends[1].endswith(PERCENT) else ends[0]
     return (" to " if any(end.startswith(MINUS) for end in ends) else NOTHING).join((first, ends[1]))
 
 
