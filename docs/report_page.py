@@ -18,7 +18,7 @@ from ubp_sql.embedded import Cluster  # noqa: E402
 from ubp_sql.install import commands  # noqa: E402
 from ubp_sql.training.report.write import write  # noqa: E402
 
-WIDTH, HEIGHT, COLOURS = 1_100, 2_330, 64
+WIDTH, HEIGHT, COLOURS = 1_100, 2_070, 64
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What the tests of the SQL interface share: errors as a client sees them, tiny models, a log of odd events."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
@@ -85,6 +85,15 @@ def insert(conn: Connection, events: Sequence[Event]) -> None:
     """Events as they are; one without `ingested_at` became known when it happened."""
     rows = [event._replace(ingested_at=event.ingested_at or event.event_time) for event in events]
     conn.cursor().executemany(f"insert into ubp.events ({COLUMNS}) values ({', '.join(['%s'] * 8)})", rows)
+
+
+def add_sources(conn: Connection, zones: Mapping[int, str]) -> None:
+    """Rows of ubp.sources whose clocks are those, by number."""
+    for source, zone in zones.items():
+        conn.execute(
+            "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
+            [source, f"source {source}", zone],
+        )
 
 
 def odd_events(seed: int = 5) -> list[Event]:

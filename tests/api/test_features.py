@@ -13,6 +13,7 @@ from tests.api.helpers import (
     ZONES,
     Connection,
     Event,
+    add_sources,
     feature_names,
     insert,
     odd_events,
@@ -39,11 +40,7 @@ SETS = {
 def odd_db(cluster: Cluster, installed: str) -> Iterator[Database]:
     made = create(cluster, installed)
     with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
+        add_sources(conn, ZONES)
         insert(conn, odd_events())
         main = ODD_KINDS[0]
         at_edges = [EDGE, EDGE - timedelta(days=7), EDGE - timedelta(days=30), EDGE - timedelta(microseconds=1)]

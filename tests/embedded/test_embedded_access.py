@@ -1,6 +1,7 @@
 """Who may come in, and what the server's account can read: mostly a matter of root's clusters."""
 
 import dataclasses
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import ubp_sql
 from tests.embedded.conftest import Ask
 from ubp_sql.embedded import Cluster
 from ubp_sql.embedded.account import Account, server_account
-from ubp_sql.embedded.pythonpath import server_environment, server_path
+from ubp_sql.embedded.pythonpath import LIBRARIES, OPTIONAL_LIBRARIES, server_environment, server_path
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose server runs under another account")
 
@@ -104,14 +105,26 @@ def test_a_copied_directory_is_a_cluster_of_its_own(tmp_path: Path) -> None:
 def test_unreadable_package_and_libraries_are_copied(room: Path, blind: BlindAccount) -> None:
     path = server_path(room, blind)
     assert all(Path(entry).is_relative_to(room) for entry in path)
-    code = "import numba, ubp_sql.errors; print(numba.__file__, ubp_sql.__file__)"
+    libraries = [name for name in LIBRARIES + OPTIONAL_LIBRARIES if importlib.util.find_spec(name)]
+    assert libraries[-1] == "onnxruntime", "for the tests it is there"
+    imported = ["ubp_sql.errors", *libraries]
+    code = f"import {', '.join(imported)}; print({', '.join(f'{name}.__file__' for name in imported)})"
     account = server_account()
     environment = server_environment(path, room)
     tried = account.run(
         [f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}", "-c", code], environment=environment
     )
     assert tried.returncode == 0, tried.stderr
-    assert all(file.startswith(str(room)) for file in tried.stdout.split())
+    files = tried.stdout.split()
+    assert len(files) == len(imported)
+    assert all(file.startswith(str(room)) for file in files)
+
+
+def test_what_is_optional_may_be_missing(room: Path, blind: BlindAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ubp_sql.embedded.pythonpath.OPTIONAL_LIBRARIES", ("no_such_library",))
+    path = server_path(room, blind)
+    assert all(Path(entry).is_relative_to(room) for entry in path)
+    assert not any((Path(entry) / "onnxruntime").exists() for entry in path)
 
 
 def test_a_changed_package_is_copied_again(room: Path, blind: BlindAccount, monkeypatch: pytest.MonkeyPatch) -> None:

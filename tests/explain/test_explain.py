@@ -283,6 +283,7 @@ def test_trees_that_do_not_say_their_covers_are_sampled(shop: Database) -> None:
         assert row is not None
         conn.execute("select ubp.deploy_model('purchase', %s)", [row[0]])
         assert conn.execute("select explainer from ubp.models where version = %s", [row[0]]).fetchone() == (None,)
+        refused(conn, "UB005", "select * from ubp.explain_many('purchase', %s::bigint[])", [NOBODY, USER])
         conn.execute("select ubp.study_model('purchase')")
         rows = asked(conn, "select * from ubp.explain_purchase(%s, 99)", USER)
         assert sum(r["contribution"] for r in rows) == pytest.approx(of_lightgbm(conn, row[0], USER)[1], abs=1e-12)

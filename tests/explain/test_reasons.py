@@ -14,7 +14,7 @@ MEANINGS = ("Visits in 30 days.", "Spent so far")
 
 
 def logistic(raw: float) -> float:
-    return 1 / (1 + math.exp(-raw))
+    return 1 / (1 + math.exp(-raw)) if raw > 0 else math.exp(raw) / (1 + math.exp(raw))  # beyond exp's range too
 
 
 CHANCE = Told(FEATURES, MEANINGS, True, logistic, None)

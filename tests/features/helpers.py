@@ -137,9 +137,11 @@ def held(x: float) -> np.float32:
 
 def is_close(got: np.float32, want: float, error: float) -> bool:
     """Equal to the bit without an error; a sum that may overflow on the way may be anything."""
+    if not np.isfinite(error):
+        return True
     if error == 0.0 or np.isnan(want):
         return bool(got == held(want) or (np.isnan(got) and np.isnan(want)))
-    return bool(not np.isfinite(error) or held(want - error) <= got <= held(want + error))
+    return bool(held(want - error) <= got <= held(want + error))
 
 
 def assert_row(definition: FeatureSetDefinition, row: F32, oracle: Sequence[tuple[float, float]]) -> None:

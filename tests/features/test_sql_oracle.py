@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from tests.api.helpers import add_sources
 from tests.features.spec_cases import AS_OF, COLUMNS, ZONES, cases, log
 from tests.fix_database import Database, create, drop
+from tests.live.helpers import insert
 from ubp_sql.embedded import Cluster
 from ubp_sql.features.columns import quoted
 from ubp_sql.features.definition import FeatureSetDefinition
@@ -15,10 +17,6 @@ from ubp_sql.features.hashing import text_key
 from ubp_sql.features.sql import OF_SET, oracle
 
 F32_MAX = float(np.finfo(np.float32).max)
-INSERT = """
-insert into ubp.events
-  (user_id, event_time, kind, item_id, value, quantity, duration_s, attributes, ingested_at, source)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 HOLIDAYS = """
 insert into ubp.calendar (day, name, region)
 select d, 'holiday', (array['', 'Europe/Berlin', 'Asia/Tokyo'])[1 + extract(day from d)::integer % 3]
@@ -30,14 +28,10 @@ def logged(cluster: Cluster, installed: str) -> Iterator[Database]:
     """A database with the log and the set of all cases, refreshed."""
     made = create(cluster, installed)
     with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
+        add_sources(conn, ZONES)
         for column in COLUMNS:
             conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
-        conn.cursor().executemany(INSERT, log())
+        insert(conn, log())
         conn.execute(HOLIDAYS)
         conn.execute("select ubp.define_features(%s::jsonb)", [json.dumps(cases())])
         conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])

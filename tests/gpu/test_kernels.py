@@ -4,7 +4,8 @@ Without a card numba.cuda's simulator runs them, with NumPy in CuPy's place (tes
 """
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from random import Random
 from typing import Any
@@ -100,6 +101,14 @@ def small_parts() -> Iterator[None]:
         yield
 
 
+def before(function: Any, also: Callable[[], None]) -> Any:
+    def both(*given: Any, **named: Any) -> Any:
+        also()
+        return function(*given, **named)
+
+    return both
+
+
 @pytest.fixture
 def by_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Users whom the CPU computes beside the card, as they are left to it."""
@@ -134,10 +143,14 @@ def test_many_parts(small_parts: None, by_cpu: list[int], monkeypatch: pytest.Mo
 
 
 def test_a_user_of_much_work_is_the_cpus(by_cpu: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread would keep the whole card waiting for him."""
+    """One thread would keep the whole card waiting for him; and the core computes while the card does."""
     monkeypatch.setattr(gpu, "SLOWER", 3.0)
+    order: list[str] = []
+    for kind, name in ((_gpu_card.Lane, "launch"), (gpu._ByCpu, "compute"), (_gpu_card.Lane, "finish")):
+        monkeypatch.setattr(kind, name, before(getattr(kind, name), partial(order.append, name)))
     agree(many_users([5, 700, 8, 3, 600, 0, 2, 7]))
-    assert by_cpu == [1, 4]
+    assert by_cpu == [1, 4, 1, 4], "for the features, and until when they hold"
+    assert order[: order.index("finish")] == ["launch", "compute"]
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,21 @@ def test_rows_and_scores(copied: list[tuple[str, int]], monkeypatch: pytest.Monk
     assert scores.tobytes() == score_batch(blob, x).tobytes()
 
 
+def test_rows_of_the_host_go_over_in_parts(copied: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 rows, where the card has room for all: what is under way is page-locked, and a part hides another's way."""
+    text = random_model(Random(3), 3, 5, 12)
+    blob, x = blob_of(text), rows_for(text, 100, 3)
+    trees, whole = trees_of(blob), x.nbytes
+    monkeypatch.setattr(gpu, "PART", 80 * (8 * x.shape[1] + 16 * blob.n_outputs))
+    wanted = AHEAD.forest_raw(x, trees, blob.n_outputs).tobytes()
+    assert GPU.forest_raw(x, trees, blob.n_outputs).tobytes() == wanted
+    assert {("to", whole * 80 // 100), ("to", whole * 20 // 100)} <= set(copied)
+    there = asarray(x)
+    copied.clear()
+    assert GPU.forest_raw(there, trees, blob.n_outputs).inner.tobytes() == wanted
+    assert not {size for _, size in copied} & {whole * 80 // 100, whole}
+
+
 def test_compiled_kernels_are_kept_where_nobody_else_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = _gpu_card._kept()

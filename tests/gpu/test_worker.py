@@ -72,7 +72,7 @@ $$ language plpython3u"""
 
 def test_what_is_left_to_the_server_it_computes(db: Database, conn: Connection) -> None:
     job = start(conn)
-    devices = iter([None, SERVER])
+    devices = iter([None, None, SERVER])  # of all, of the first chunk, of the second
     with db.connect() as reading:
         assert compute_chunks(conn, reading, job, lambda size, whole: next(devices)) == 1
     assert finish(conn, job)[0] == "done"

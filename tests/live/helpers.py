@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from tests.api.helpers import add_sources
 from tests.features.spec_cases import AS_OF, COLUMNS, ZONES, cases
 from ubp_sql.features.standing import FAMILIES
 
@@ -30,11 +31,7 @@ VECTORS = "select u, ubp.feature_vector(u, %s, %s) from unnest(%s::bigint[]) u"
 
 def prepare(conn: Connection, events: Sequence[tuple[Any, ...]]) -> None:
     """Sources, declared columns, the calendar, a log, the set `default` of all cases and the set `small`."""
-    for source, zone in ZONES.items():
-        conn.execute(
-            "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-            [source, f"source {source}", zone],
-        )
+    add_sources(conn, ZONES)
     for column in COLUMNS:
         conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
     insert(conn, events)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.report.document import Document
 from tests.report.made import CUT, facts, untested, whole
-from ubp_sql.training.report import drawing, figures_effects
+from ubp_sql.training.report import drawing, figures_effects, words
 from ubp_sql.training.report.facts import Example, Facts, Group, HeldOut, Reason, Scored
 from ubp_sql.training.report.figures_effects import Importance
+from ubp_sql.training.report.figures_profit import Stakes, curve
 from ubp_sql.training.report.page import page
 
 NAMES = {
@@ -49,6 +50,25 @@ def test_a_whole_page(amount: bool) -> None:
     assert ("after the map" in document.text) != amount
 
 
+@pytest.mark.parametrize(("amount", "stakes"), [(False, Stakes(40, 5)), (True, Stakes(0.25, 5.5))])
+def test_a_profit_curve_for_who_names_a_gain_and_a_cost(amount: bool, stakes: Stakes) -> None:
+    found = replace(facts(60, amount=amount), importance=[], effects=[])
+    test = found.tests[-1]
+    labels, scores = test.labels, test.scores
+    share, earned = curve(labels, scores, stakes)
+    assert (share[0], earned[0], share[-1]) == (0, 0, 1)
+    for place in range(1, len(share)):
+        chosen = sorted(range(60), key=lambda k: -scores[k])[: round(share[place] * 60)]
+        mine = sum(stakes.gain * labels[k] - stakes.cost for k in chosen)
+        assert earned[place] == pytest.approx(mine, abs=1e-9)
+    text, figures = page(found, png=False, stakes=stakes)
+    assert figures[-1].name == "profit"
+    assert f"highest, {words.number(max(earned))}, " in figures[-1].said
+    assert f"report.html --gain {stakes.gain} --cost {stakes.cost}" in " ".join(Document(text).text)
+    nothing = [figure.name for figure in page(found, png=False)[1]]
+    assert nothing == [figure.name for figure in figures[:-1]]
+
+
 @pytest.mark.parametrize("amount", [False, True])
 @pytest.mark.parametrize(
     ("labels", "scores"),
@@ -58,9 +78,9 @@ def test_tests_of_few_users_or_of_one_outcome(labels: list[float], scores: list[
     found = replace(facts(50, amount=amount), importance=[], effects=[])
     users = np.arange(len(labels))
     found.tests = [HeldOut(CUT, users, np.array(scores, float), np.array(labels, float), "by hand")]
-    text, figures = page(found, png=False)
+    text, figures = page(found, png=False, stakes=Stakes(1, 0))
     both = len(set(labels)) == 2
-    assert len(figures) == (4 if amount else 6 if both else 2)
+    assert len(figures) == 1 + (4 if amount else 6 if both else 2)
     said = " ".join(Document(text).text)
     assert f"{len(labels)} user" in said
     assert "nan" not in text.lower().replace("none", "")

@@ -43,7 +43,8 @@ def written(tested: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report, report.html, and its figures."""
     folder = tmp_path_factory.mktemp("report")
     to = folder / "report.html"
-    said = told("report", "purchase", "-o", to, "--png", folder / "figures", "--dsn", tested.dsn)
+    options = ("--png", folder / "figures", "--gain", "40", "--cost", "5")
+    said = told("report", "purchase", "-o", to, *options, "--dsn", tested.dsn)
     assert said.splitlines()[0].startswith(f"{to}: purchase version 1, ")
     return folder
 
@@ -58,7 +59,17 @@ def test_a_report(tested: Database, written: Path) -> None:
     for title in ("ROC", "Precision and recall", "Calibration", "Lift", "Cumulative gain", "What matters most"):
         assert any(part.startswith(title) for part in page.text), title
     images = {path.stem for path in (written / "figures").iterdir()}
-    assert images >= {"roc", "precision-recall", "gain", "lift", "calibration", "scores", "importance", "effect-1"}
+    assert images >= {
+        "roc",
+        "precision-recall",
+        "gain",
+        "lift",
+        "calibration",
+        "scores",
+        "profit",
+        "importance",
+        "effect-1",
+    }
     for user in (tested.one(TOP), *users[:2]):
         key = tested.one("select user_key from ubp.users where user_id = %s", user) or user
         assert f"User {key}" in page.text
@@ -93,7 +104,8 @@ def test_an_auditor_may_an_analyst_learns_who_may(tested: Database, written: Pat
         assert (code, state) == (6, "42501")
         assert "ubp_auditor" in message
         assert not to.exists()
-        found = document("report", "purchase", "-o", to, "--dsn", f"{tested.dsn} user=report_ubp_auditor {READ_ONLY}")
+        dsn = f"{tested.dsn} user=report_ubp_auditor {READ_ONLY}"
+        found = document("report", "purchase", "-o", to, "--gain", "40", "--cost", "5", "--dsn", dsn)
         assert to.read_bytes() == (written / "report.html").read_bytes()
         assert (found["bytes"], found["figures"]) == (to.stat().st_size, [])
     finally:
@@ -128,6 +140,8 @@ def test_refusals(tested: Database, db: Database, tmp_path: Path) -> None:
     assert refusal("report", "purchase", "-o", to, "--version", "9", *dsn)[:2] == (4, "UB004")
     assert refusal("report", "purchase", "-o", to, "--examples", "-1", *dsn)[:2] == (2, "UB003")
     assert refusal("report", "purchase", "-o", to, "--examples", "61", *dsn)[:2] == (2, "UB003")
+    for money in (("--gain", "40"), ("--cost", "5"), ("--gain", "-1", "--cost", "5"), ("--gain", "1", "--cost", "nan")):
+        assert refusal("report", "purchase", "-o", to, *money, *dsn)[:2] == (2, "UB003")
     version = ("--version", "2", *dsn)
     assert refusal("report", "purchase", "-o", tmp_path, *version)[:2] == (2, "UB003")
     code, state, message = refusal("report", "purchase", "-o", tmp_path / "no" / "folder.html", *version)

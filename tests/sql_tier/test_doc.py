@@ -13,7 +13,7 @@ from ubp_sql.cli.sql_tier import sql_of
 
 DOC = (Path(__file__).parents[2] / "docs" / "sql-tier.md").read_text()
 BLOCKS = re.findall(r"```sql\n(.*?)```", DOC, re.DOTALL)
-GRANTS = re.findall(r"`(grant .*?;)`", DOC)[0]
+GRANTS, FEWER = re.findall(r"`(grant .*?;)`", DOC)
 
 
 def test_its_commands_run(db: Database, tier: Database) -> None:
@@ -50,4 +50,15 @@ def test_its_commands_run(db: Database, tier: Database) -> None:
         assert other.execute("select ubp.predict_purchase('1', now())").fetchone() != (None,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             other.execute("select * from ubp.score_users('purchase')")
+        other.execute("reset role")
+        other.execute("revoke all on all tables in schema ubp from analyst")
+        other.execute(FEWER.encode())
+        other.execute("set role analyst")
+        assert other.execute("select ubp.predict_purchase('1'), (select count(*) from ubp.features(1))").fetchone() != (
+            None,
+            0,
+        )
+        assert other.execute("select score from ubp.predict_detail('purchase', 1)").fetchone() != (None,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            other.execute("select ubp.predict_purchase('1', now())")
         other.execute("reset role")

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.api.helpers import F32, Connection, packed_rows, register, tiny_model
+from tests.api.helpers import F32, Connection, add_sources, packed_rows, register, tiny_model
 from tests.features.spec_cases import AS_OF, COLUMNS, KINDS, ZONES, cases, log
-from tests.features.test_sql_oracle import HOLIDAYS, INSERT
+from tests.features.test_sql_oracle import HOLIDAYS
 from tests.fix_database import Database, create, drop
+from tests.live.helpers import insert
 from tests.sql_tier.helpers import move, owner, stored
 from ubp_sql.embedded import Cluster
 
@@ -30,11 +31,7 @@ def equal(one: F32, other: F32) -> bool:
 
 def set_up(conn: Connection, specs: list[dict[str, Any]]) -> None:
     """Zones, columns, a set of these features and a model of it."""
-    for source, zone in ZONES.items():
-        conn.execute(
-            "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-            [source, f"source {source}", zone],
-        )
+    add_sources(conn, ZONES)
     for column in COLUMNS:
         conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
     conn.execute("select ubp.define_features(%s::jsonb)", [json.dumps(specs)])
@@ -50,7 +47,7 @@ def full(cluster: Cluster, installed: str) -> Iterator[Database]:
     made = create(cluster, installed)
     counted = {"name": "views_so_far", "aggregate": "count", "kinds": [KINDS[0]]}
     with made.connect() as conn:
-        conn.cursor().executemany(INSERT, log(users=18))
+        insert(conn, log(users=18))
         conn.execute(HOLIDAYS)
         set_up(conn, [counted, *(spec for spec in cases() if spec["aggregate"] not in STANDING)])
         conn.execute("select * from ubp.refresh_features(%s)", [AS_OF])

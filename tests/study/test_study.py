@@ -175,13 +175,13 @@ def test_a_study_that_is_undone_leaves_the_old_one(forms: Database) -> None:
     ("arguments", "sqlstate", "says"),
     [
         ("'no_task'", "UB001", "unknown task 'no_task'"),
-        ("null", "UB001", "unknown task None"),
+        ("null", "UB001", "unknown task NULL"),
         ("'purchase', 99", "UB004", "no version 99"),
         ("'purchase', 1, 1", "UB003", "sample is 1"),
-        ("'purchase', 1, null", "UB003", "sample is None"),
+        ("'purchase', 1, null", "UB003", "sample is null"),
         ("'purchase', 1, 100001", "UB003", "sample is 100001"),
         ("'purchase', 1, 100, -1", "UB003", "features is -1"),
-        ("'purchase', 1, 100, null", "UB003", "features is None"),
+        ("'purchase', 1, 100, null", "UB003", "features is null"),
     ],
 )
 def test_refusals(studied_shop: Database, arguments: str, sqlstate: str, says: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.helpers import ODD_KINDS, ZONES, Connection, insert, odd_events
+from tests.api.helpers import ODD_KINDS, ZONES, Connection, add_sources, insert, odd_events
 from tests.fix_database import Database, create, drop
 from ubp_sql.embedded import Cluster
 
@@ -24,11 +24,7 @@ def odd_db(cluster: Cluster, installed: str) -> Iterator[Database]:
     """The set knows two of the five kinds, one of them attached; users 5 and 6 are one person, and so are 7 and 8."""
     made = create(cluster, installed)
     with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
+        add_sources(conn, ZONES)
         insert(conn, odd_events())
         conn.execute(RENTED)
         attach = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.helpers import ODD_KINDS, ZONES, Connection, insert, odd_events
+from tests.api.helpers import ODD_KINDS, ZONES, Connection, add_sources, insert, odd_events
 from tests.fix_database import Database, create, drop
 from ubp_sql.embedded import Cluster
 
@@ -17,11 +17,7 @@ def odd_db(cluster: Cluster, installed: str) -> Iterator[Database]:
     """A dozen users with ties, late arrivals and four clocks; tasks `same` and `other` (population another kind)."""
     made = create(cluster, installed)
     with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
+        add_sources(conn, ZONES)
         insert(conn, odd_events())
         conn.execute("select ubp.define_feature_set('default', %s, %s, %s)", [list(ODD_KINDS), list(WINDOWS), ZONE])
         conn.execute("select ubp.define_task('same', %s, horizon => '20 days')", [ODD_KINDS[0]])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.helpers import Connection, feature_names, register, tiny_model
+from tests.api.helpers import Connection, add_sources, feature_names, register, tiny_model
 from tests.features.spec_cases import AS_OF, BUY, COLUMNS, ZONES, cases, log
 from tests.fix_database import Database, create, drop
 from tests.live.helpers import HOLIDAYS, insert
@@ -28,11 +28,7 @@ def logged(cluster: Cluster, installed: str) -> Iterator[Database]:
     """Features as of AS_OF; tests roll back what they change."""
     made = create(cluster, installed)
     with made.connect() as conn:
-        for source, zone in ZONES.items():
-            conn.execute(
-                "insert into ubp.sources (source_id, name, time_zone) values (%s, %s, %s) on conflict do nothing",
-                [source, f"source {source}", zone],
-            )
+        add_sources(conn, ZONES)
         for column in COLUMNS:
             conn.execute("select ubp.define_event_column(%s, %s, %s)", column)
         insert(conn, [*log(), *at_limits()])

@@ -18,12 +18,12 @@ CHANGES = [
     ('{"events": []}', "nothing that should be different"),
     ("[]", "not an object"),
     ("7", "not an object"),
-    ("null", "not an object"),
+    ("null", "changes is null, not an object"),
     ('"count_view_30d"', "not an object"),
     ('{"count_view_30": 1}', "no 'count_view_30'"),
     ('{"": 1}', "no ''"),
     ('{"count_view_30d": "3"}', "not a number or null"),
-    ('{"count_view_30d": true}', "not a number or null"),
+    ('{"count_view_30d": true}', "is true, not a number or null"),
     ('{"count_view_30d": [1]}', "not a number or null"),
     ('{"count_view_30d": {"min": 1}}', "not a number or null"),
     ('{"count_view_30d": "NaN"}', "not a number or null"),
@@ -57,7 +57,7 @@ CHANGES = [
     ('{"events": [{"kind": "view", "event_time": "2024-03-31 01:00+00"}]}', "not before the moment"),
     ('{"events": [{"kind": "view", "event_time": "2024-05-01"}], "as_of": "2024-05-01"}', "not before the moment"),
     (json.dumps({"events": [{"kind": "view"}] * 1001}), "1001 events, more than 1000"),
-    ('{"as_of": null}', "as_of is None"),
+    ('{"as_of": null}', "as_of is null"),
     ('{"as_of": 20240501}', "not a time in quotes"),
     ('{"as_of": ""}', "as_of is '', no time"),
     ('{"as_of": "2024-13-01"}', "no time"),
@@ -131,7 +131,7 @@ FEATURES = [
     ("''", "20", "no ''"),
     ("'count_view_30d'", "0", "limit is 0"),
     ("'count_view_30d'", "-1", "limit is -1"),
-    ("'count_view_30d'", "null", "limit is None"),
+    ("'count_view_30d'", "null", "limit is null"),
 ]
 
 

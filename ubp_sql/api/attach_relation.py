@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from ubp_sql.api.session import run, single
 from ubp_sql.errors import BadInput, InstallError
+from ubp_sql.features.columns import quoted
 
 OURS = ("ubp_owner", "ubp_reader", "ubp_listener")
 """Who needs rights: refreshes read as the owner, scores and live features as the reader; the listener runs triggers."""
@@ -193,7 +194,7 @@ def refuse_taken(plpy: Any, memory: dict[str, Any], relation: Relation) -> None:
     if row is not None:
         raise BadInput(
             f"{relation.name} is attached already, as source {row['name']}",
-            f"ubp.detach_source({_literal(row['name'])}) first: its events come back with the new map",
+            f"ubp.detach_source({quoted(row['name'])}) first: its events come back with the new map",
         )
     row = single(plpy, memory, NAMED, ["text"], [relation.source])
     if row is not None:
@@ -215,7 +216,3 @@ def refuse_stranger(relation: Relation, who: str) -> None:
 def tree(plpy: Any, memory: dict[str, Any], oid: int) -> list[dict[str, str]]:
     """The relation and its partitions, each with its kind."""
     return list(run(plpy, memory, TREE, ["bigint"], [oid]))
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -88,8 +88,9 @@ def _answer(
     """
     output = single(plpy, memory, OUTPUT, ["text"], [task])
     if output is not None and FORMS[output["output"]] != form:
-        right, _ = FUNCTIONS[FORMS[output["output"]]]
-        raise BadInput(f"{FUNCTIONS[form][0]} is for {FUNCTIONS[form][1]}, task {task!r} gives none", f"{right} is")
+        right, given = FUNCTIONS[FORMS[output["output"]]]
+        name, asked = FUNCTIONS[form]
+        raise BadInput(f"{name} is for {asked}, task {task!r} gives {given}", f"{right} is for {given}")
     said: Row = predict_detail(plpy, memory, task, user_id)[0]
     if said["score"] is None:
         return said, None, None

@@ -144,17 +144,12 @@ def query_origin(
     where: Where,
     types: list[str],
     arguments: list[Any],
-    relation: str | None = None,
 ) -> Any:
-    """Executes a query about some events of an origin, `{relation} e where {where}`, or about `{rows}` as they lie.
-
-    relation  a partition in place of the whole, quoted; its plan is not kept
-    """
-    table, condition = origin.select(where, relation)
+    """Executes a query about some events of an origin, `{relation} e where {where}`, or about `{rows}` as they lie."""
+    table, condition = origin.select(where)
     source = origin.source
     of_rows = {"rows": source.relation, "mark": source.mark} if source else {}
-    kept = memory if relation is None else {}
-    return run(plpy, kept, query.format(relation=table, where=condition, **of_rows), types, arguments)
+    return run(plpy, memory, query.format(relation=table, where=condition, **of_rows), types, arguments)
 
 
 def number_keys(

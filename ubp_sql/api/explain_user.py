@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from math import fsum
 
-from ubp_sql.api.backgrounds import typical_of
+from ubp_sql.api.backgrounds import studied, typical_of
 from ubp_sql.api.predict import answer_at, flat, of_whom, row_for
 from ubp_sql.api.served_task import LOOKUP
 from ubp_sql.api.serving import Deployed, answering, judge, known_deployment, policy_of
@@ -63,7 +63,9 @@ def explain_many(
     check_top(top)
     if user_ids is None:
         raise BadInput("user_ids is NULL", "an array of user ids: array(select user_id from ...)")
-    answer_for(plpy, memory, task, None)
+    deployed = answer_for(plpy, memory, task, None)[0]
+    if _kept(plpy, memory, deployed).explainer is None:
+        studied(plpy, memory, deployed)  # here: of an error among rows PL/Python makes its own line the first
     return _each(plpy, memory, task, user_ids, top)
 
 
@@ -107,9 +109,7 @@ def _said(plpy: Any, memory: dict[Any, Any], answer: Answer, top: int | None) ->
 
 
 def _lines(plpy: Any, memory: dict[Any, Any], deployed: Deployed, packed: bytes, top: int | None) -> list[Line]:
-    kept: Kept | None = deployed.reasons
-    if kept is None:
-        kept = deployed.reasons = Kept(plpy, memory, deployed)
+    kept = _kept(plpy, memory, deployed)
     if kept.explainer is not None:
         base = kept.explainer.base
         raw, contributions = kept.explainer.contributions(packed, lambda: touch(plpy, memory))
@@ -120,6 +120,13 @@ def _lines(plpy: Any, memory: dict[Any, Any], deployed: Deployed, packed: bytes,
         raw = fsum((base, *contributions))
     typical = typical_of(plpy, memory, deployed.model_id)
     return tell(kept, array("f", packed), typical, raw, base, contributions, top or 1)
+
+
+def _kept(plpy: Any, memory: dict[str, Any], deployed: Deployed) -> Kept:
+    kept: Kept | None = deployed.reasons
+    if kept is None:
+        kept = deployed.reasons = Kept(plpy, memory, deployed)
+    return kept
 
 
 class Kept(Told):

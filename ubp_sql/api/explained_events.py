@@ -13,6 +13,7 @@ from ubp_sql.errors import BadInput, NotReady
 from ubp_sql.features.aggregates import RULES
 from ubp_sql.features.definition import FeatureDefinition
 from ubp_sql.features.sql_events import TYPES, events_of
+from ubp_sql.features.windows import shown
 
 MOST = 100_000
 ANY = """
@@ -26,7 +27,7 @@ def explain_events(
 ) -> list[Row]:
     """The events that a feature of the task is computed from at the set's as_of, newest first."""
     if limit is None or not 1 <= limit <= MOST:
-        raise BadInput(f"limit is {limit}", f"how many events to show: 1 to {MOST}")
+        raise BadInput(f"limit is {shown(limit)}", f"how many events to show: 1 to {MOST}")
     row = single(plpy, memory, LOOKUP, ["text", "bigint"], [task, user_id])
     if row is None:
         raise no_deployment(plpy, memory, task)

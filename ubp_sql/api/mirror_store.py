@@ -27,7 +27,7 @@ RUNS = "select run_id, place, events, users from ubp.mirror_runs order by place"
 METAS = """
 select chunk_id, first_user, last_user, part, n, users, max_ingested_us, complete, kind_all, offset_all,
        forms
-  from ubp.mirror_chunks where run_id = $1 and last_user >= $2 and first_user <= $3 order by first_user, part"""
+  from ubp.mirror_chunks where run_id = $1 order by first_user, part"""
 # A column that is not asked for is not fetched: CASE leaves its value where it lies.
 CHUNKS = """
 select chunk_id, user_ids, firsts, complete_users, t,
@@ -92,11 +92,11 @@ def runs(plpy: Any, memory: dict[str, Any]) -> list[Run]:
     return [Run(row["run_id"], row["place"], row["events"], row["users"]) for row in found]
 
 
-def metas(plpy: Any, memory: dict[str, Any], run_id: int, low: int = LOWEST, high: int = HIGHEST) -> "list[Meta]":
-    """The chunks of a run that may hold users from `low` to `high`, in order."""
+def metas(plpy: Any, memory: dict[str, Any], run_id: int) -> "list[Meta]":
+    """The chunks of a run, in order."""
     from ubp_sql.mirror.encode import Meta
 
-    found = run(plpy, memory, METAS, ["bigint", "bigint", "bigint"], [run_id, low, high])
+    found = run(plpy, memory, METAS, ["bigint"], [run_id])
     return [Meta(*(row[name] for name in Meta._fields)) for row in found]
 
 

@@ -19,11 +19,10 @@ from ubp_sql.api.session import Row, entry, run, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-# Users whose rows are in memory at once: PL/Python turns all rows of a query into objects before it looks at a cancel.
-TOGETHER = 1_000
+# Users of one query: between two of them a cancel takes effect, and no more rows of features are in memory.
+TOGETHER = 100
 
 # As ubp.resolve_member, which costs 100 µs here because PostgreSQL plans an SQL function's body at every call. A test
 # keeps the two equal.
@@ -143,11 +142,12 @@ select d.deployment_id, q.user_id, d.abstains, {ROW}
 @entry
 def predict_many(
     plpy: Any, memory: dict[str, Any], task: str, user_ids: list[Any]
-) -> Iterator[tuple[int | None, float | None, str | None]]:
+) -> list[tuple[int | None, float | None, str | None]]:
     """(user_id, score, reason) in the order asked; a NULL id gives a reason, never an error."""
-    asked = flat(user_ids)
+    asked, result = flat(user_ids), []
     for start in range(0, max(1, len(asked)), TOGETHER):
-        yield from _together(plpy, memory, task, asked[start : start + TOGETHER])
+        result += _together(plpy, memory, task, asked[start : start + TOGETHER])
+    return result
 
 
 def flat(user_ids: list[Any]) -> list[int | None]:
@@ -159,21 +159,23 @@ def flat(user_ids: list[Any]) -> list[int | None]:
 
 def _together(
     plpy: Any, memory: dict[str, Any], task: str, user_ids: list[int | None]
-) -> Iterator[tuple[int | None, float | None, str | None]]:
+) -> list[tuple[int | None, float | None, str | None]]:
     found = run(plpy, memory, MANY, ["text", "bigint[]"], [task, user_ids])
     if not found and single(plpy, memory, LOOKUP, ["text", "bigint"], [task, 0]) is None:
         raise no_deployment(plpy, memory, task)
     missing = [row["user_id"] for row in found if row["packed"] is None and row["user_id"] is not None]
     linked = _rows_of_members(plpy, memory, task, missing)
+    result: list[tuple[int | None, float | None, str | None]] = []
     for row in found:
         user_id = row["user_id"]
         if user_id is None:
-            yield None, None, "the user id is NULL"
+            result.append((None, None, "the user id is NULL"))
         else:
             row = linked.get(user_id, row)
             deployed = known_deployment(plpy, memory, row["deployment_id"])
             verdict = _judged(plpy, memory, deployed, row["user_id"], row)[1]
-            yield user_id, *of_whom(user_id, row["user_id"], verdict)
+            result.append((user_id, *of_whom(user_id, row["user_id"], verdict)))
+    return result
 
 
 def _rows_of_members(plpy: Any, memory: dict[str, Any], task: str, user_ids: list[int]) -> dict[int, Row]:

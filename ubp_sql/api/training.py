@@ -365,8 +365,9 @@ def _features(
     import numpy as np
 
     from ubp_sql.features.compute import compute
+    from ubp_sql.features.labels import NEVER
 
-    known_us = np.full(len(user), 1 << 62) if question.whenever_known else None
+    known_us = np.full(len(user), NEVER) if question.whenever_known else None
     found, holidays = question.found, np.array(question.found.holidays, np.int64)
     pause = lambda: touch(plpy, memory)  # noqa: E731
     rows = compute(events, found.definition, user, cut_us, local_us, known_us, pause, holidays=holidays)

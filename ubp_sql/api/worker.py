@@ -166,8 +166,8 @@ def training_question(plpy: Any, memory: dict[str, Any], task: str | None, known
     found = asked.found
     alone = f"feature set {found.name!r} has features that go by all users" if found.definition.standings else ""
     question = {"definition": found.definition.to_json(), "holidays": found.holidays, "byteorder": sys.byteorder}
-    question |= {"whenever_known": asked.whenever_known, "events": _mirrored(plpy, memory)}
-    return json.dumps(question | {"by_server": alone})
+    known = {"whenever_known": asked.whenever_known, "events": _mirrored(plpy, memory), "by_server": alone}
+    return json.dumps(question | known)
 
 
 @entry

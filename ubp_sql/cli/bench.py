@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ubp_sql.cli.gpu import note
 from ubp_sql.cli.run_jobs import print_rows
-from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, print_json
+from ubp_sql.cli.shared import AsJson, Dsn, connection, guarded, note, print_json
 from ubp_sql.errors import BadInput, NotReady
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from ubp_sql.cli.load import shown_progress
-from ubp_sql.cli.shared import AsJson, Directory, err, guarded, out, print_json
+from ubp_sql.cli.shared import AsJson, Directory, guarded, note, out, print_json
 
 if TYPE_CHECKING:
     from ubp_sql.embedded.demo import Demo
@@ -38,11 +38,8 @@ def demo(
     """From raw events to predictions in a private PostgreSQL cluster, which stays up for you to query."""
     from ubp_sql.embedded.demo import run
 
-    def say(line: str) -> None:
-        err.print(f"· {line}", markup=False)
-
     with shown_progress(quiet=json) as progress:
-        result = run(directory, data=data, map_name=map, users=users, days=days, seed=seed, say=say, progress=progress)
+        result = run(directory, data=data, map_name=map, users=users, days=days, seed=seed, say=note, progress=progress)
     if json:
         print_json(as_json(result))
     else:
@@ -117,7 +114,7 @@ def show(result: "Demo") -> None:
     out.print("\nThree queries to try:", style="bold")
     for query in (
         f"select ubp.predict_purchase({example});",
-        f"select * from ubp.predict_detail('purchase', {example});",  # noqa: S608  (shown, not run)
+        f"select * from ubp.explain_purchase({example});",  # noqa: S608  (shown, not run)
         "select user_id, score, percentile from ubp.user_scores where task = 'purchase'"
         " order by score desc nulls last limit 5;",
     ):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ubp_sql.cli.shared import err
+from ubp_sql.cli.shared import err, note
 
 if TYPE_CHECKING:
     from ubp_sql.training.rows import Source
@@ -16,7 +16,7 @@ Gpu = Annotated[
         "--gpu/--no-gpu",
         metavar="",
         help="Compute features on this machine's GPU, or in the server; default: whichever `ubp-sql bench --calibrate`"
-        " found to be faster.",
+        " found to be faster; a refresh without --steps is the server's.",
     ),
 ]
 
@@ -54,7 +54,3 @@ def source_of(gpu: bool | None, conn: Any) -> "Source":
     from ubp_sql.worker.training import batches
 
     return lambda conn, question: batches(conn, question, choose, note)
-
-
-def note(line: str) -> None:
-    err.print(f"· {line}", markup=False)

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ubp_sql.cli.shared import INTERRUPTED, AsJson, Dsn, connection, err, fail, guarded, out, print_json
+from ubp_sql.cli.shared import INTERRUPTED, AsJson, Dsn, connection, err, fail, guarded, out, print_json, warn
 from ubp_sql.errors import BadInput, SourceError
 
 if TYPE_CHECKING:
@@ -155,10 +155,6 @@ def _interruptible(
             raise
         text = f"interrupted; {kept.kept:,} rows of {file} up to line {kept.line:,} or more are in"
         raise fail(text.replace("[", "\\["), "run it again: it goes on behind them", INTERRUPTED) from None
-
-
-def warn(text: str) -> None:
-    err.print(f"warning: {text}", markup=False)
 
 
 def _counts(loaded: int, rejected: int, already: int, **_: int) -> str:

@@ -8,7 +8,7 @@ import typer
 from psycopg.rows import dict_row
 
 from ubp_sql.cli.run_jobs import Task, print_rows
-from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
+from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json, warn
 from ubp_sql.cli.sql_tier import sql_of
 from ubp_sql.errors import BadInput, NoModelDeployed, UnsupportedModel
 from ubp_sql.install import state
@@ -94,7 +94,7 @@ def import_model(
     _verdict(task, version, report)
     _say_what_is_missing(report)
     for line in warned:
-        err.print(f"warning: {line}", markup=False)
+        warn(line)
     if json:
         print_json({"task": task, "version": version, "deployed": deploy, **kind, "warnings": warned})
         return

@@ -12,9 +12,9 @@ import psycopg
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ubp_sql.cli.gpu import Gpu, asked_for, choice_of, note
+from ubp_sql.cli.gpu import Gpu, asked_for, choice_of
 from ubp_sql.cli.run_jobs import print_rows
-from ubp_sql.cli.shared import INTERRUPTED, AsJson, Dsn, connection, err, fail, from_server, guarded
+from ubp_sql.cli.shared import INTERRUPTED, AsJson, Dsn, connection, err, fail, from_server, guarded, note
 from ubp_sql.errors import BadInput, NotReady, UbpError
 from ubp_sql.install import state
 

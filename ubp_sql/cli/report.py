@@ -11,6 +11,7 @@ from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print
 from ubp_sql.errors import BadInput
 
 MOST_EXAMPLES = 60
+MOST_MONEY = 1e15
 
 
 @guarded
@@ -30,6 +31,13 @@ def report(
         ),
     ] = 6,
     no_examples: Annotated[bool, typer.Option("--no-examples", metavar="", help="No single user is shown.")] = False,
+    gain: Annotated[
+        float | None,
+        typer.Option(
+            "--gain", help="What the outcome brings (of an amount, a share of it); with --cost: a profit curve."
+        ),
+    ] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="What acting on a user takes.")] = None,
     dsn: Dsn = "",
     json: AsJson = False,
 ) -> None:
@@ -39,13 +47,21 @@ def report(
     """
     if not 0 <= examples <= MOST_EXAMPLES:
         raise BadInput(f"--examples is {examples}", f"a number of users from 0 to {MOST_EXAMPLES}")
+    if (gain is None) != (cost is None):
+        raise BadInput("one of --gain and --cost is missing", "--gain 40 --cost 5: the curve takes both, or neither")
+    for name, value in (("gain", gain), ("cost", cost)):
+        if value is not None and not 0 <= value <= MOST_MONEY:
+            raise BadInput(f"--{name} is {value:g}", f"a number from 0 to {MOST_MONEY:g}, as for ubp.profit_curve")
     try:
+        from ubp_sql.training.report.figures_profit import Stakes
         from ubp_sql.training.report.write import write
     except ModuleNotFoundError as error:
         raise BadInput(f"{error.name} is not installed", "pip install 'ubp_sql[report]'") from None
+    stakes = None if gain is None or cost is None else Stakes(gain, cost)
+    shown = 0 if no_examples else examples
     started = time.perf_counter()
     with connection(dsn) as conn, err.status("report"):
-        done = write(conn, task, to, version=version, examples=0 if no_examples else examples, png=png)
+        done = write(conn, task, to, version=version, examples=shown, png=png, stakes=stakes)
     seconds = time.perf_counter() - started
     if json:
         print_json({"task": task, **vars(done), "seconds": seconds})

@@ -1,6 +1,7 @@
 """`train` and `score`: what an ETL job and an analyst run day by day."""
 
 import textwrap
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ubp_sql.cli.gpu import Gpu, asked_for, source_of
-from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, out, print_json
+from ubp_sql.cli.shared import AsJson, Dsn, connection, err, guarded, note, out, print_json, warn
 from ubp_sql.errors import BadInput, no_such_set
 from ubp_sql.install import state
 from ubp_sql.training.study import study_unstudied, study_version
@@ -59,7 +60,7 @@ def score(task: Task, dsn: Dsn = "", json: AsJson = False) -> None:
     """Score every user with stored features into ubp.user_scores."""
     with connection(dsn) as conn, err.status("scoring"):
         rows = state.rows(conn, "select * from ubp.score_users(%s)", task)
-        study_unstudied(conn, task, lambda line: None if json else err.print(f"· {line}", markup=False))
+        study_unstudied(conn, task, (lambda line: None) if json else note)
     print_rows(rows, json)
 
 
@@ -110,11 +111,7 @@ def train(
     with connection(dsn) as conn:
         horizon = None if horizon_days is None else timedelta(days=horizon_days)
         _define(conn, task, [label_kind, population_kind, horizon, feature_set])
-
-        def say(line: str) -> None:
-            if not json:
-                err.print(f"· {line}", markup=False)
-
+        say: Callable[[str], None] = (lambda line: None) if json else note
         result = run(
             conn,
             task,
@@ -130,7 +127,7 @@ def train(
         study_version(conn, task, result.version, say)
     rows = [{"cut": f"{t.cut:%Y-%m-%d}", "users": len(t.rows.labels), **t.metrics, **t.baseline} for t in result.tested]
     for line in result.warnings:
-        err.print(f"warning: {line}", markup=False)
+        warn(line)
     if json:
         found = {"task": task, "version": result.version, "deployed": result.deployed, "rows": result.training_rows}
         found["calibration"] = None if result.calibrated is None else result.calibrated.method

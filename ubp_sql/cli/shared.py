@@ -30,6 +30,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, default=str, indent=2) + "\n")
 
 
+def note(line: str) -> None:
+    """What is under way, on the way to a result."""
+    err.print(f"· {line}", markup=False)
+
+
+def warn(text: str) -> None:
+    err.print(f"warning: {text}", markup=False)
+
+
 def fail(message: str, hint: str | None, code: int) -> typer.Exit:
     """Prints the error; the caller raises what this returns."""
     err.print(f"[red]error[/red] {message}", markup=True)

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from ubp_sql.cli.shared import err
+from ubp_sql.cli.shared import warn
 from ubp_sql.errors import NoModelDeployed, unknown_task
 from ubp_sql.export.tier import Exported, Holiday, Source, exported_of, file_of
 
@@ -59,5 +59,5 @@ def exported(conn: psycopg.Connection[Any], task: str, version: int | None) -> E
         left_out = cursor.execute(LEFT_OUT, [task, task]).fetchone() or {}
     for what, warning in WARNINGS.items():
         if left_out.get(what):
-            err.print(f"warning: {warning}", markup=False)
+            warn(warning)
     return exported_of(task, row, sources, holidays)

@@ -92,13 +92,15 @@ class _Worker:
         while not self.stopped:
             computed = sum(self._work(conn, reading, job) for job in self._jobs(conn))
             if self.once and not self._jobs(conn):
-                return self._end()
+                return self._end(conn)
             if not computed:
                 self._wait(self.every)
 
-    def _end(self) -> None:
-        if self.rests:
-            jobs = ", ".join(map(str, self.rests))
+    def _end(self, conn: Any) -> None:
+        """What failed here and is over meanwhile, somebody else has done or given up."""
+        left = [row["job_id"] for row in state.rows(conn, JOBS) if row["job_id"] in self.rests]
+        if left:
+            jobs = ", ".join(map(str, left))
             raise NotReady(f"not computed here, as said above: job {jobs}", "ubp.refresh_step computes in the server")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

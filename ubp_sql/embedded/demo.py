@@ -21,6 +21,7 @@ from ubp_sql.install import commands
 from ubp_sql.install.state import connect, one, rows
 from ubp_sql.sources.load import LoadResult, Progress, load_file
 from ubp_sql.sources.load_map import LoadMap
+from ubp_sql.training.study import study_unstudied
 from ubp_sql.training.train import Trained, train
 
 DATABASE = "ubp_demo"
@@ -120,6 +121,7 @@ def run(
             demo.trained = train(conn, TASK, test_cuts=cuts, say=say)
         with _timed(demo, "score", say, "scoring everybody"):
             demo.scored = rows(conn, "select * from ubp.score_users(%s)", TASK)[0]
+            study_unstudied(conn, TASK, say)
         with _timed(demo, "explain", say, "looking for the reasons"):
             demo.best = _best(conn, demo.trained)
             if simulation is not None:

@@ -24,6 +24,8 @@ from ubp_sql.install import native
 PACKAGE = "ubp_sql"
 LIBRARIES = ("numpy", "numba", "llvmlite")
 """What code inside a server process may import beside the package (the layering test keeps it so)."""
+OPTIONAL_LIBRARIES = ("onnxruntime",)
+"""The same, where it is installed: neural networks alone need it."""
 
 
 def server_path(home: Path, account: Account) -> list[str]:
@@ -77,9 +79,11 @@ def _usable(directory: Path, account: Account, trees: list[Path]) -> bool:
 def _sites() -> dict[Path, list[Path]]:
     """The directories that hold the compiled libraries, usually one, with the libraries in each."""
     sites: dict[Path, list[Path]] = {}
-    for name in LIBRARIES:
+    for name in LIBRARIES + OPTIONAL_LIBRARIES:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
+            if name in OPTIONAL_LIBRARIES:
+                continue
             raise ClusterError(f"the library {name} is not installed beside ubp_sql", hint=f"pip install {name}")
         library = Path(spec.origin).resolve().parent
         sites.setdefault(library.parent, []).append(library)
@@ -119,7 +123,7 @@ def _library_files(site: Path, needed: list[importlib.metadata.Distribution]) ->
 def _needed() -> list[importlib.metadata.Distribution]:
     """The libraries that server code imports, with what these require (not their extras)."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    waiting = list(LIBRARIES)
+    waiting = list(LIBRARIES + OPTIONAL_LIBRARIES)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
         if name in found:
@@ -127,7 +131,7 @@ def _needed() -> list[importlib.metadata.Distribution]:
         try:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # a requirement for other systems or Python versions
+            continue  # not installed: optional, or a requirement of other systems or Python versions
         for requirement in found[name].requires or ():
             match = re.match(r"[A-Za-z0-9._-]+", requirement)
             if match and "extra ==" not in requirement:

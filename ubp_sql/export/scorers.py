@@ -126,19 +126,13 @@ def _linear(linear: Linear) -> str:
     return "\n".join([*lines, *_link(linear.link, linear.link_parameter), "end"])
 
 
-def _sigmoid(parameter: float) -> list[str]:
-    power = f"case when s > {EXP_TOP!r} then 'Infinity' when s < {EXP_BOTTOM!r} then 0 else exp(s) end"
-    return [f"  s := {float8(-parameter)} * s;", f"  return 1 / (1 + {power});"]
-
-
-def _exp(_: float) -> list[str]:
-    return [f"  return case when s > {EXP_TOP!r} then 'Infinity' when s < {EXP_BOTTOM!r} then 0 else exp(s) end;"]
+_POWER = f"case when s > {EXP_TOP!r} then 'Infinity' when s < {EXP_BOTTOM!r} then 0 else exp(s) end"
 
 
 _LINKS: dict[int, Callable[[float], list[str]]] = {
     IDENTITY: lambda _: ["  return s;"],
-    SIGMOID: _sigmoid,
-    EXP: _exp,
+    SIGMOID: lambda parameter: [f"  s := {float8(-parameter)} * s;", f"  return 1 / (1 + {_POWER});"],
+    EXP: lambda _: [f"  return {_POWER};"],
     SIGNED_SQUARE: lambda _: [
         f"  return case when abs(s) > {SQUARE_TOP!r} then sign(s) * 'Infinity'::float8",
         f"              when abs(s) < {SQUARE_BOTTOM!r} then 0 else sign(s) * s * s end;",

@@ -93,7 +93,9 @@ def parse_window(text: Any, name: str) -> Window:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: short, on one line."""
+    """A value in a message: short, on one line; what JSON, YAML and SQL all call null, true or false is called so."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -79,8 +79,8 @@ def slice_pairs(pairs: Pairs, low: int, high: int, user: int) -> Pairs:
 
 
 def for_a_core(work: I64, slower: float) -> NDArray[np.bool_]:
-    """(g,) the users whom a core computes meanwhile: those with the most work, for a launch takes as long as its longest
-    thread. So many of them that the core and the longest thread are done at about the same time.
+    """(g,) the users whom a core computes meanwhile: those with the most work, for a launch takes as long as its
+    longest thread. So many that the core and the longest thread are done at about the same time.
 
     work    (g,) of each user
     slower  times that a thread of the card takes as long as the core

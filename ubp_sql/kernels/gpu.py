@@ -51,10 +51,15 @@ __all__ = ["age_rows", "forest_bits", "forest_raw", "forest_score", "new_scan", 
 
 LEAST_EVENTS = 1 << 22
 """Of a part: below, launching and copying take longer than the work."""
+PART = 1 << 28
+"""Bytes of a part of what lies in the host's memory: so much is page-locked for each of two parts, of which one goes
+over while the other is computed."""
+CURSOR, POS = 5, 2
+"""Of `valid_until`: as _cpu_valid.py has them, which imports Numba."""
 CHUNK_STEPS = 1 << 62
 """As models/batch.py has it: no launch can be interrupted, and `forest_raw` cuts rows by the card's memory."""
 SLOWER = 100.0
-"""Times that one thread of a card takes as long as a core: estimated, see ADR 0023. 0: the card computes whom it can."""
+"""Times that one thread of a card takes as long as a core, an estimate (ADR 0023). 0: the card computes whom it can."""
 A_PAIR = 40
 """What a pair takes of a core, in events."""
 LONGEST = 1 << 16
@@ -86,15 +91,22 @@ class _Work:
     def is_for(self, *given: Any) -> bool:
         return all(a is b for a, b in zip(given, (self.events, self.pairs, self.out), strict=True))
 
-    def put(self, lane: Lane, low: int, high: int) -> tuple[Any, Any]:
-        """Events and pairs of some users, on the card; of events that are there already, all."""
+    def put(self, lane: Lane, low: int, high: int, without: I64 | None = None) -> tuple[Any, Any]:
+        """Events and pairs of some users, on the card; of events that are there already, all.
+
+        without  places in `users` whose pairs get no event
+        """
         users = self.users
         u, v = int(users.user[low]), int(users.user[high - 1]) + 1
         p, q = int(users.begin[low]), int(users.begin[high])
         if self.resident:
             return lane.put_all(self.events), lane.put_all(slice_pairs(self.pairs, p, q, 0))
-        events = slice_events(self.events, self.first, u, v)
-        return lane.put_all(events), lane.put_all(slice_pairs(self.pairs, p, q, u))
+        events, pairs = slice_events(self.events, self.first, u, v), slice_pairs(self.pairs, p, q, u)
+        if without is not None and len(without):
+            events = events._replace(first=np.append(events.first, events.first[-1]))
+            pairs = pairs._replace(user=np.array(host(pairs.user)))
+            pairs.user[ranges(users.begin[without], users.begin[without + 1]) - p] = v - u
+        return lane.put_all(events), lane.put_all(pairs)
 
 
 class _Part:
@@ -159,23 +171,34 @@ class _ByCpu:
 
         _, *columns, holidays = work.events
         own = [fetched(column, whose) for column in columns]
-        self.events = EventColumns(np.append(0, np.cumsum(users.events[at])), *own, host(holidays))
+        self.events = EventColumns._make([np.append(0, np.cumsum(users.events[at])), *own, host(holidays)])
         self.pairs = Pairs._make(fetched(column, self.rows) for column in work.pairs)
         self.pairs = self.pairs._replace(user=np.repeat(np.arange(len(at)), end - begin))
-        self.out = np.empty((len(self.rows), len(work.plan.formulas)), np.float32)
-        self.anchors = np.empty((len(self.rows), len(work.plan.anchors)), np.float64)
+        self.made: list[tuple[Any, Any]] = []
 
     def compute(self) -> None:
-        cpu, plan, events, pairs = _cpu(), self.work.plan, self.events, self.pairs
+        cpu, work, plan, events, pairs = _cpu(), self.work, self.work.plan, self.events, self.pairs
         low, high = int(pairs.as_of_us.min()), int(pairs.as_of_us.max())
         scan = cpu.new_scan(plan, int(np.diff(events.first).max()), low, high)
-        while not cpu.run_pairs(plan, events, pairs, scan, LEAST_EVENTS, self.out, self.anchors):
+        out = np.empty((len(self.rows), len(plan.formulas)), np.float32)
+        anchors = np.empty((len(self.rows), len(plan.anchors)), np.float64)
+        while not cpu.run_pairs(plan, events, pairs, scan, LEAST_EVENTS, out, anchors):
             pass
+        self.made = [(out, work.out), (anchors, work.anchors)]
+
+    def until(self, widths_us: I64, first_width: I64, until_us: I64) -> None:
+        """Their part of `valid_until`."""
+        cpu, cursor, out = _cpu(), np.zeros(CURSOR, np.int64), np.empty(len(self.rows), np.int64)
+        cursor[POS] = -1
+        given = (self.work.plan, widths_us, first_width, self.events, self.pairs, cursor)
+        while not cpu.valid_until(*given, LEAST_EVENTS, out):
+            pass
+        self.made = [(out, until_us)]
 
     def write(self) -> None:
         """When the card's rows, among which theirs hold nothing, are there."""
         xp, lane = arrays(), self.work.lanes[0]
-        for made, wanted in ((self.out, self.work.out), (self.anchors, self.work.anchors)):
+        for made, wanted in self.made:
             there = lane.has(wanted)
             wanted[xp.asarray(self.rows) if there else self.rows] = xp.asarray(made) if there else made
 
@@ -241,20 +264,27 @@ def valid_until(
 ) -> bool:
     """As `Backend.valid_until`, all pairs in one call, as many at a time as the memory allows."""
     kernel = kernels("_gpu_pairs").until_of_pairs
-    work = _Work(plan, events, pairs, until_us, until_us)
-    low, room, turn = 0, work.lanes[0].room(), cycle(work.lanes)
+    work, by_cpu = _Work(plan, events, pairs, until_us, until_us), []
+    low, room, turn = 0, _room(work.lanes[0], work.resident), cycle(work.lanes)
     while low < len(work.users.user):
         high, lane = work.users.until(low, room), next(turn)
         lane.finish()
         p, q = int(work.users.begin[low]), int(work.users.begin[high])
+        without = low + np.flatnonzero(for_a_core(work.users.events[low:high], 0.0 if work.resident else SLOWER))
+        if len(without):
+            by_cpu.append(_ByCpu(work, without))
         with lane.here():
-            some = work.put(lane, low, high)
+            some = work.put(lane, low, high, without)
             until = lane.room_for(until_us[p:q])
             arrays = (lane.put_all(plan), lane.put(widths_us), lane.put(first_width), *some)
             lane.launch(kernel, q - p, *arrays, until)
             lane.take(until, until_us[p:q])
         low = high
+    for those in by_cpu:
+        those.until(widths_us, first_width, until_us)
     _finish(work.lanes)
+    for those in by_cpu:
+        those.write()
     return True
 
 
@@ -264,7 +294,7 @@ def age_rows(
     """As `Backend.age_rows`, all rows in one call, as many at a time as the memory allows."""
     kernel = kernels("_gpu_pairs").aged_rows
     cells_a_row = int(plan.sizes[Size.CELLS])
-    for lane, rows in _rows(len(out), 4 * out.shape[1] + 8 * (anchors.shape[1] + cells_a_row + 2)):
+    for lane, rows in _rows(out, 4 * out.shape[1] + 8 * (anchors.shape[1] + cells_a_row + 2)):
         with lane.here():
             some = lane.put(out[rows])
             n = len(some)
@@ -275,10 +305,14 @@ def age_rows(
     return True
 
 
-def _rows(count: int, a_row: int) -> Iterator[tuple[Lane, slice]]:
+def _room(lane: Lane, resident: bool) -> int:
+    return lane.room() if resident else min(lane.room(), PART)
+
+
+def _rows(given: Any, a_row: int) -> Iterator[tuple[Lane, slice]]:
     """Rows, as many at a time as the memory allows, each part in the lane that is free; waits for all of them."""
-    both = lanes()
-    step = max(1, both[0].room() // a_row)
+    both, count = lanes(), len(given)
+    step = max(1, _room(both[0], both[0].has(given)) // a_row)
     for lane, low in zip(cycle(both), range(0, count, step), strict=False):
         lane.finish()
         yield lane, slice(low, min(low + step, count))
@@ -319,7 +353,7 @@ def forest_bits(x: F32, form: BitVectors, outputs: int) -> F64:
 def _sums(x: Any, outputs: int, a_row: int, add: Callable[[Lane, Any, Any], None]) -> F64:
     """(r, k) of what `add` adds to zeros (k, some rows), rows taking `a_row` bytes beside themselves and their sums."""
     out: F64 = (arrays() if lanes()[0].has(x) else np).empty((len(x), outputs))
-    for lane, rows in _rows(len(x), 4 * x.shape[1] + 16 * outputs + a_row):
+    for lane, rows in _rows(x, 4 * x.shape[1] + 16 * outputs + a_row):
         with lane.here():
             some = lane.put(x[rows])
             total = lane.xp.zeros((outputs, len(some)))

@@ -109,21 +109,21 @@ def open_explainer(data: bytes, model: TreeModel) -> Explainer:
     (UB007) for another layout.
     """
     if not data.startswith(MAGIC) or len(data) < HEADER.size + 4:
-        raise InvalidModel("the explainer is something else, or cut short")
+        raise _invalid("the explainer is something else, or cut short")
     _, layout, header, belongs, t, n, p, zero, base, length = HEADER.unpack_from(data)
     if layout != LAYOUT:
         raise UnsupportedModel(f"the explainer has layout {layout}, known is {LAYOUT}", "register the model again")
     blob = model.blob
     if blob.n_outputs > 1 or (t, n) != (blob.n_trees, len(blob.left)):
-        raise InvalidModel("the explainer is of another model: it counts other trees or nodes")
+        raise _invalid("the explainer is of another model: it counts other trees or nodes")
     if not length == len(data) == HEADER.size + 8 * PASS * p + 20 * n + 8 * t + 4:
-        raise InvalidModel(f"the explainer has {len(data)} bytes, its header tells of another number")
+        raise _invalid(f"the explainer has {len(data)} bytes, its header tells of another number")
     if crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise InvalidModel("the explainer is damaged: its checksum differs")
+        raise _invalid("the explainer is damaged: its checksum differs")
     if belongs != int.from_bytes(model.compiled[-4:], "little"):
-        raise InvalidModel("the explainer is of another model")
+        raise _invalid("the explainer is of another model")
     if header != HEADER.size or zero or not math.isfinite(base):
-        raise InvalidModel("the explainer's header has a field that cannot be")
+        raise _invalid("the explainer's header has a field that cannot be")
     made = Explainer()
     made.model, made.data, made.base, made._scratch = model, data, base, None
     made.points, at = column("d", data, HEADER.size, PASS * p)
@@ -136,22 +136,26 @@ def open_explainer(data: bytes, model: TreeModel) -> Explainer:
     return made
 
 
+def _invalid(what: str) -> InvalidModel:
+    return InvalidModel(what, "register the model again")
+
+
 def _check(made: Explainer, blob: Blob, p: int) -> None:
     """Every number is usable, and every index leads to what was written before it is read."""
     for numbers in (made.points, made.shares):
         # 0 < x < 1 of a point, 0 <= x <= 1 of a share; NaN is neither.
         if numbers and not (all(map(le, repeat(0.0), numbers)) and all(map(le, numbers, repeat(1.0)))):
-            raise InvalidModel("the explainer has a share or a point that is not within 0 and 1")
+            raise _invalid("the explainer has a share or a point that is not within 0 and 1")
     inside = made.points[0::PASS], made.points[1::PASS]
     if any(not 0.0 < t < 1.0 for t in chain(*inside)):
-        raise InvalidModel("the explainer has a point at 0 or 1")
+        raise _invalid("the explainer has a point at 0 or 1")
     whole = list(map(add, made.shares[0::2], made.shares[1::2]))
     if whole and not 1.0 - LOOSE <= min(whole) <= max(whole) <= 1.0 + LOOSE:
-        raise InvalidModel(f"the explainer's shares of node {whole.index(min(whole))} are not those of a whole")
+        raise _invalid(f"the explainer's shares of node {whole.index(min(whole))} are not those of a whole")
     for k in range(blob.n_trees):
         a, b = blob.node_first[k], blob.node_first[k + 1]
         if not all(map(le, made.above[a:b], range(b - a))) or (b > a and min(made.above[a:b]) < 0):
-            raise InvalidModel(f"the explainer's tree {k} has a node that is above one before it")
+            raise _invalid(f"the explainer's tree {k} has a node that is above one before it")
         first, count = made.passes[2 * k : 2 * k + 2]
         if not (0 <= count <= MOST_PASSES and 0 <= first <= first + count <= p and (count > 0) == (b > a)):
-            raise InvalidModel(f"the explainer's tree {k} has passes that do not exist")
+            raise _invalid(f"the explainer's tree {k} has passes that do not exist")

@@ -1,6 +1,6 @@
 """What the same settings would have said at earlier moments: held-out scores that maps and intervals are fitted on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from ubp_sql.features.label_rule import LabelRule
 from ubp_sql.install import state
 from ubp_sql.training.cuts import training_cuts
 from ubp_sql.training.recipe import Recipe, Say
-from ubp_sql.training.rows import CutRows, Labels, Source, batches, fetch
+from ubp_sql.training.rows import CutRows, Labels, fetch
 from ubp_sql.training.settings import CALIBRATION_CUTS
 
 TASK = """
@@ -32,18 +32,9 @@ class HeldOut(NamedTuple):
     labels: Labels
 
 
-def backtest(
-    conn: psycopg.Connection[Any],
-    task: str,
-    cuts: Sequence[datetime],
-    *,
-    recipe: Recipe | None = None,
-    source: Source = batches,
-    say: Say = lambda line: None,
-    seen: Callable[[HeldOut], object] = lambda found: None,
-) -> list[HeldOut]:
+def backtest(conn: psycopg.Connection[Any], task: str, cuts: Sequence[datetime]) -> list[HeldOut]:
     """Held-out scores at any matured moments, each by a model of its own, trained as `train` does on moments whose
-    label windows end by then. `seen` gets each as soon as it is there.
+    label windows end by then.
 
     Raises TrainingError (UB014) where nothing can be learnt before one of them.
     """
@@ -54,12 +45,9 @@ def backtest(
     names = [row["name"] for row in state.rows(conn, NAMES, definition["feature_set_id"])]
     plans = {cut: training_cuts(first, cut, horizon) for cut in sorted(cuts)}
     needed = sorted({*plans, *(moment for plan in plans.values() for moment in plan)})
-    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed, source)}
-    found = []
-    for cut, plan in plans.items():
-        found.append(held_out(by_cut, cut, plan, names, recipe or Recipe.of(), say))
-        seen(found[-1])
-    return found
+    by_cut = {rows.cut: rows for rows in fetch(conn, task, needed)}
+    recipe = Recipe.of()
+    return [held_out(by_cut, cut, plan, names, recipe, lambda line: None) for cut, plan in plans.items()]
 
 
 def held_out(

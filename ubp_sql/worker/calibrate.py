@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from ubp_sql.errors import NotReady
 from ubp_sql.features.compute import compute
 from ubp_sql.features.definition import DEFAULT_WINDOWS_DAYS, FeatureSetDefinition
 from ubp_sql.features.events import Events
@@ -76,7 +77,12 @@ def _start(say: Say) -> float:
     took = []
     for device in ("", "gpu"):
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", BEGIN, device], check=True)
+        done = subprocess.run([sys.executable, "-c", BEGIN, device], check=False)
+        if done.returncode:
+            raise NotReady(
+                "a second process on the GPU failed, as said above",
+                "`nvidia-smi -q -d COMPUTE` says whether the card is for one process only",
+            )
         took.append(time.perf_counter() - started)
     cpu, gpu = took
     say(f"begin: CPU {cpu * 1e3:,.1f} ms, GPU {gpu * 1e3:,.1f} ms")

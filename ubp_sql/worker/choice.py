@@ -2,9 +2,9 @@
 
 `ubp-sql bench --calibrate` measures both at several sizes and keeps the figures in a file of the user's. A piece of
 work goes to the GPU where the figures say that it is the faster one; without figures, or with those of another card,
-CPU, driver or version, it goes to the CPU. What a server would compute itself has figures of its own, with the time that
-events and rows are under way, and has to repay what a process takes to begin on the card; the server's CPU is taken to
-be like this machine's.
+CPU, driver or version, it goes to the CPU. What a server would compute itself has figures of its own, with the time
+that events and rows are under way, and has to repay what a process takes to begin on the card; the server's CPU is
+taken to be like this machine's.
 """
 
 import json
@@ -64,7 +64,7 @@ class Figures:
         return faster
 
     def repaid(self, kind: str) -> float:
-        """How large all of the work must be for its parts, each of a size at which the GPU is faster, to save `start`."""
+        """How large all of the work must be for its parts, of sizes at which the GPU is faster, to save `start`."""
         least = self.break_even(kind)
         saved = [
             (cpu - gpu * SURE) / size

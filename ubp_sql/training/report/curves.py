@@ -40,7 +40,7 @@ def thinned(curve: Curve, points: int = 200) -> Curve:
     return Curve(curve.x[kept], curve.y[kept])
 
 
-def _by_threshold(labels: F64, scores: F64) -> tuple[F64, F64]:
+def by_threshold(labels: F64, scores: F64) -> tuple[F64, F64]:
     """(chosen, of them with the label) at each distinct score, highest first."""
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
@@ -49,20 +49,20 @@ def _by_threshold(labels: F64, scores: F64) -> tuple[F64, F64]:
 
 def roc(labels: F64, scores: F64) -> Curve:
     """Share of those without the label, and of those with it, above each threshold."""
-    chosen, hits = _by_threshold(labels, scores)
+    chosen, hits = by_threshold(labels, scores)
     false = (chosen - hits) / (len(labels) - labels.sum())
     return Curve(np.append(0, false), np.append(0, hits / labels.sum()))
 
 
 def precision_recall(labels: F64, scores: F64) -> Curve:
     """Recall and precision at each threshold, from the highest."""
-    chosen, hits = _by_threshold(labels, scores)
+    chosen, hits = by_threshold(labels, scores)
     return Curve(np.append(0, hits / labels.sum()), np.append(hits[0] / chosen[0], hits / chosen))
 
 
 def gain(labels: F64, scores: F64) -> Curve:
     """Share of the users chosen, highest scores first, and the share of the labels among them."""
-    chosen, hits = _by_threshold(labels, scores)
+    chosen, hits = by_threshold(labels, scores)
     return Curve(np.append(0, chosen / len(labels)), np.append(0, hits / labels.sum()))
 
 

@@ -14,37 +14,37 @@ from ubp_sql.training.report import figures_amount, figures_chance, figures_effe
 from ubp_sql.training.report.cautions import cautions
 from ubp_sql.training.report.drawing import Drawn
 from ubp_sql.training.report.facts import Example, Facts, HeldOut, Reason, Task
+from ubp_sql.training.report.figures_profit import Stakes, profit
 from ubp_sql.training.report.measured import BASELINE, Measured, by_cut, measured, table, tenths
 from ubp_sql.training.report.shown import Cell, Fact, Row, ShownExample, ShownGroup, ShownReason, Table
 
 FOLDER = Path(__file__).parent
 
 
-def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
+def page(facts: Facts, png: bool, stakes: Stakes | None = None) -> tuple[str, list[Drawn]]:
     """The document and its figures; the same facts give the same bytes.
 
-    png  whether figures carry an image too
+    png     whether figures carry an image too
+    stakes  for a figure of what acting would have earned; None: there is none
     """
     figures: list[Drawn] = []
-    shown: dict[str, Any] = {"metrics": None, "figures": []}
+    shown: dict[str, Any] = {"metrics": None, "lead": _promise(facts), "big": [], "untested": _untested(facts)}
     if facts.tests:
         test = facts.tests[-1]
         found = measured(test, facts.task.amount)
         figures = _figures(facts, test, found, png)
+        if stakes is not None:
+            figures.append(profit(test.labels, test.scores, stakes, facts.task.amount, png))
         shown = {
             "metrics": table(facts, test, found),
             "figures": figures,
-            "protocol": _protocol(facts, test),
+            "protocol": _protocol(test),
             "cautions": cautions(facts, test, found),
             "intervals": _intervals(facts, test),
             "tenths": tenths(test, facts.task.amount),
             "tenths_said": _tenths_said(facts, test),
             **_headline(facts, test, found),
         }
-    else:
-        shown.update(
-            lead=[_promise(facts)], big=[], untested=_untested(facts), protocol=[], intervals="", tenths_said=""
-        )
     importance, effects = _effects(facts, png)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -70,7 +70,7 @@ def page(facts: Facts, png: bool) -> tuple[str, list[Drawn]]:
         examples_said=_examples_said(facts),
         **_everybody(facts),
         lineage=_lineage(facts),
-        commands=_commands(facts),
+        commands=_commands(facts, stakes),
         settings=json.dumps(facts.model.settings, indent=2, sort_keys=True, ensure_ascii=False),
         preparation=json.dumps(facts.model.preparation, indent=1, ensure_ascii=False)
         if facts.model.preparation
@@ -120,12 +120,8 @@ def _words(facts: Facts) -> str:
 
 
 def _promise(facts: Facts) -> str:
-    what = "An amount" if facts.task.amount else "A chance"
-    return f"{what} for every user with an event of kind {facts.task.population_kind}, {_ahead(facts)}."
-
-
-def _ahead(facts: Facts) -> str:
-    return f"looking {words.span(facts.task.horizon)} ahead"
+    what, ahead = "An amount" if facts.task.amount else "A chance", words.span(facts.task.horizon)
+    return f"{what} for every user with an event of kind {facts.task.population_kind}, looking {ahead} ahead."
 
 
 def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
@@ -136,7 +132,7 @@ def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
     if facts.task.amount:
         mae, rank = found.values["mae"], found.values["spearman"]
         lead = (
-            f"For {known}, the {_label(facts)} was {words.number(base)} on average. Predictions were off by "
+            f"For {known}, the {_label(facts)} came to {words.number(base)} on average. Predictions were off by "
             f"{words.number(mae)} on average; by the mean for everybody it would have been "
             f"{words.number(float(abs(test.labels - base).mean()))}."
         )
@@ -146,7 +142,7 @@ def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
             Fact("mean absolute error", words.number(mae)),
             Fact("rank correlation", words.fixed(rank, 2)),
         ]
-        return {"lead": [lead], "big": big}
+        return {"lead": lead, "big": big}
     auc, lift = found.values["auc"], found.values["lift_10"]
     lead = f"Of {known}, {words.percent(base)} “did”: {_label(facts)}."
     if 0 < base < 1:
@@ -161,7 +157,7 @@ def _headline(facts: Facts, test: HeldOut, found: Measured) -> dict[str, Any]:
         Fact("AUC", words.fixed(auc, 3)),
         Fact("lift in the top tenth", f"{words.fixed(lift, 2)} ×"),
     ]
-    return {"lead": [lead], "big": big}
+    return {"lead": lead, "big": big}
 
 
 def _what(facts: Facts) -> list[Fact]:
@@ -184,8 +180,8 @@ def _what(facts: Facts) -> list[Fact]:
     return found
 
 
-def _protocol(facts: Facts, test: HeldOut) -> list[str]:
-    return [f"How it was tested: {test.protocol.rstrip('.')}. This version may have learnt from these moments since."]
+def _protocol(test: HeldOut) -> str:
+    return f"How it was tested: {test.protocol.rstrip('.')}. This version may have learnt from these moments since."
 
 
 def _intervals(facts: Facts, test: HeldOut) -> str:
@@ -299,14 +295,15 @@ def _lineage(facts: Facts) -> list[Fact]:
     return [*found, Fact("Database", facts.server)]
 
 
-def _commands(facts: Facts) -> str:
+def _commands(facts: Facts, stakes: Stakes | None) -> str:
     task = shlex.quote(facts.task.name)
     options = " --model linear" if "logistic" in facts.model.settings else ""
     cuts = [f"--test-cut {_argument(test.cut)}" for test in facts.tests]
     lines = [_definition(facts.task), " \\\n    ".join([f"ubp-sql train {task}{options}", *cuts])]
+    money = "" if stakes is None else f" --gain {stakes.gain:.15g} --cost {stakes.cost:.15g}"
     if facts.task.as_of is not None:
         lines.append(f"ubp-sql refresh --as-of {_argument(facts.task.as_of)}")
-    return "\n".join([*lines, f"ubp-sql score {task}", f"ubp-sql report {task} -o report.html"])
+    return "\n".join([*lines, f"ubp-sql score {task}", f"ubp-sql report {task} -o report.html{money}"])
 
 
 def _definition(task: Task) -> str:

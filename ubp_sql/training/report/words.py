@@ -60,9 +60,9 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def many(value: int, one: str, more: str | None = None) -> str:
+def many(value: int, one: str) -> str:
     """`1 user`, `4,067 users`"""
-    return f"{value:,} {one if value == 1 else more or one + 's'}"
+    return f"{value:,} {one if value == 1 else one + 's'}"
 
 
 def day(moment: datetime | None) -> str:
