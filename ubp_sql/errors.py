@@ -126,7 +126,9 @@ class SourceChanged(UbpError):
 
 def unknown_task(task: object) -> UnknownTask:
     """The error about a task that nobody defined."""
-    return UnknownTask(f"unknown task {'NULL' if task is None else repr(task)}", "select task from ubp.tasks lists the tasks")
+    return UnknownTask(
+        f"unknown task {'NULL' if task is None else repr(task)}", "select task from ubp.tasks lists the tasks"
+    )
 
 
 def no_version(task: object, version: int | None) -> NoModelDeployed:

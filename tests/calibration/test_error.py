@@ -61,3 +61,5 @@ def test_pauses_between_rounds() -> None:
     calls: list[int] = []
     measured(*perfect(100, 1), between=lambda: calls.append(1), rounds=7)
     assert len(calls) == 7
+    drift_of([perfect(50, seed) for seed in range(3)], lambda: calls.append(1))
+    assert len(calls) == 7 + 3 * 50

@@ -174,6 +174,15 @@ def test_auto_takes_a_map_only_where_it_is_surely_better() -> None:
         fitted(moments(3_000, -1.0), "platt")
 
 
+@pytest.mark.parametrize("method", ["auto", "isotonic", "platt"])
+def test_fitting_pauses(method: str) -> None:
+    """Between the steps of each fit: one more of them, one more look at a cancel."""
+    calls: list[int] = []
+    given = moments(300, 0.4)
+    assert fitted(given, method, lambda: calls.append(1)).losses == fitted(given, method).losses
+    assert len(calls) > 5
+
+
 def test_only_the_latest_moments_count() -> None:
     both = [*moments(3_000, -1.0), *moments(3_000, 0.4, LATEST)]
     latest = fitted(moments(3_000, 0.4, LATEST), "isotonic").map

@@ -65,7 +65,9 @@ def test_for_machines(both: Both) -> None:
     with psycopg.connect(found["dsn"]) as conn:  # it stays up, and answers
         best = found["best"][0]
         assert conn.execute("select ubp.predict_purchase(%s)", [best["user_id"]]).fetchone() == (best["score"],)
-        assert conn.execute("select count(*) > 0 from ubp.feature_importance where typical is not null").fetchone() == (True,)
+        assert conn.execute("select count(*) > 0 from ubp.feature_importance where typical is not null").fetchone() == (
+            True,
+        )
 
 
 def test_for_people(both: Both, directory: Path) -> None:

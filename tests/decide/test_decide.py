@@ -67,7 +67,10 @@ def test_many_are_decided_in_pieces_in_the_order_asked(conn: Connection) -> None
     few = conn.execute(MANY, ["purchase", IDS, 40, 5], binary=True).fetchall()
     times = 2 * TOGETHER // len(IDS) + 2
     assert conn.execute(MANY, ["purchase", IDS * times, 40, 5], binary=True).fetchall() == few * times
-    assert conn.execute(MANY, ["purchase", [list(IDS) for _ in range(times)], 40, 5], binary=True).fetchall() == few * times
+    assert (
+        conn.execute(MANY, ["purchase", [list(IDS) for _ in range(times)], 40, 5], binary=True).fetchall()
+        == few * times
+    )
 
 
 def test_many_can_be_cancelled(conn: Connection) -> None:
@@ -77,7 +80,8 @@ def test_many_can_be_cancelled(conn: Connection) -> None:
         started = perf_counter()
         with pytest.raises(psycopg.errors.QueryCanceled):
             conn.execute(
-                "select * from ubp.decide_many('purchase', array(select n %% %s from generate_series(1, 300000) n), 1, 1)",
+                "select * from ubp.decide_many('purchase', array(select n %% %s from generate_series(1, 300000) n),"
+                " 1, 1)",
                 [USERS],
             )
         assert perf_counter() - started < 0.5 + PATIENCE_S

@@ -7,6 +7,14 @@ import pytest
 from ubp_sql.kernels import gpu
 
 
+@pytest.fixture(scope="package", autouse=True)
+def own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """On a card: compiled with a test's constants in place of the module's, they must not be kept for anybody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def whom_it_can() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

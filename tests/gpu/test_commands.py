@@ -112,7 +112,7 @@ def test_the_card_is_left_alone_where_there_is_too_little_for_it(
     assert_exact(conn)
 
 
-def test_figures_are_for_those_who_may_have_the_events(db: Database, conn: Connection, tmp_path: Path) -> None:
+def test_figures_are_for_those_who_may_have_the_events(conn: Connection) -> None:
     """An analyst's training set is the server's as before, whoever calibrated the machine."""
     conn.execute("select ubp.define_task('purchase', 'purchase')")
     figures(conn, 1)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import Connection, refused
-from tests.cli.running import refusal, told, ubp_sql
+from tests.cli.running import told, ubp_sql
 from tests.fix_database import Database
 from tests.gpu.test_worker import compute, conn
 from tests.refresh.helpers import START, assert_exact, refresh
@@ -169,9 +169,9 @@ def test_a_job_that_fails_is_not_tried_in_a_loop(
     assert (result.exit_code, len(tries)) == (0, 1)
     assert result.stderr.startswith(f"job {job}: UB003: a chunk has 6 columns")
     assert result.stderr.count("\n") == 1
-    code, state, message = refusal("worker", "--no-gpu", "--once", "--dsn", db.dsn)
-    assert (code, state, len(tries)) == (4, "UB005", 2)
-    assert f"not computed here, as said above: job {job}" in message
+    once = ubp_sql("worker", "--no-gpu", "--once", "--dsn", db.dsn)
+    assert (once.exit_code, len(tries)) == (4, 2)
+    assert f"error UB005: not computed here, as said above: job {job}\n" in once.stderr
     assert finish(conn, job)[0] == "done"
     assert_exact(conn)
 

@@ -57,7 +57,7 @@ def plant(conn: Connection, seed: int) -> Planted:
     again = random.sample(sorted(set(left) - made.events["swapped_dates"]), len(left) // 100)
     made.events["duplicates"] = _insert(
         conn,
-        f"select {COLUMNS} from ubp.events where event_id = any (%s) order by random()",
+        f"select {COLUMNS} from ubp.events where event_id = any (%s) order by md5(event_id::text)",
         again,
     )
     made.events["outliers"] = outliers(conn, random, set(again) | made.events["swapped_dates"])

@@ -104,7 +104,9 @@ def test_a_load_that_was_broken_off_goes_on(db: Database, tmp_path: Path, name: 
         broken_off(db, path, load_map, at_row)
     counts = "select sum(rows_read), sum(rows_loaded + rows_rejected + rows_already) from ubp.loads"
     assert len(set(db.rows(counts)[0].values())) == 1
-    result = load(db, path, load_map)
+    steps: list[Progress] = []
+    result = load(db, path, load_map, progress=steps.append)
+    assert max(step.position for step in steps) <= path.stat().st_size, "of this reading alone"
     assert result.continued_line > 300
     assert (result.read, result.loaded + result.already) == (500, len(whole["events"]) + len(whole["anonymous"]))
     assert state(db) == whole

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ubp_sql.api.model_tests import Test, by_moment, model_of, tests_of
 from ubp_sql.api.session import Row, check_version, entry, run, single, touch
 from ubp_sql.errors import BadInput, NotReady
+from ubp_sql.features.windows import shown
 
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import F64
@@ -37,7 +38,7 @@ def calibrate_model(
     check_version(plpy, memory)
     model = _chances(plpy, memory, task, version)
     if method is None or method not in (AUTO, *METHODS):
-        raise BadInput(f"method is {method!r}", f"{AUTO}, {' or '.join(METHODS)}")
+        raise BadInput(f"method is {shown(method)}", f"{AUTO}, {' or '.join(METHODS)}")
     run(plpy, memory, LOCK, ["bigint"], [model["model_id"]])
     tests = by_moment(tests_of(plpy, memory, model["model_id"]))
     if not tests:
@@ -45,7 +46,7 @@ def calibrate_model(
             f"version {model['version']} of task {task!r} has no held-out test to fit a map on",
             f"`ubp-sql train {task}` records some; `ubp-sql calibrate --cut` scores a moment after the training",
         )
-    made = fitted(_outcomes(tests), method)
+    made = fitted(_outcomes(tests), method, lambda: touch(plpy, memory))
     # Without a map made, what is kept stays that of the map before, which may be the one that answers.
     measure_tests(plpy, memory, model, None if made.map is None else method)
     if made.map is None:
@@ -76,7 +77,7 @@ def add_calibration_map(
     if version is None:
         raise BadInput("the version is NULL", "select * from ubp.model_versions lists them")
     model = _chances(plpy, memory, task, version)
-    return _add(plpy, memory, model, Map(str(method), x or [], y or []), 0, [], {})
+    return _add(plpy, memory, model, Map(method or "", x or [], y or []), 0, [], {})
 
 
 def _chances(plpy: Any, memory: dict[str, Any], task: str, version: int | None) -> Row:
@@ -107,6 +108,9 @@ def measure_tests(plpy: Any, memory: dict[str, Any], model: Row, method: str | N
     from ubp_sql.models.calibration_error import drift_of
     from ubp_sql.models.calibration_fit import fitted
 
+    def pause() -> None:
+        touch(plpy, memory)
+
     tests = tests_of(plpy, memory, model["model_id"])
     moments = by_moment(tests)
     for calibrated in (False, True) if method is not None else (False,):
@@ -115,11 +119,11 @@ def measure_tests(plpy: Any, memory: dict[str, Any], model: Row, method: str | N
         if test.part != "test":
             continue
         known = [t for t in moments if t.cut_us + model["horizon_us"] <= test.cut_us]
-        drift = drift_of([(t.labels, t.scores) for t in known])
+        drift = drift_of([(t.labels, t.scores) for t in known], pause)
         _measure(plpy, memory, model, test, test.scores, None, calibrated=False, drift=drift)
         if method is not None:
-            map_ = fitted(_outcomes(known), method).map if known else None
-            values = test.scores if map_ is None else batch(map_, test.scores)
+            map_ = fitted(_outcomes(known), method, pause).map if known else None
+            values = test.scores if map_ is None else batch(map_, test.scores, pause)
             said = None if map_ is None else map_.method
             _measure(plpy, memory, model, test, values, said, calibrated=True, drift=drift)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ubp_sql.api.session import Row, check_version, entry, run, single
 from ubp_sql.errors import BadInput, no_version, unknown_task
+from ubp_sql.features.windows import shown
 
 if TYPE_CHECKING:
     from ubp_sql.kernels.dispatch import F64, I64
@@ -99,9 +100,9 @@ def record_test(
     model = model_of(plpy, memory, task, version)
     finite = single(plpy, memory, FINITE, ["timestamptz"], [cut])
     if finite is None or not finite["finite"]:
-        raise BadInput(f"cut is {cut}", "the moment as of which the users were scored")
+        raise BadInput(f"cut is {cut or 'NULL'}", "the moment as of which the users were scored")
     if part not in PARTS:
-        raise BadInput(f"part is {part!r}", "'test' or 'calibration'")
+        raise BadInput(f"part is {shown(part)}", "'test' or 'calibration'")
     n = _checked(users, scores, labels, model["output"])
     types = ["bigint", "timestamptz", "text", "bigint", "bytea", "bytea", "bytea", "text"]
     values = [model["model_id"], cut, part, n, users, scores, labels, protocol or "as the caller says"]

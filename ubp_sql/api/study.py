@@ -80,9 +80,13 @@ def study_model(
     """
     check_version(plpy, memory)
     if sample is None or not FEWEST <= sample <= MOST_SAMPLED:
-        raise BadInput(f"sample is {shown(sample)}", f"a number of users from {FEWEST} to {MOST_SAMPLED:,}, for example 1000")
+        raise BadInput(
+            f"sample is {shown(sample)}", f"a number of users from {FEWEST} to {MOST_SAMPLED:,}, for example 1000"
+        )
     if features is None or not 0 <= features <= MOST_FEATURES:
-        raise BadInput(f"features is {shown(features)}", f"a number of features from 0 to {MOST_FEATURES:,}, for example 20")
+        raise BadInput(
+            f"features is {shown(features)}", f"a number of features from 0 to {MOST_FEATURES:,}, for example 20"
+        )
     model = _model(plpy, memory, task, version)
     loaded = load(plpy, memory, model["compiled_sha256"], model["model_id"])
     if loaded.outputs > 1:

@@ -4,13 +4,13 @@ Sources: expected calibration error: Naeini et al. 2015, with equally filled bin
 2012, Kumar et al. 2019; error by chance: Vaicenavicius et al. 2019; Poisson bootstrap: Chamandy et al. 2012.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ubp_sql.models.calibration_fit import log_odds, losses
+from ubp_sql.models.calibration_fit import Pause, log_odds, losses
 
 F64 = NDArray[np.float64]
 BINS = 10
@@ -67,7 +67,7 @@ def measured(
     labels: F64,
     chances: F64,
     drift: float | None = None,
-    between: Callable[[], object] = lambda: None,
+    between: Pause = lambda: None,
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> Measured:
@@ -104,11 +104,12 @@ def measured(
     )
 
 
-def shift(labels: F64, chances: F64) -> float:
+def shift(labels: F64, chances: F64, pause: Pause = lambda: None) -> float:
     """What has to be added to all log odds for the mean chance to be the share, within 10, by bisection."""
     odds, share = log_odds(chances), float(labels.mean())
     low, high = -10.0, 10.0
     for _ in range(50):
+        pause()
         middle = (low + high) / 2
         if float((1.0 / (1.0 + np.exp(-(odds + middle)))).mean()) < share:
             low = middle
@@ -117,13 +118,14 @@ def shift(labels: F64, chances: F64) -> float:
     return (low + high) / 2
 
 
-def drift_of(tests: Sequence[tuple[F64, F64]]) -> float | None:
+def drift_of(tests: Sequence[tuple[F64, F64]], pause: Pause = lambda: None) -> float | None:
     """How far moments are apart: the standard deviation of their shifts, less what chance adds; None for too few.
 
     tests  (labels, chances) of a moment each
+    pause  is called between pieces of work
     """
     if len(tests) < LEAST_SHIFTS:
         return None
-    shifts = np.array([shift(labels, chances) for labels, chances in tests])
+    shifts = np.array([shift(labels, chances, pause) for labels, chances in tests])
     noise = float(np.mean([1.0 / max(1e-9, float((p * (1.0 - p)).sum())) for _, p in tests]))
     return float(np.sqrt(max(0.0, float(shifts.var(ddof=1)) - noise)))

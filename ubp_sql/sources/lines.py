@@ -139,6 +139,7 @@ class LineFile:
         how = self.compressed
         with open(self.path, "rb") as stream:
             raw = _Counted(stream, self)
+            self.position = 0  # of this reading alone
             try:
                 if how:
                     chunks = packed.unpacked(how, raw.read, BLOCK)
