@@ -7,7 +7,8 @@ import numpy as np
 from tests.api.helpers import Connection
 from tests.fix_database import Database
 from tests.refresh.helpers import START, Log, assert_exact, define, refresh
-from ubp_sql.api.expiries import DAY_US, MANY, MOST_PIECES
+from ubp_sql.api.expiries import MANY, MOST_PIECES
+from ubp_sql.kernels.codes import DAY_US
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PIECES = "select day, users, valid_until from ubp.expiries order by expiry_id"

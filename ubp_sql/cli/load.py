@@ -223,8 +223,8 @@ def _plain_lines() -> "Callable[[Progress], None]":
             return
         told.add(step.phase)
         last = now
-        share = min(100.0, 100 * step.position / max(step.size, 1))  # a look at its beginning counts too
-        left = max(0.0, (now - began) * (step.size - step.position) / max(step.position, 1))
+        share = 100 * step.position / max(step.size, 1)
+        left = (now - began) * (step.size - step.position) / max(step.position, 1)
         rate = step.rows / max(now - began, 0.001)
         print(
             f"{step.phase}: {share:.0f} %, {step.rows:,} rows, {rate:,.0f} rows/s, about {left:.0f} s to read",
