@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ubp_sql.training import evaluate
 from ubp_sql.training.report import curves
 from ubp_sql.training.report.curves import F64, Bin
 from ubp_sql.training.report.drawing import ACCENT, DASHED, GREY, MUTED, SOFT, Drawn, drawn
@@ -49,7 +50,7 @@ def _roc(labels: F64, scores: F64, area: float, png: bool) -> Drawn:
         axes.text(0.53, 0.47, "by lot", color=MUTED, fontsize=8.5)
         _unit(axes, "false alarms: share of those who did not", "found: share of those who did")
 
-    tenth = float(np.interp(0.1, curve.x, curve.y))
+    tenth = evaluate.lift(labels, scores)  # the metric's, where the curve at 0.1 would lie between two users
     return drawn(
         "roc",
         "ROC: how well the score tells the two apart",
@@ -144,7 +145,7 @@ def _gain(labels: F64, scores: F64, png: bool) -> Drawn:
 
 def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
     curve = curves.lift(curves.gain(labels, scores))
-    tenth = float(np.interp(0.1, curve.x, curve.y))
+    tenth = evaluate.lift(labels, scores)  # the metric's, where the curve at 0.1 would lie between two users
 
     def draw(axes: Axes) -> None:
         x, y = curves.thinned(curve)
