@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,13 @@ def test_break_even(seconds: list[tuple[int, float, float]], wanted: int | None)
 def test_what_it_takes_to_begin_is_repaid(seconds: list[tuple[int, float, float]], wanted: float) -> None:
     """The GPU, taken as 1.25 times as slow, saves .04 s of an event in parts of 100, .05 in parts of 10."""
     assert Figures(HERE, {"pairs": seconds}, 3.0).repaid("pairs") == pytest.approx(wanted)
+
+
+def test_what_a_process_does_to_begin_on_the_card_is_done_there() -> None:
+    for device, wanted in (("gpu", True), ("", False)):
+        code = f"{calibrate.BEGIN}; print('ubp_sql.kernels._gpu_pairs' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code, device], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{wanted}\n"
 
 
 def test_without_figures_it_is_the_cpu() -> None:

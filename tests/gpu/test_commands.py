@@ -112,11 +112,22 @@ def test_the_card_is_left_alone_where_there_is_too_little_for_it(
     assert_exact(conn)
 
 
-def test_figures_are_for_those_who_may_have_the_events(conn: Connection) -> None:
+def test_figures_are_for_those_who_may_have_the_events(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """An analyst's training set is the server's as before, whoever calibrated the machine."""
+    looked: list[choice.Figures | None] = []
+    kept = choice.kept
+
+    def look() -> choice.Figures | None:
+        looked.append(kept())
+        return looked[-1]
+
+    monkeypatch.setattr(choice, "kept", look)
     conn.execute("select ubp.define_task('purchase', 'purchase')")
     figures(conn, 1)
-    assert choice.here_or_server(conn) is not None
+    choose = choice.here_or_server(conn)
+    assert choose is not None
+    assert [choose(1, 1), choose(1, 1)] == ["gpu", "gpu"]
+    assert len(looked) == 1, "a card that is lost on the way is lost to what computes, not to the choice"
     conn.execute("set role ubp_analyst")
     assert choice.here_or_server(conn) is None
 

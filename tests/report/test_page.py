@@ -2,7 +2,10 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.report.document import Document
 from tests.report.made import CUT, facts, untested, whole
-from ubp_sql.training.report import drawing, figures_effects, words
+from ubp_sql.training.report import curves, drawing, figures_effects, words
 from ubp_sql.training.report.facts import Example, Facts, Group, HeldOut, Reason, Scored
 from ubp_sql.training.report.figures_effects import Importance
 from ubp_sql.training.report.figures_profit import Stakes, curve
@@ -84,6 +87,28 @@ def test_tests_of_few_users_or_of_one_outcome(labels: list[float], scores: list[
     said = " ".join(Document(text).text)
     assert f"{len(labels)} user" in said
     assert "nan" not in text.lower().replace("none", "")
+
+
+def test_figures_say_what_the_table_says() -> None:
+    """Many equal scores: there the curve and the metric of the top tenth are not the same."""
+    found = replace(facts(400), importance=[], effects=[])
+    test = found.tests[-1]
+    test = replace(test, scores=np.round(test.scores * 5) / 5)
+    found.tests = [test]
+    text, figures = page(found, png=False)
+    said = {figure.name: figure.said for figure in figures}
+    shown = re.search(r"lift in the top tenth ([\d.]+)", " ".join(Document(text).text))
+    assert shown
+    assert f"highest scores {shown[1]} times as many" in said["lift"]
+    roc = curves.roc(test.labels, test.scores)
+    assert f"{words.percent(float(np.interp(0.1, roc.x, roc.y)), 0)} of those who did" in said["roc"]
+
+
+def test_it_is_drawn_without_what_training_needs() -> None:
+    """The extra `report` is Matplotlib and Jinja."""
+    code = "import sys, ubp_sql.training.report.write; print({'sklearn', 'lightgbm', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 AFTER = "after the map", "chance after the calibration map", "The map of this column"
@@ -190,6 +215,7 @@ def test_a_task_that_nobody_gave_a_meaning() -> None:
 
 def test_what_a_shell_reads_is_quoted() -> None:
     found = untested()
+    found.task = replace(found.task, horizon=timedelta(days=2000))
     found.task = replace(found.task, name="a b; rm -rf /")
     said = " ".join(Document(page(found, png=False)[0]).text)
     assert "ubp-sql train 'a b; rm -rf /'\nubp-sql refresh --as-of 2025-07-20\n" in said
@@ -199,7 +225,7 @@ def test_what_a_shell_reads_is_quoted() -> None:
     assert dict(zip(given[4::2], given[5::2], strict=True)) == {
         "--label": '{"any": ["purchase"]}',
         "--population-kind": "purchase",
-        "--horizon": "30 days",
+        "--horizon": "2000 days",
         "--feature-set": "default",
         "--meaning": "chance that a user buys",
     }

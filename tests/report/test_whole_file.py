@@ -17,6 +17,9 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
         write_whole(to, data)
         assert to.read_bytes() == data
     assert list(tmp_path.iterdir()) == [to]
+    to.chmod(0o600)
+    write_whole(to, b"third")
+    assert to.stat().st_mode & 0o777 == 0o600, "who may read it stays as it was"
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, beside what was there before."""
 
 import os
+import shutil
 from pathlib import Path
 
 from ubp_sql.errors import BadInput
@@ -27,6 +28,8 @@ def write_whole(to: Path, data: bytes) -> None:
     try:
         try:
             with part.open("wb") as sink:
+                if part != target and target.exists():
+                    shutil.copymode(target, part)
                 sink.write(data)
             if part != target:
                 part.replace(target)

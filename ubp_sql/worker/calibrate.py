@@ -67,7 +67,11 @@ def write(figures: Figures) -> None:
 
 
 def begin(device: str | None) -> None:
-    """What a process does to begin: everything is imported, the card is taken, a user computed."""
+    """What a process does to begin: everything is imported, the card is taken and computes a user."""
+    if device:
+        from ubp_sql.kernels import gpu
+
+        gpu.SLOWER = 0.0
     with dispatch.use(device):
         _pairs_work(EVENTS_A_USER)()
 

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def here_or_server(conn: Connection) -> Choose | None:
     least = None if figures is None else figures.break_even(kind)
     if figures is None or least is None or not may_compute(conn):
         return None
-    repaid = figures.repaid(kind)
-    return lambda size, whole: "gpu" if size >= least and whole >= repaid and kept() is not None else SERVER
+    repaid, looked = figures.repaid(kind), cache(kept)
+    return lambda size, whole: "gpu" if size >= least and whole >= repaid and looked() is not None else SERVER
 
 
 def may_compute(conn: Connection) -> bool:

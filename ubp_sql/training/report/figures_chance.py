@@ -6,11 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ubp_sql.training import evaluate
 from ubp_sql.training.report import curves
 from ubp_sql.training.report.curves import F64, Bin
 from ubp_sql.training.report.drawing import ACCENT, DASHED, GREY, MUTED, SOFT, Drawn, drawn
-from ubp_sql.training.report.words import number, percent, percent_tick
+from ubp_sql.training.report.words import fixed, number, percent, percent_tick
 
 HALF = 0.5
 
@@ -27,7 +26,7 @@ def of_chances(labels: F64, scores: F64, after: Sequence[Bin], known: dict[str, 
         _roc(labels, scores, known["auc"], png),
         _precision_recall(labels, scores, known["pr_auc"], png),
         _gain(labels, scores, png),
-        _lift(labels, scores, png),
+        _lift(labels, scores, known["lift_10"], png),
         *single,
     ]
 
@@ -50,7 +49,7 @@ def _roc(labels: F64, scores: F64, area: float, png: bool) -> Drawn:
         axes.text(0.53, 0.47, "by lot", color=MUTED, fontsize=8.5)
         _unit(axes, "false alarms: share of those who did not", "found: share of those who did")
 
-    tenth = evaluate.lift(labels, scores)  # the metric's, where the curve at 0.1 would lie between two users
+    tenth = float(np.interp(0.1, curve.x, curve.y))
     return drawn(
         "roc",
         "ROC: how well the score tells the two apart",
@@ -143,9 +142,8 @@ def _gain(labels: F64, scores: F64, png: bool) -> Drawn:
     )
 
 
-def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
+def _lift(labels: F64, scores: F64, tenth: float, png: bool) -> Drawn:
     curve = curves.lift(curves.gain(labels, scores))
-    tenth = evaluate.lift(labels, scores)  # the metric's, where the curve at 0.1 would lie between two users
 
     def draw(axes: Axes) -> None:
         x, y = curves.thinned(curve)
@@ -153,7 +151,7 @@ def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
         axes.axhline(1, color=GREY, linestyle=DASHED, linewidth=1)
         axes.plot([0.1], [tenth], "o", color=ACCENT, markersize=4.5)
         # At the foot of the figure: beside its point it would lie on a line that wavers.
-        axes.text(0.97, 0.06, f"{number(tenth)} times in the top tenth", ha="right", color=ACCENT, fontweight="bold")
+        axes.text(0.97, 0.06, f"{fixed(tenth, 2)} times in the top tenth", ha="right", color=ACCENT, fontweight="bold")
         axes.text(0.02, 0.98, "by lot", va="top", color=MUTED, fontsize=8.5)
         axes.set(xlim=(0, 1), ylim=(0, 1.12 * float(y.max())))
         axes.set(xlabel="share of users chosen, highest scores first", ylabel="times as many as by lot")
@@ -163,7 +161,7 @@ def _lift(labels: F64, scores: F64, png: bool) -> Drawn:
         "lift",
         "Lift: how much better than by lot",
         "Times as many of those who did among the chosen as among equally many users chosen by lot.",
-        f"Lift. Among the tenth of users with the highest scores {number(tenth)} times as many did as by lot.",
+        f"Lift. Among the tenth of users with the highest scores {fixed(tenth, 2)} times as many did as by lot.",
         draw,
         png=png,
     )

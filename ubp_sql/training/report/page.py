@@ -311,7 +311,7 @@ def _definition(task: Task) -> str:
     options = {
         "label": task.rule,
         "population-kind": task.population_kind,
-        "horizon": words.span(task.horizon),
+        "horizon": words.span(task.horizon).replace(",", ""),
         "feature-set": task.feature_set,
         **({} if task.meaning == task.label else {"meaning": task.meaning}),
     }

@@ -53,7 +53,8 @@ def groups(
         for title, rows in parts.items():
             found.append(Group(title, "", [Example(r["user_id"], "", r["score"], r["percentile"]) for r in rows]))
         examples = _of(found)
-        _explain(examples, state.rows(conn, REASONS, task.name, [one.user_id for one in examples], TOP))
+        if examples:
+            _explain(examples, state.rows(conn, REASONS, task.name, [one.user_id for one in examples], TOP))
     if tests:
         surprises = _surprises(tests[-1], task, most)
         examples = _of(surprises)
