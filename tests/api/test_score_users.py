@@ -80,7 +80,6 @@ def test_scores_are_changed_in_place(shop: Database) -> None:
         "select n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del from pg_stat_user_tables where relname = 'score_rows'"
     )
     with shop.connect() as conn:
-        conn.execute("alter table ubp.score_rows set (autovacuum_enabled = off)")
         assert conn.execute(SCORE).fetchone() == (USERS, USERS * 9 // 10, USERS // 10)
         first = check(conn)
         before = conn.execute(sizes).fetchone()

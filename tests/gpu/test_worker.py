@@ -8,8 +8,8 @@ import pytest
 
 from tests.api.helpers import Connection
 from tests.fix_database import Database
-from tests.refresh.helpers import START, Log, assert_exact, define, refresh, state
-from tests.refresh.test_steps import CHUNK, finish, nothing_left, start
+from tests.refresh.helpers import START, Log, assert_exact, refresh, state
+from tests.refresh.test_steps import finish, in_chunks, nothing_left, start
 from tests.standings import helpers as standings
 from ubp_sql.kernels import gpu
 from ubp_sql.training import rows
@@ -25,11 +25,7 @@ CUTS = [datetime(2025, 2, day, tzinfo=UTC) for day in (10, 17, 24)]
 
 @pytest.fixture
 def conn(db: Database) -> Iterator[Connection]:
-    """A session with 60 events of a dozen users, in three chunks."""
-    with db.connect() as made:
-        define(made)
-        made.execute(CHUNK.format(5).encode())
-        Log(made, 21).insert(START, 60)
+    with in_chunks(db) as made:
         yield made
 
 

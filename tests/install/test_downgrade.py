@@ -86,9 +86,6 @@ def test_base_says_what_is_still_there(db: Database, cli: Cli) -> None:
 
 def test_plans_tell_the_rows_that_go(db: Database, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(db)
-    db.execute(
-        "alter table ubp.event_keys set (autovacuum_enabled = off)"
-    )  # estimates come by this test's ANALYZE alone
     db.execute("insert into ubp.event_keys select 0, gen_random_uuid() from generate_series(1, 1999)")
     plans = (["migrate", "downgrade", "base"], ["uninstall", "--plan"])
     for plan in plans:

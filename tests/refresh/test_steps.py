@@ -1,6 +1,7 @@
 """Refreshes that commit between their steps: the same rows in the end, whatever happens between the steps."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,13 +17,19 @@ CHUNK = "do $$ import ubp_sql.api.refresh_steps as s; s.CHUNK_USERS = {} $$ lang
 INSERT = "insert into ubp.events (user_id, event_time, kind, value, ingested_at) values (%s, %s, 'purchase', 1, %s)"
 
 
-@pytest.fixture
-def conn(db: Database) -> Iterator[Connection]:
-    """A session with 40 events of a dozen users, in chunks of five."""
+@contextmanager
+def in_chunks(db: Database) -> Iterator[Connection]:
+    """A session with 60 events of a dozen users, in chunks of five users."""
     with db.connect() as made:
         define(made)
         made.execute(CHUNK.format(5).encode())
         Log(made, 21).insert(START, 60)
+        yield made
+
+
+@pytest.fixture
+def conn(db: Database) -> Iterator[Connection]:
+    with in_chunks(db) as made:
         yield made
 
 

@@ -56,8 +56,6 @@ def primary(cluster: Cluster, installed: str) -> Iterator[Database]:
     made = create(cluster, installed)
     with made.connect() as conn:
         fill(conn)
-        # A vacuum would have replay wait for the snapshots that tests hold on the standby.
-        conn.execute("alter table ubp.feature_rows set (autovacuum_enabled = off)")
         # In a cluster without durability a commit is sent along a while after it returns.
         conn.execute(sql.SQL("alter database {} set synchronous_commit = on").format(sql.Identifier(made.name)))
     yield made

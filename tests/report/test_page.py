@@ -67,7 +67,7 @@ def test_a_profit_curve_for_who_names_a_gain_and_a_cost(amount: bool, stakes: St
     text, figures = page(found, png=False, stakes=stakes)
     assert figures[-1].name == "profit"
     assert f"highest, {words.number(max(earned))}, " in figures[-1].said
-    assert f"report.html --gain {stakes.gain} --cost {stakes.cost}" in " ".join(Document(text).text)
+    assert f"report.html --gain {stakes.gain:g} --cost {stakes.cost:g}" in " ".join(Document(text).text)
     nothing = [figure.name for figure in page(found, png=False)[1]]
     assert nothing == [figure.name for figure in figures[:-1]]
 

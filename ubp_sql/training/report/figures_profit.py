@@ -1,21 +1,13 @@
 """What acting on the highest scores would have earned in a test, for a gain and a cost that the reader named."""
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 
+from ubp_sql.models.decisions import Stakes as Stakes
 from ubp_sql.training.report import curves
 from ubp_sql.training.report.curves import F64, Curve
 from ubp_sql.training.report.drawing import ACCENT, DASHED, GREY, Drawn, drawn
 from ubp_sql.training.report.words import count, many, number, percent, percent_tick, tick
-
-
-class Stakes(NamedTuple):
-    """As of ubp.profit_curve: what the outcome brings (of amounts a share of it), what acting on a user takes."""
-
-    gain: float
-    cost: float
 
 
 def curve(labels: F64, scores: F64, stakes: Stakes) -> Curve:
